@@ -1,0 +1,42 @@
+"""A data set as tensors on one device: what training and every metric see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, C, H, W), float32, normalised; labels (N,), int64."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, index: Tensor | slice) -> Split:
+        """Return the images and labels at these places."""
+        return Split(self.images[index], self.labels[index])
+
+
+@dataclass(frozen=True)
+class TensorData:
+    """The two splits and their shape."""
+
+    name: str
+    train: Split
+    test: Split
+    classes: int
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        return self.train.images.shape[1]
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of an image, in pixels."""
+        return self.train.images.shape[-1]

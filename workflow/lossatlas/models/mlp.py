@@ -1,0 +1,31 @@
+"""A fully connected network, with no normalisation."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class MLP(nn.Module):
+    """`depth` hidden layers of `width` ReLU units on the flattened image.
+
+    Args:
+        num_classes: Number of classes.
+        in_channels: Channels of an image.
+        image_size: Height and width of an image.
+        width: Units per hidden layer.
+        depth: Hidden layers, at least 1.
+    """
+
+    def __init__(
+        self, num_classes: int, in_channels: int, image_size: int, width: int = 64, depth: int = 2
+    ) -> None:
+        super().__init__()
+        sizes = [in_channels * image_size**2] + [width] * depth
+        layers: list[nn.Module] = [nn.Flatten()]
+        for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], num_classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (N, in_channels, H, W) to logits (N, num_classes)."""
+        return self.layers(x)

@@ -1,0 +1,98 @@
+"""The only module that knows where files live. All paths are relative to the working folder.
+
+Every function also accepts Snakemake wildcards ("{cell}") in place of values.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = "results"
+LIBRARY = Path(__file__).resolve().parent
+PROJECT = LIBRARY.parent.parent
+DATASETS_TABLE = PROJECT / "resources" / "datasets.tsv"
+
+
+def download(file: str) -> str:
+    """An archive as it came from its mirror."""
+    return f"{ROOT}/downloads/{file}"
+
+
+def dataset(name: str) -> str:
+    """A data set, converted once: images, labels, normalisation."""
+    return f"{ROOT}/data/{name}.h5"
+
+
+def cell(cell_id: str) -> str:
+    """The folder of a cell."""
+    return f"{ROOT}/cells/{cell_id}"
+
+
+def cell_spec(cell_id: str) -> str:
+    """The cell's specification, written once."""
+    return f"{cell(cell_id)}/spec.yaml"
+
+
+def weights(cell_id: str, block: str) -> str:
+    """Checkpoints of a block of replicas (safetensors)."""
+    return f"{cell(cell_id)}/train/{block}.safetensors"
+
+
+def history(cell_id: str, block: str) -> str:
+    """Training histories and statuses of a block of replicas."""
+    return f"{cell(cell_id)}/train/{block}.h5"
+
+
+def blocks_on_disk(cell_id: str) -> list[str]:
+    """Names of the blocks of replicas that have been trained, in no particular order."""
+    try:
+        names = os.listdir(f"{cell(cell_id)}/train")
+    except OSError:
+        return []
+    return [name.removesuffix(".safetensors") for name in names if name.endswith(".safetensors")]
+
+
+def state(name: str) -> str:
+    """Resume state of a running job; removed when the job succeeds."""
+    return f"{ROOT}/state/{name}"
+
+
+def metric(cell_id: str, name: str) -> str:
+    """One metric of one cell."""
+    return f"{cell(cell_id)}/metrics/{name}.h5"
+
+
+def metric_table(experiment: str, name: str) -> str:
+    """One row per scalar of one metric over an experiment."""
+    return f"{ROOT}/tables/{experiment}/{name}.csv"
+
+
+def series_table(experiment: str, name: str) -> str:
+    """One row per point of the curves of one metric over an experiment."""
+    return f"{ROOT}/tables/{experiment}/{name}.series.csv"
+
+
+def table(experiment: str) -> str:
+    """One row per scalar of an experiment, all metrics."""
+    return f"{ROOT}/tables/{experiment}.csv"
+
+
+def claims() -> str:
+    """The papers' claims with their verdicts."""
+    return f"{ROOT}/tables/claims.csv"
+
+
+def figure(name: str, extension: str) -> str:
+    """A figure, or with the extension csv the numbers drawn in it."""
+    return f"{ROOT}/figures/{name}.{extension}"
+
+
+def log(rule: str, *parts: str) -> str:
+    """The log of a job."""
+    return "/".join([f"{ROOT}/logs/{rule}", *parts]) + ".log"
+
+
+def benchmark(rule: str, *parts: str) -> str:
+    """Time and memory of a job, as Snakemake measures them."""
+    return "/".join([f"{ROOT}/benchmarks/{rule}", *parts]) + ".tsv"

@@ -1,0 +1,1 @@
+"""Config models, canonical cells and ids. Imports neither torch nor Snakemake."""

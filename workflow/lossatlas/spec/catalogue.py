@@ -1,0 +1,83 @@
+"""What the project ships: networks and data sets, by name. Neither torch nor torchvision here."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from lossatlas import paths
+from lossatlas.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Network:
+    """A built-in network: where its builder is, and its arguments with their defaults."""
+
+    target: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+NETWORKS: dict[str, Network] = {
+    "resnet18": Network("lossatlas.models.resnet18:ResNet18", {"width": 64}),
+    "mlp": Network("lossatlas.models.mlp:MLP", {"width": 64, "depth": 2}),
+}
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """One row of the datasets table."""
+
+    name: str
+    version: str
+    file: str
+    size: int
+    sha256: str
+    mirrors: tuple[str, ...]
+    licence: str
+    train: int
+    test: int
+    classes: int
+    channels: int
+    image_size: int
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the data come with an installed package, with nothing to download."""
+        return not self.file
+
+
+@cache
+def data_sources() -> dict[str, DataSource]:
+    """Read resources/datasets.tsv.
+
+    Raises:
+        UserError: If the table is damaged.
+    """
+    found = {}
+    with paths.DATASETS_TABLE.open(newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            try:
+                numbers = ("size", "train", "test", "classes", "channels", "image_size")
+                row_of = {key: int(row[key] or 0) for key in numbers}
+                text = {key: row[key] for key in ("name", "version", "file", "sha256", "licence")}
+                mirrors = tuple(row["mirrors"].split())
+                found[row["name"]] = DataSource(mirrors=mirrors, **text, **row_of)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                where = f"{paths.DATASETS_TABLE.name}, row {row.get('name')}"
+                raise UserError(f"damaged: {error}", where=where, fix="restore the file") from None
+    return found
+
+
+def data_source(name: str, where: str = "datasets") -> DataSource:
+    """Return a row of the datasets table.
+
+    Raises:
+        UserError: If there is none of that name.
+    """
+    rows = {key: row for key, row in data_sources().items() if row.classes}
+    if name not in rows:
+        raise UserError(f"unknown data set '{name}'", where=where, fix=nearest(name, rows))
+    return rows[name]

@@ -1,0 +1,116 @@
+"""Cells: canonical specifications and stable ids.
+
+A cell's id is a readable slug and 8 hex digits of the SHA-256 of its canonical specification. The
+specification leaves out every value that equals its default, so that a new option keeps old ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from lossatlas.spec.parts import DataPart, ModelPart, Recipe
+
+SPEC_VERSION = 1
+
+# Axis of a phase diagram -> (part of the cell, key). Load first, then temperature.
+LOAD_AXES = {
+    "width": ("model", "width"),
+    "depth": ("model", "depth"),
+    "data_fraction": ("data", "fraction"),
+    "label_noise": ("data", "label_noise"),
+    "pixel_noise": ("data", "pixel_noise"),
+}
+TEMPERATURE_AXES = {
+    "batch_size": ("recipe", "batch_size"),
+    "learning_rate": ("recipe", "learning_rate"),
+    "weight_decay": ("recipe", "weight_decay"),
+}
+_SLUG = {
+    "width": "w",
+    "depth": "d",
+    "fraction": "f",
+    "label_noise": "ln",
+    "pixel_noise": "pn",
+    "batch_size": "b",
+    "learning_rate": "lr",
+    "weight_decay": "wd",
+}
+
+
+def canonical(value: Any) -> Any:
+    """Return numbers in one spelling (0.10, 1e-1 and "0.1" read from YAML as 0.1; 8.0 as 8)."""
+    if isinstance(value, Mapping):
+        return {str(key): canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a grid: data set, model and recipe with the axis values filled in."""
+
+    data: DataPart
+    model: ModelPart
+    recipe: Recipe
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """The canonical specification, without defaults."""
+        parts = {
+            "data": self.data.model_dump(exclude_defaults=True),
+            "model": {"builder": self.model.builder, **self.model.arguments},
+            "recipe": self.recipe.model_dump(exclude_defaults=True),
+        }
+        return {"version": SPEC_VERSION, **canonical(parts)}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical specification, hexadecimal."""
+        text = json.dumps(self.spec, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @cached_property
+    def id(self) -> str:
+        """The slug and the first 8 digits of the digest."""
+        spec = self.spec
+        words = [spec["data"]["source"], spec["model"]["builder"].rpartition(":")[2]]
+        for part in ("data", "model", "recipe"):
+            words += [f"{s}{spec[part][key]}" for key, s in _SLUG.items() if key in spec[part]]
+        slug = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(words)).strip("-.")
+        return f"{slug}-{self.digest[:8]}"
+
+    def axis(self, name: str) -> Any:
+        """Return the cell's value on an axis, by the axis' name or "part.key"."""
+        part, key = axis_target(name)
+        if part == "model":
+            return self.model.arguments.get(key)
+        return getattr(getattr(self, part), key)
+
+
+def axis_target(name: str) -> tuple[str, str]:
+    """Return (part, key) that an axis sets; also for the user's own "model.growth_rate"."""
+    known = {**LOAD_AXES, **TEMPERATURE_AXES}
+    if name in known:
+        return known[name]
+    part, _, key = name.partition(".")
+    return part, key
+
+
+def from_spec(spec: Mapping[str, Any]) -> Cell:
+    """Rebuild a cell from its canonical specification.
+
+    Raises:
+        ValueError: If the specification is of another version or not valid.
+    """
+    if spec.get("version") != SPEC_VERSION:
+        raise ValueError(f"specification of version {spec.get('version')}, not {SPEC_VERSION}")
+    return Cell(DataPart(**spec["data"]), ModelPart(**spec["model"]), Recipe(**spec["recipe"]))

@@ -1,0 +1,319 @@
+"""The config: typed, and checked before anything is spent."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from importlib.util import find_spec
+from itertools import product
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from lossatlas.errors import UserError, nearest
+from lossatlas.spec.catalogue import NETWORKS, data_source
+from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES, Cell, axis_target, canonical
+from lossatlas.spec.figures import Figure
+from lossatlas.spec.metrics import KINDS, MetricSettings
+from lossatlas.spec.parts import DataPart, ModelPart, Recipe, Strict
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+AxisValues = Annotated[list[int | float], Field(min_length=1)]
+
+
+class Experiment(Strict):
+    """A set of cells and the metrics to measure on them."""
+
+    dataset: str = Field(description="a name from `datasets`")
+    model: str = Field(description="a name from `models`")
+    recipe: str = Field(description="a name from `recipes`")
+    load: dict[str, AxisValues] = Field({}, description="load axis: values")
+    temperature: dict[str, AxisValues] = Field({}, description="temperature axis: values")
+    seeds: Annotated[int, Field(ge=1)] | Annotated[list[int], Field(min_length=1)] = Field(
+        3, description="how many replicas, or the list of their seeds"
+    )
+    metrics: list[str] = Field([], description="names from `metrics`")
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, value: int | list[int]) -> int | list[int]:
+        if isinstance(value, list) and (len(set(value)) != len(value) or min(value) < 0):
+            raise ValueError("must be different whole numbers, from 0 up")
+        return value
+
+    @field_validator("load", "temperature")
+    @classmethod
+    def _no_repeats(cls, value: dict[str, list[int | float]]) -> dict[str, list[int | float]]:
+        for axis, values in value.items():
+            if len(set(values)) != len(values):
+                raise ValueError(f"'{axis}' repeats a value")
+        return value
+
+    @property
+    def seed_list(self) -> list[int]:
+        """The seeds of the replicas, ascending."""
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else sorted(self.seeds)
+
+    @property
+    def axes(self) -> dict[str, list[int | float]]:
+        """Load axes, then temperature axes."""
+        return {**self.load, **self.temperature}
+
+
+class Config(Strict):
+    """The whole config."""
+
+    mirror_dir: str = Field("", description="folder that is looked at before any download")
+    datasets: dict[str, DataPart] = Field(description="named data sets")
+    models: dict[str, ModelPart] = Field(description="named networks")
+    recipes: dict[str, Recipe] = Field(description="named recipes")
+    metrics: dict[str, dict[str, Any]] = Field({}, description="settings of named metrics")
+    experiments: dict[str, Experiment] = Field(min_length=1, description="what to run")
+    figures: dict[str, Figure] = Field({}, description="what to draw from which experiment")
+
+    def metric(self, name: str) -> MetricSettings:
+        """Return the settings of a named metric."""
+        settings = self.metrics.get(name, {})
+        kind = settings.get("kind", name)
+        return KINDS[kind](**{**settings, "kind": kind})
+
+    def cells(self, experiment: str) -> list[Cell]:
+        """Return the cells of an experiment, in the order of its axes."""
+        one = self.experiments[experiment]
+        base = {
+            "data": self.datasets[one.dataset].model_dump(),
+            "model": self.models[one.model].model_dump(),
+            "recipe": self.recipes[one.recipe].model_dump(),
+        }
+        found = []
+        for values in product(*one.axes.values()):
+            parts = {name: dict(part) for name, part in base.items()}
+            for axis, value in zip(one.axes, values, strict=True):
+                part, key = axis_target(axis)
+                parts[part][key] = value
+            found.append(_cell(parts))
+        return found
+
+
+def _cell(parts: dict[str, dict[str, Any]]) -> Cell:
+    """Build a cell; arguments that equal the builder's defaults are left out."""
+    model = canonical(parts["model"])
+    if model["builder"] in NETWORKS:
+        defaults = NETWORKS[model["builder"]].arguments
+        model = {k: v for k, v in model.items() if k not in defaults or defaults[k] != v}
+    return Cell(DataPart(**parts["data"]), ModelPart(**model), Recipe(**parts["recipe"]))
+
+
+def load(raw: Mapping[str, Any]) -> Config:
+    """Check a config and fill in its defaults.
+
+    Raises:
+        UserError: With the key that is wrong and the nearest fix.
+    """
+    try:
+        plain = json.loads(json.dumps(dict(raw)))
+        config = Config.model_validate(_with_names(plain))
+    except ValidationError as error:
+        raise _explain(error) from None
+    except TypeError as error:
+        raise UserError(f"not plain YAML: {error}", where="config") from None
+    _check_names(config)
+    _check_models(config)
+    _check_metrics(config)
+    for name in config.experiments:
+        _check_experiment(config, name)
+    _check_figures(config)
+    return config
+
+
+def _with_names(raw: dict[str, Any]) -> dict[str, Any]:
+    """Fill in what a part is when its own name says so (a data set called digits is digits)."""
+    for section, key in (("datasets", "source"), ("models", "builder"), ("figures", "draws")):
+        parts = raw.get(section)
+        if isinstance(parts, dict):
+            raw[section] = {
+                name: {key: name, **(part or {})} if isinstance(part or {}, dict) else part
+                for name, part in parts.items()
+            }
+    for section in ("recipes", "metrics"):
+        if isinstance(raw.get(section), dict):
+            raw[section] = {name: part or {} for name, part in raw[section].items()}
+    return raw
+
+
+def _explain(error: ValidationError) -> UserError:
+    """Turn the first of Pydantic's complaints into one line."""
+    first = error.errors()[0]
+    keys = [str(key) for key in first["loc"] if not str(key).startswith(("int", "list["))]
+    where = ".".join(keys) or "config"
+    if first["type"] == "extra_forbidden":
+        parent = ".".join(keys[:-1])
+        fix = nearest(keys[-1], _valid_keys(keys[:-1]))
+        return UserError(f"unknown key '{keys[-1]}'", where=parent or "config", fix=fix)
+    if first["type"] == "missing":
+        return UserError("is missing", where=where, fix="add it; config/README.md says what it is")
+    message = first["msg"].removeprefix("Value error, ")
+    given = first["input"]
+    if isinstance(given, dict | list) and len(str(given)) > 60:
+        return UserError(message, where=where)
+    return UserError(f"{message}, not {given!r}", where=where)
+
+
+def _valid_keys(keys: list[str]) -> list[str]:
+    models: dict[str, Any] = {
+        "datasets": DataPart,
+        "models": ModelPart,
+        "recipes": Recipe,
+        "experiments": Experiment,
+        "figures": Figure,
+    }
+    if not keys:
+        return list(Config.model_fields)
+    if keys[-1] == "early_stop":
+        return list(models["recipes"].model_fields["early_stop"].annotation.__args__[0].model_fields)
+    model = models.get(keys[0])
+    return list(model.model_fields) if model else []
+
+
+def _check_names(config: Config) -> None:
+    for section in ("datasets", "models", "recipes", "metrics", "experiments", "figures"):
+        for name in getattr(config, section):
+            if not NAME.fullmatch(name):
+                fix = "letters, digits and _, a letter first"
+                raise UserError(f"'{name}' cannot be a name", where=section, fix=fix)
+    for name, part in config.datasets.items():
+        data_source(part.source, where=f"datasets.{name}.source")
+
+
+def _check_models(config: Config) -> None:
+    for name, model in config.models.items():
+        where = f"models.{name}"
+        if ":" in model.builder:
+            _check_importable(model.builder, where)
+        elif model.builder not in NETWORKS:
+            fix = f"{nearest(model.builder, NETWORKS)}, or your own 'package.module:object'"
+            raise UserError(f"unknown model '{model.builder}'", where=where, fix=fix)
+        else:
+            for key in model.arguments:
+                _check_argument(model.builder, key, where)
+
+
+def _check_importable(target: str, where: str) -> None:
+    module, _, name = target.partition(":")
+    if not re.fullmatch(r"[A-Za-z_][\w.]*", module) or not name.isidentifier():
+        raise UserError(f"'{target}' is not 'package.module:object'", where=where)
+    try:
+        found = find_spec(module)
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        fix = "start in the folder that holds it, or put that folder on PYTHONPATH"
+        raise UserError(f"no module named '{module}'", where=where, fix=fix)
+
+
+def _check_argument(builder: str, key: str, where: str) -> None:
+    known = NETWORKS[builder].arguments
+    if key not in known:
+        what = f"'{builder}' has no argument '{key}'"
+        raise UserError(what, where=where, fix=nearest(key, known))
+
+
+def _check_metrics(config: Config) -> None:
+    for name, settings in config.metrics.items():
+        kind = settings.get("kind", name)
+        where = f"metrics.{name}"
+        if kind not in KINDS:
+            raise UserError(f"unknown metric '{kind}'", where=where, fix=nearest(kind, KINDS))
+        try:
+            config.metric(name)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = str(first["loc"][0]) if first["loc"] else ""
+            if first["type"] == "extra_forbidden":
+                fix = nearest(key, KINDS[kind].model_fields)
+                raise UserError(f"unknown key '{key}'", where=where, fix=fix) from None
+            explained = _explain(error)
+            raise UserError(explained.what, where=f"{where}.{explained.where}") from None
+
+
+def _check_experiment(config: Config, name: str) -> None:
+    one, where = config.experiments[name], f"experiments.{name}"
+    for key, section in (("dataset", "datasets"), ("model", "models"), ("recipe", "recipes")):
+        value, known = getattr(one, key), getattr(config, section)
+        if value not in known:
+            fix = nearest(value, known)
+            raise UserError(f"no '{value}' in {section}", where=f"{where}.{key}", fix=fix)
+    for metric in one.metrics:
+        if metric not in config.metrics and metric not in KINDS:
+            fix = nearest(metric, {*config.metrics, *KINDS})
+            raise UserError(f"unknown metric '{metric}'", where=f"{where}.metrics", fix=fix)
+    _check_axes(config, one, where)
+    try:
+        cells = config.cells(name)
+    except ValidationError as error:
+        explained = _explain(error)
+        raise UserError(explained.what, where=f"{where}: {explained.where}") from None
+    for cell in cells:
+        _check_cell(cell, where)
+    if len({cell.id for cell in cells}) != len(cells):
+        raise UserError("two points of the grid are the same cell", where=where)
+    _check_enough(config, one, where)
+
+
+def _check_axes(config: Config, one: Experiment, where: str) -> None:
+    groups: tuple[tuple[Literal["load", "temperature"], dict[str, tuple[str, str]]], ...]
+    groups = (("load", LOAD_AXES), ("temperature", TEMPERATURE_AXES))
+    builder = config.models[one.model].builder
+    for group, known in groups:
+        for axis in getattr(one, group):
+            own = axis.startswith("model.")
+            if axis not in known and not own:
+                fix = f"{nearest(axis, known)}, or 'model.<argument>'"
+                raise UserError(f"unknown axis '{axis}'", where=f"{where}.{group}", fix=fix)
+            part, key = axis_target(axis)
+            if part == "model" and builder in NETWORKS:
+                _check_argument(builder, key, f"{where}.{group}")
+
+
+def _check_cell(cell: Cell, where: str) -> None:
+    for key in ("width", "depth"):
+        value = cell.model.arguments.get(key, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            fix = "a whole number from 1 up"
+            raise UserError(f"{key} is {value}", where=f"{where}: cell {cell.id}", fix=fix)
+    images = round(data_source(cell.data.source).train * cell.data.fraction)
+    if cell.recipe.batch_size > images:
+        what = f"batch_size {cell.recipe.batch_size} is more than the {images} training images"
+        raise UserError(what, where=f"{where}: cell {cell.id}", fix=f"at most {images}")
+
+
+def _check_enough(config: Config, one: Experiment, where: str) -> None:
+    pairwise = {"connectivity", "cka", "distance"}
+    for name in one.metrics:
+        settings = config.metric(name)
+        kind = settings.kind  # type: ignore[attr-defined]
+        if kind in pairwise and len(one.seed_list) < 2:
+            what = f"'{name}' compares replicas, and there is one seed"
+            raise UserError(what, where=f"{where}.seeds", fix="at least 2 seeds")
+        pairs = getattr(settings, "pairs", None)
+        for seed in {seed for pair in pairs for seed in pair} if isinstance(pairs, list) else ():
+            if seed not in one.seed_list:
+                fix = nearest(seed, map(str, one.seed_list))
+                raise UserError(f"no seed {seed}", where=f"metrics.{name}.pairs", fix=fix)
+
+
+def _check_figures(config: Config) -> None:
+    for name, figure in config.figures.items():
+        where = f"figures.{name}"
+        if figure.experiment and figure.experiment not in config.experiments:
+            fix = nearest(figure.experiment, config.experiments)
+            what = f"unknown experiment '{figure.experiment}'"
+            raise UserError(what, where=where, fix=fix)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of the config."""
+    schema = Config.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return schema

@@ -1,0 +1,94 @@
+"""The named parts of a config: data sets, models, recipes. Typed; unknown keys are refused."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class Strict(BaseModel):
+    """A part of the config that refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataPart(Strict):
+    """A data set and the load put on it."""
+
+    source: str = Field("", description="row of resources/datasets.tsv; default: the part's name")
+    fraction: float = Field(1.0, gt=0, le=1, description="share of the training images that is kept")
+    label_noise: float = Field(0.0, ge=0, le=1, description="share of training labels drawn anew")
+    pixel_noise: float = Field(0.0, ge=0, description="s.d. of noise on training pixels, of [0, 1]")
+    transforms: Literal["fixed", "paper"] = Field(
+        "fixed", description="how load is put on: seeded and stratified, or as the paper's code did"
+    )
+    seed: int = Field(0, ge=0, description="seed of the subset and of the noise")
+
+
+class ModelPart(BaseModel):
+    """A network: the name of a builder and its arguments."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    builder: str = Field("", description="built-in name, or the user's 'package.module:object'")
+
+    @model_validator(mode="after")
+    def _plain_arguments(self) -> ModelPart:
+        for name, value in self.arguments.items():
+            if not isinstance(value, int | float | str | bool | list | type(None)):
+                raise ValueError(f"'{name}' must be a number, a text, true, false or a list")
+        return self
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Return the builder's arguments."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class EarlyStop(Strict):
+    """Stop, or keep a copy, when the training loss has stopped changing."""
+
+    after: int = Field(30, ge=0, description="epochs that always run")
+    epochs: int = Field(5, ge=1, description="successive changes that must be small")
+    tolerance: float = Field(1e-4, gt=0, description="largest change of the epoch's mean loss")
+    stop: bool = Field(False, description="end training there; otherwise just keep the weights")
+
+
+class Recipe(Strict):
+    """How a network is trained: SGD with momentum on the cross entropy."""
+
+    epochs: int = Field(100, ge=1, description="passes over the training data")
+    batch_size: int = Field(128, ge=1, description="images per step")
+    learning_rate: float = Field(0.1, gt=0, description="initial step size")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD, without dampening")
+    nesterov: bool = Field(False, description="Nesterov's form of momentum")
+    weight_decay: float = Field(5e-4, ge=0, description="L2 on every parameter, added to gradients")
+    decay_epochs: list[int] = Field([], description="epochs at whose start the rate is multiplied")
+    decay_factor: float = Field(0.1, gt=0, description="what the rate is multiplied by")
+    cosine: bool = Field(False, description="anneal the rate to 0 over the epochs, per epoch")
+    rate_per_batch: int | None = Field(
+        None, ge=1, description="scale the rate by batch_size / this (linear scaling rule)"
+    )
+    incomplete_batch: Literal["drop", "keep"] = Field("drop", description="an epoch's last batch")
+    early_stop: EarlyStop | None = Field(None, description="when to keep an early-stopped copy")
+    checkpoints: list[Literal["final", "best", "early"]] = Field(
+        ["final"], description="weights kept: last epoch, lowest running training loss, early stop"
+    )
+    together: int = Field(1, ge=1, description="most replicas trained in one process, vectorised")
+
+    @field_validator("decay_epochs")
+    @classmethod
+    def _increasing(cls, value: list[int]) -> list[int]:
+        if sorted(set(value)) != value or any(epoch < 1 for epoch in value):
+            raise ValueError("must increase, from 1 up")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        if not self.checkpoints or len(set(self.checkpoints)) != len(self.checkpoints):
+            raise ValueError("'checkpoints' must name at least one kind, each once")
+        if "early" in self.checkpoints and self.early_stop is None:
+            raise ValueError("the checkpoint 'early' needs 'early_stop' settings")
+        if self.cosine and self.decay_epochs:
+            raise ValueError("choose one of 'cosine' and 'decay_epochs'")
+        return self
