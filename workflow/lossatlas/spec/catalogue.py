@@ -3,26 +3,55 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 from lossatlas import paths
 from lossatlas.errors import UserError, nearest
 
 
+Counts = tuple[int, int]  # parameters, multiply-adds per image
+# (arguments, classes, channels, image size)
+Cost = Callable[[Mapping[str, Any], int, int, int], Counts]
+
+
 @dataclass(frozen=True)
 class Network:
-    """A built-in network: where its builder is, and its arguments with their defaults."""
+    """A built-in network: where its builder is, its arguments with their defaults, its cost."""
 
     target: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any]
+    cost: Cost
+
+
+def _resnet18(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    k = arguments["width"]
+    parameters, work = 9 * channels * k + 2 * k, 9 * channels * k * size**2
+    inputs = k
+    for stage, outputs in enumerate((k, 2 * k, 4 * k, 8 * k)):
+        size = size if stage == 0 else -(-size // 2)
+        weights = 9 * inputs * outputs + 27 * outputs**2
+        norms = 8 * outputs
+        if inputs != outputs:
+            weights, norms = weights + inputs * outputs, norms + 2 * outputs
+        parameters, work = parameters + weights + norms, work + weights * size**2
+        inputs = outputs
+    return parameters + inputs * classes + classes, work + inputs * classes
+
+
+def _mlp(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    width = arguments["width"]
+    sizes = [channels * size**2, *[width] * arguments["depth"], classes]
+    weights = sum(a * b for a, b in pairwise(sizes))
+    return weights + sum(sizes[1:]), weights
 
 
 NETWORKS: dict[str, Network] = {
-    "resnet18": Network("lossatlas.models.resnet18:ResNet18", {"width": 64}),
-    "mlp": Network("lossatlas.models.mlp:MLP", {"width": 64, "depth": 2}),
+    "resnet18": Network("lossatlas.models.resnet18:ResNet18", {"width": 64}, _resnet18),
+    "mlp": Network("lossatlas.models.mlp:MLP", {"width": 64, "depth": 2}, _mlp),
 }
 
 

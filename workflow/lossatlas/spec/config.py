@@ -34,6 +34,9 @@ class Experiment(Strict):
         3, description="how many replicas, or the list of their seeds"
     )
     metrics: list[str] = Field([], description="names from `metrics`")
+    together: int = Field(
+        1, ge=1, description="most replicas of a narrow network that one job trains, vectorised"
+    )
 
     @field_validator("seeds")
     @classmethod

@@ -74,7 +74,6 @@ class Recipe(Strict):
     checkpoints: list[Literal["final", "best", "early"]] = Field(
         ["final"], description="weights kept: last epoch, lowest running training loss, early stop"
     )
-    together: int = Field(1, ge=1, description="most replicas trained in one process, vectorised")
 
     @field_validator("decay_epochs")
     @classmethod

@@ -1,0 +1,194 @@
+"""Digests of the code that a job runs, so that exactly the right jobs rerun.
+
+Snakemake does not follow imports. A fingerprint does: from an entry function it collects every
+top-level definition of this package (and of the user's own model) that the entry reaches by name,
+and hashes their syntax trees with docstrings and comments left out. A new helper beside them, a
+comment or a docstring changes nothing; an edit to a line that runs changes the digest.
+
+Modules that only carry numbers from place to place (store, paths, errors, spec) are left out:
+what they carry has versions of its own.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from lossatlas.paths import LIBRARY
+
+PACKAGE = "lossatlas"
+CARRIERS = ("errors", "fingerprint", "paths", "report", "spec", "store", "cli")
+
+Target = tuple[str, str]  # module, top-level name
+
+
+@dataclass
+class _Module:
+    """Top-level definitions and imports of one source file."""
+
+    definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
+    imports: dict[str, Target] = field(default_factory=dict)
+
+
+def code_of(*entries: str) -> str:
+    """Return 16 hex digits for the code that the entries reach.
+
+    Args:
+        entries: "package.module:object"; one outside this package counts as its whole file.
+
+    Raises:
+        ValueError: If an entry of this package does not exist.
+    """
+    digest = hashlib.sha256()
+    for entry in sorted(set(entries)):
+        for module, name, text in _reached(entry):
+            digest.update(f"{module}:{name}\0{text}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _reached(entry: str) -> list[tuple[str, str, str]]:
+    module, _, name = entry.partition(":")
+    if not _ours(module):
+        return [(module, "", _foreign(module))]
+    if name not in _parsed(module).definitions:
+        raise ValueError(f"{module} defines no {name!r}")
+    seen: dict[Target, str] = {}
+    waiting: list[Target] = [(module, name)]
+    while waiting:
+        target = waiting.pop()
+        if target in seen:
+            continue
+        nodes = _parsed(target[0]).definitions[target[1]]
+        seen[target] = "\n".join(_text(node) for node in nodes)
+        waiting += [found for node in nodes for found in _references(target[0], node)]
+    return sorted((module, name, text) for (module, name), text in seen.items())
+
+
+def _ours(module: str) -> bool:
+    return module == PACKAGE or module.startswith(f"{PACKAGE}.")
+
+
+def _carrier(module: str) -> bool:
+    return module.split(".")[1:2] != [] and module.split(".")[1] in CARRIERS
+
+
+@cache
+def _file(module: str) -> Path | None:
+    base = LIBRARY.joinpath(*module.split(".")[1:])
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+@cache
+def _foreign(module: str) -> str:
+    """Return the syntax tree of the user's module, found without importing it."""
+    try:
+        found = find_spec(module)
+    except (ImportError, ValueError):
+        found = None
+    if found is None or not found.origin or not found.origin.endswith(".py"):
+        return ""
+    return _text(ast.parse(Path(found.origin).read_text(encoding="utf-8")))
+
+
+@cache
+def _parsed(module: str) -> _Module:
+    path = _file(module)
+    parsed = _Module()
+    if path is None:
+        return parsed
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for name in _defined(node):
+            parsed.definitions.setdefault(name, []).append(node)
+        _note_imports(node, parsed)
+    return parsed
+
+
+def _defined(node: ast.stmt) -> Iterator[str]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield node.name
+    elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        for target in targets:
+            yield from (n.id for n in ast.walk(target) if isinstance(n, ast.Name))
+
+
+def _note_imports(node: ast.AST, parsed: _Module) -> None:
+    if isinstance(node, ast.ImportFrom) and node.module and _ours(node.module):
+        for alias in node.names:
+            parsed.imports[alias.asname or alias.name] = (node.module, alias.name)
+    elif isinstance(node, ast.Import):
+        for alias in node.names:
+            if _ours(alias.name):
+                parsed.imports[alias.asname or alias.name] = (alias.name, "")
+
+
+def _references(module: str, node: ast.AST) -> Iterable[Target]:
+    """Yield what a definition refers to in this package, by name or as attribute of a module."""
+    scope = _parsed(module)
+    local = _Module()
+    for inner in ast.walk(node):
+        _note_imports(inner, local)
+    imports = {**scope.imports, **local.imports}
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Name):
+            if inner.id in scope.definitions:
+                yield module, inner.id
+            elif inner.id in imports:
+                yield from _resolve(*imports[inner.id])
+        elif isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name):
+            yield from _attribute(imports.get(inner.value.id), inner.attr)
+
+
+def _attribute(base: Target | None, name: str) -> Iterable[Target]:
+    if base is not None:
+        module = f"{base[0]}.{base[1]}" if base[1] else base[0]
+        if _file(module) is not None:
+            yield from _resolve(module, name)
+
+
+def _resolve(module: str, name: str) -> Iterable[Target]:
+    """Yield where a name really is defined; nothing for a module or for what only carries."""
+    if _carrier(module):
+        return
+    parsed = _parsed(module)
+    if name in parsed.definitions:
+        yield module, name
+    elif name in parsed.imports and parsed.imports[name] != (module, name):
+        yield from _resolve(*parsed.imports[name])
+
+
+class _WithoutDocstrings(ast.NodeTransformer):
+    def _strip(self, node: ast.AST) -> ast.AST:
+        self.generic_visit(node)
+        body = getattr(node, "body", [])
+        if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            node.body = body[1:]  # type: ignore[attr-defined]
+        return node
+
+    visit_Module = visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _strip
+
+
+def _text(node: ast.AST) -> str:
+    """Return normalised source, the same in every version of Python that runs this."""
+    stripped = _WithoutDocstrings().visit(copy.deepcopy(node))
+    return "\n".join(map(ast.unparse, stripped.body)) if isinstance(stripped, ast.Module) else (
+        ast.unparse(_nonempty(stripped))
+    )
+
+
+def _nonempty(node: ast.AST) -> ast.AST:
+    """Give bodies that held just a docstring a `pass`, so that they can be printed."""
+    for inner in ast.walk(node):
+        if getattr(inner, "body", None) == []:
+            inner.body = [ast.Pass()]  # type: ignore[attr-defined]
+    return node

@@ -1,0 +1,148 @@
+"""Runs one metric on one cell: loads what it needs, calls its adapter, adds what is not its own."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lossatlas import __version__, store
+from lossatlas.spec.cells import Cell, from_spec
+from lossatlas.spec.metrics import KINDS, PRODUCES, MetricSettings
+from lossatlas.training import checkpoints
+
+if TYPE_CHECKING:
+    from lossatlas.training.networks import Networks
+
+ADAPTERS = {
+    "performance": "lossatlas.similarity.performance:measure",
+    "hessian": "lossatlas.curvature.measure:measure",
+    "connectivity": "lossatlas.connectivity.measure:measure",
+    "cka": "lossatlas.similarity.measure_cka:measure",
+    "distance": "lossatlas.similarity.distance:measure",
+}
+WITHOUT_TORCH = ("distance",)  # reads weights as arrays, and predictions of `performance`
+LEAST = {"pair": 2, "replica": 1, "cell": 1}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Paths that a metric job reads."""
+
+    weights: Sequence[str]
+    histories: Sequence[str]
+    dataset: str
+    performance: str = ""
+
+
+def measure_cell(
+    kind: str,
+    settings: Mapping[str, Any],
+    spec: Mapping[str, Any],
+    seeds: Sequence[int],
+    inputs: Inputs,
+    code: str,
+) -> store.Record:
+    """Measure one metric on the replicas of a cell.
+
+    Args:
+        kind: Of the metric.
+        settings: Of the metric, as plain values.
+        spec: Canonical specification of the cell.
+        seeds: The replicas.
+        inputs: What to read.
+        code: Fingerprint of the code.
+
+    Returns:
+        The record, with a row of status "diverged" for each replica (or pair, or cell) that
+        cannot be measured for that reason.
+
+    Raises:
+        UserError: If an input is missing, damaged, or does not match the spec.
+    """
+    cell = from_spec(spec)
+    chosen = KINDS[kind](**settings)
+    started, clock = time.time(), time.perf_counter()
+    status = checkpoints.statuses(inputs.histories)
+    good = [seed for seed in seeds if status.get(seed) == "ok"]
+    lost = [seed for seed in seeds if seed not in good]
+    record = store.Record(kind)
+    if len(good) >= min(LEAST[of] for of in PRODUCES[kind].values()):
+        record = _adapter(kind, chosen, cell, good, lost, inputs)
+    add_diverged(record, kind, good, lost)
+    record.spec, record.settings = cell.spec, chosen.model_dump()
+    record.mode = getattr(chosen, "mode", "")
+    record.provenance = {**_provenance(kind), "code": code, "seeds": list(seeds)}
+    record.times = {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": time.perf_counter() - clock,
+        "host": platform.node(),
+    }
+    return record
+
+
+def _adapter(
+    kind: str,
+    settings: MetricSettings,
+    cell: Cell,
+    good: list[int],
+    lost: list[int],
+    inputs: Inputs,
+) -> store.Record:
+    checkpoint = settings.checkpoint or cell.recipe.checkpoints[0]
+    module, _, name = ADAPTERS[kind].partition(":")
+    measure = getattr(importlib.import_module(module), name)
+    if kind in WITHOUT_TORCH:
+        read = checkpoints.read_weights(inputs.weights, good, checkpoint, "np", cell.digest)
+        predictions = store.read(inputs.performance, "performance").arrays["test_logits"].values
+        logits = dict(zip(good, predictions, strict=True))
+        return measure({seed: params for seed, (params, _) in read.items()}, logits, settings)
+    return measure(_networks(cell, good, lost, checkpoint, inputs), settings)
+
+
+def _networks(
+    cell: Cell, good: list[int], lost: list[int], checkpoint: str, inputs: Inputs
+) -> Networks:
+    from lossatlas import device
+    from lossatlas.data.loading import load
+    from lossatlas.models.functional import Functional
+    from lossatlas.training.job import builder_of
+
+    data = load(inputs.dataset, cell.data, device.choose())
+    functional = Functional(builder_of(cell, data)())
+    weights = checkpoints.read_weights(inputs.weights, good, checkpoint, "pt", cell.digest)
+    where = ", ".join(inputs.weights)
+    return checkpoints.assemble(functional, weights, data, device.choose(), lost, where)
+
+
+def _provenance(kind: str) -> dict[str, Any]:
+    if kind not in WITHOUT_TORCH:
+        from lossatlas import device
+
+        return device.provenance()
+    versions = {"lossatlas": __version__, "python": platform.python_version()}
+    return {"versions": versions, "device": "cpu", "dtype": "float64"}
+
+
+def add_diverged(record: store.Record, kind: str, good: list[int], lost: list[int]) -> None:
+    """Add a row of status "diverged" for what diverged replicas keep from being measured."""
+    nan = float("nan")
+    for name, of in PRODUCES[kind].items():
+        if of == "replica":
+            rows = [store.Scalar(name, nan, seed, status="diverged") for seed in lost]
+        elif of == "pair":
+            everyone = sorted([*good, *lost])
+            rows = [
+                store.Scalar(name, nan, a, b, status="diverged")
+                for i, a in enumerate(everyone)
+                for b in everyone[i + 1 :]
+                if a in lost or b in lost
+            ]
+        else:
+            rows = [] if good else [store.Scalar(name, nan, status="diverged")]
+        record.scalars += rows
+    if not good:
+        record.status = "diverged"

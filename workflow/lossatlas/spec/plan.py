@@ -1,0 +1,130 @@
+"""What a config asks for: cells, blocks of replicas, metrics. The workflow's jobs follow from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from lossatlas import paths
+from lossatlas.spec.catalogue import NETWORKS, data_source
+from lossatlas.spec.cells import Cell
+from lossatlas.spec.config import Config
+
+NARROW = 500_000  # parameters up to which replicas may share a job; wider ones fill a device alone
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+
+
+@dataclass
+class PlannedCell:
+    """A cell with all that the experiments ask of it. Replicas are the union of their seeds."""
+
+    cell: Cell
+    seeds: list[int] = field(default_factory=list)
+    metrics: list[str] = field(default_factory=list)
+    experiments: list[str] = field(default_factory=list)
+    together: int = 1
+    blocks: dict[str, list[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells of a config by id, and the ids of each experiment in the order of its axes."""
+
+    config: Config
+    cells: dict[str, PlannedCell]
+    experiments: dict[str, list[str]]
+
+
+def make_plan(
+    config: Config, blocks_on_disk: Callable[[str], list[str]] = paths.blocks_on_disk
+) -> Plan:
+    """Collect the cells of all experiments, each once.
+
+    Args:
+        config: The config.
+        blocks_on_disk: Cell id -> names of the blocks that exist; they are kept, so that adding
+            seeds trains just the new ones.
+    """
+    cells: dict[str, PlannedCell] = {}
+    experiments: dict[str, list[str]] = {}
+    for name, experiment in config.experiments.items():
+        found = {cell.id: cell for cell in config.cells(name)}
+        experiments[name] = list(found)
+        for cell_id, cell in found.items():
+            planned = cells.setdefault(cell_id, PlannedCell(cell))
+            planned.seeds = sorted({*planned.seeds, *experiment.seed_list})
+            planned.metrics += [m for m in experiment.metrics if m not in planned.metrics]
+            planned.experiments.append(name)
+            planned.together = max(planned.together, experiment.together)
+    for cell_id, planned in cells.items():
+        size = parameter_count(planned.cell)
+        most = planned.together if size is None or size <= NARROW else 1
+        planned.blocks = partition(planned.seeds, most, blocks_on_disk(cell_id))
+    return Plan(config, cells, experiments)
+
+
+def partition(seeds: list[int], together: int, existing: Iterable[str]) -> dict[str, list[int]]:
+    """Divide seeds into blocks: name -> seeds. Existing blocks stay as they are.
+
+    Args:
+        seeds: The seeds that are wanted, ascending.
+        together: Most seeds of a new block.
+        existing: Names of blocks that have been trained; one that holds no wanted seed, or
+            overlaps another, is left alone.
+    """
+    kept: dict[str, list[int]] = {}
+    missing = set(seeds)
+    for name in sorted(existing):
+        held = block_seeds(name)
+        if held and not any(set(held) & set(other) for other in kept.values()):
+            wanted = missing & set(held)
+            if wanted:
+                kept[name] = held
+                missing -= wanted
+    rest = sorted(missing)
+    for start in range(0, len(rest), together):
+        block = rest[start : start + together]
+        kept[block_name(block)] = block
+    return kept
+
+
+def block_name(seeds: list[int]) -> str:
+    """Name a block: [0, 1, 2, 7] is "0-2_7"."""
+    runs: list[list[int]] = []
+    for seed in sorted(seeds):
+        if runs and seed == runs[-1][-1] + 1:
+            runs[-1].append(seed)
+        else:
+            runs.append([seed])
+    return "_".join(f"{r[0]}-{r[-1]}" if len(r) > 1 else str(r[0]) for r in runs)
+
+
+def block_seeds(name: str) -> list[int]:
+    """Return the seeds of a block's name; an empty list if it is none."""
+    seeds: list[int] = []
+    for part in name.split("_"):
+        match = _RANGE.fullmatch(part)
+        if match is None:
+            return []
+        first, last = int(match[1]), int(match[2] or match[1])
+        seeds += range(first, last + 1)
+    return seeds if block_name(seeds) == name else []
+
+
+def parameter_count(cell: Cell) -> int | None:
+    """Return the number of parameters, or None for a network of the user's own."""
+    cost = NETWORKS[cell.model.builder].cost if cell.model.builder in NETWORKS else None
+    return None if cost is None else cost(*_shape(cell))[0]
+
+
+def multiplications(cell: Cell) -> int | None:
+    """Return multiply-adds of one image's forward pass, or None for the user's own network."""
+    cost = NETWORKS[cell.model.builder].cost if cell.model.builder in NETWORKS else None
+    return None if cost is None else cost(*_shape(cell))[1]
+
+
+def _shape(cell: Cell) -> tuple[dict[str, int], int, int, int]:
+    source = data_source(cell.data.source)
+    arguments = {**NETWORKS[cell.model.builder].arguments, **cell.model.arguments}
+    return arguments, source.classes, source.channels, source.image_size

@@ -1,0 +1,170 @@
+"""Weights of trained replicas on disk: safetensors, one file per block of replicas.
+
+Names of tensors are "<checkpoint>/<seed>/param/<name>" and "<checkpoint>/<seed>/buffer/<name>".
+Nothing here executes code that a file brings along.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors
+
+from lossatlas import store
+from lossatlas.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from lossatlas.data.tensors import TensorData
+    from lossatlas.models.functional import Functional, Tensors
+    from lossatlas.training.engine import Trained
+    from lossatlas.training.networks import Networks
+
+REDO = "delete it and run the same command again: it will be made anew"
+
+
+def save(path: str | os.PathLike[str], trained: Trained, digest: str) -> None:
+    """Write all kept checkpoints of a block of replicas, atomically.
+
+    Args:
+        path: The file.
+        trained: What training left behind.
+        digest: Of the cell's specification; checked when the file is read.
+    """
+    import safetensors.torch
+
+    tensors: dict[str, Tensor] = {}
+    for kind, (params, buffers) in trained.checkpoints.items():
+        for index, seed in enumerate(trained.seeds):
+            for group, named in (("param", params), ("buffer", buffers)):
+                for name, tensor in named.items():
+                    one = tensor[index].detach().cpu().contiguous()
+                    tensors[f"{kind}/{seed}/{group}/{name}"] = one
+    metadata = {"digest": digest, "seeds": json.dumps(trained.seeds)}
+    with store.atomic(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, metadata)
+
+
+def _open(path: str, framework: str, digest: str | None) -> Any:
+    if not Path(path).exists():
+        raise UserError("no such file", where=path, fix="run the command that makes it")
+    try:
+        file = safetensors.safe_open(path, framework)
+        metadata = file.metadata() or {}
+    except (OSError, safetensors.SafetensorError) as error:
+        what = f"truncated, or not a safetensors file ({error})"
+        raise UserError(what, where=path, fix=REDO) from None
+    if digest is not None and metadata.get("digest") != digest:
+        what = "holds weights of another cell than its folder says"
+        raise UserError(what, where=path, fix=REDO)
+    return file
+
+
+def read_weights(
+    paths: Iterable[str], seeds: Iterable[int], checkpoint: str, framework: str, digest: str | None
+) -> dict[int, tuple[dict[str, Any], dict[str, Any]]]:
+    """Return seed -> (parameters, buffers).
+
+    Args:
+        paths: Files of the blocks that hold the seeds.
+        seeds: Which replicas.
+        checkpoint: "final", "best" or "early".
+        framework: "pt" for torch tensors on the CPU, "np" for arrays (no torch is imported).
+        digest: Of the cell; None reads weights of any cell.
+
+    Raises:
+        UserError: If a file is missing, damaged, of another cell, or lacks the checkpoint.
+    """
+    wanted = set(seeds)
+    found: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+    for path in paths:
+        file = _open(path, framework, digest)
+        kinds = set()
+        for key in file.keys():  # noqa: SIM118: it is no mapping
+            kind, _, rest = key.partition("/")
+            seed, _, rest = rest.partition("/")
+            group, _, name = rest.partition("/")
+            kinds.add(kind)
+            if kind == checkpoint and int(seed) in wanted:
+                both = found.setdefault(int(seed), ({}, {}))
+                both[group == "buffer"][name] = file.get_tensor(key)
+        if checkpoint not in kinds:
+            fix = nearest(checkpoint, kinds)
+            raise UserError(f"holds no checkpoint '{checkpoint}'", where=path, fix=fix)
+    missing = sorted(wanted - found.keys())
+    if missing:
+        raise UserError(f"no weights of seeds {missing}", where=", ".join(paths), fix=REDO)
+    return {seed: found[seed] for seed in sorted(found)}
+
+
+def statuses(paths: Iterable[str]) -> dict[int, str]:
+    """Return seed -> "ok" or "diverged" from the training records of a cell's blocks.
+
+    Raises:
+        UserError: If a record is missing or damaged.
+    """
+    found = {}
+    for path in paths:
+        record = store.read(path, "training")
+        for scalar in record.scalars:
+            if scalar.name == "final_train_loss" and scalar.replica is not None:
+                found[scalar.replica] = scalar.status
+    return found
+
+
+def match(functional: Functional, params: dict[str, Any], buffers: dict[str, Any], where: str) -> (
+    None
+):
+    """Check that weights fit a network.
+
+    Raises:
+        UserError: With the first tensor that is missing, unknown or of another shape.
+    """
+    for kind, own, given in (
+        ("parameter", {k: tuple(s) for k, s in functional.shapes.items()}, params),
+        ("buffer", {k: tuple(b.shape) for k, b in functional.module.named_buffers()}, buffers),
+    ):
+        for name in {**own, **given}:
+            fix = "give the model that these weights were trained with"
+            if name not in given:
+                raise UserError(f"lacks the {kind} '{name}'", where=where, fix=fix)
+            if name not in own:
+                raise UserError(f"has an unknown {kind} '{name}'", where=where, fix=fix)
+            shape = tuple(np.shape(given[name]))
+            if shape != own[name]:
+                what = f"{kind} '{name}' has shape {shape}, the model wants {own[name]}"
+                raise UserError(what, where=where, fix=fix)
+
+
+def assemble(
+    functional: Functional,
+    weights: dict[int, tuple[Tensors, Tensors]],
+    data: TensorData,
+    device: torch.device,
+    diverged: Iterable[int] = (),
+    where: str = "weights",
+) -> Networks:
+    """Put checked weights of the replicas that did not diverge on the device.
+
+    Raises:
+        UserError: If weights do not fit the network.
+    """
+    from lossatlas.models.functional import stack
+    from lossatlas.training.networks import Networks
+
+    lost = sorted(diverged)
+    good = [seed for seed in weights if seed not in lost]
+    for seed in good:
+        match(functional, *weights[seed], f"{where} (seed {seed})")
+    states = [weights[seed] for seed in good]
+    order = list(functional.shapes)
+    params = stack([{name: s[0][name].to(device) for name in order} for s in states])
+    buffers = stack([{name: b.to(device) for name, b in s[1].items()} for s in states])
+    return Networks(functional, params, buffers, good, data, lost)

@@ -1,0 +1,306 @@
+"""The training engine: G replicas of one cell by SGD, data on the device, no loader.
+
+Replicas are trained together as one vectorised network (`torch.vmap` over stacked parameters).
+Parameters of all replicas lie in one matrix (G, P), so that a step of the optimiser is four
+operations whatever the number of layers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lossatlas.data.tensors import Split
+from lossatlas.models.functional import Functional, Tensors, one_of, stack, state_of
+from lossatlas.spec.parts import Recipe
+from lossatlas.training.schedules import has_settled, learning_rate
+from lossatlas.training.seeds import generator, seed_of
+from lossatlas.training.state import State
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Trained:
+    """What training left behind.
+
+    Attributes:
+        functional: The network without weights.
+        seeds: The G seeds.
+        checkpoints: "final", "best", "early" -> (parameters, buffers), stacked (G, ...).
+        history: name -> (epochs run, G): "train_loss" in nats and "train_accuracy" in percent,
+            both running means in training mode.
+        rates: Learning rate of each epoch.
+        diverged: Booleans (G,).
+        epoch_of: "best", "early" -> epoch (G,), from 1; 0 where there is none.
+    """
+
+    functional: Functional
+    seeds: list[int]
+    checkpoints: dict[str, tuple[Tensors, Tensors]]
+    history: dict[str, np.ndarray]
+    rates: list[float]
+    diverged: np.ndarray
+    epoch_of: dict[str, np.ndarray]
+
+
+def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """Build a network with the initial weights of a seed, on the CPU."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of("init", seed))
+        return build()
+
+
+def batches(images: int, seeds: list[int], epoch: int, recipe: Recipe) -> Iterator[Tensor]:
+    """Yield the indices (G, B) of an epoch's batches, in each replica's own order."""
+    orders = [torch.randperm(images, generator=generator("order", s, epoch)) for s in seeds]
+    together = torch.stack(orders)
+    for chunk in together.split(recipe.batch_size, dim=1):
+        if chunk.shape[1] == recipe.batch_size or recipe.incomplete_batch == "keep":
+            yield chunk
+
+
+@dataclass
+class _Run:
+    """Everything that changes while G replicas train."""
+
+    flat: Tensor
+    velocity: Tensor
+    buffers: Tensors
+    kept: dict[str, tuple[Tensor, Tensors]]
+    epoch_of: dict[str, Tensor]
+    sums: Tensor  # (2, G): summed loss and number correct of the running epoch
+    epoch: int = 0
+    step: int = 0
+    history: dict[str, list[list[float]]] = field(default_factory=dict)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Name every tensor, for the resume state."""
+        found = {"flat": self.flat, "velocity": self.velocity, "sums": self.sums}
+        found |= {f"buffer/{name}": b for name, b in self.buffers.items()}
+        for kind, (flat, buffers) in self.kept.items():
+            found[f"{kind}/flat"] = flat
+            found |= {f"{kind}/buffer/{name}": b for name, b in buffers.items()}
+        return found | {f"epoch/{kind}": e for kind, e in self.epoch_of.items()}
+
+
+class Engine:
+    """Trains the replicas of one cell.
+
+    Args:
+        build: Makes the network.
+        recipe: How to train.
+        seeds: One per replica.
+        split: Training images and labels, on the device to train on.
+        state: Where unfinished work is kept.
+        report: Called once per epoch with numbers for the log.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], nn.Module],
+        recipe: Recipe,
+        seeds: list[int],
+        split: Split,
+        state: State | None = None,
+        report: Report | None = None,
+    ) -> None:
+        self.recipe, self.seeds, self.split = recipe, seeds, split
+        self.state = state or State(None, "")
+        self.report = report or (lambda _: None)
+        self.device = split.images.device
+        modules = [initialise(build, seed) for seed in seeds]
+        self.functional = Functional(modules[0])
+        states = [state_of(module) for module in modules]
+        self._start(stack([s[0] for s in states]), stack([s[1] for s in states]))
+
+    def _start(self, params: Tensors, buffers: Tensors) -> None:
+        count, device = len(self.seeds), self.device
+        trainable = {n: p for n, p in params.items() if n in set(self.functional.trainable)}
+        self.frozen = {n: p.to(device) for n, p in params.items() if n not in trainable}
+        flat = torch.cat([p.reshape(count, -1) for p in trainable.values()], 1).to(device)
+        moved = {name: b.to(device) for name, b in buffers.items()}
+        kinds = [kind for kind in ("best", "early") if kind in self.recipe.checkpoints]
+        copies = {k: (flat.clone(), {n: b.clone() for n, b in moved.items()}) for k in kinds}
+        epochs = {k: torch.zeros(count, dtype=torch.long, device=device) for k in kinds}
+        sums = torch.zeros(2, count, device=device, dtype=torch.float64)
+        self.run = _Run(flat, torch.zeros_like(flat), moved, copies, epochs, sums)
+        self._bind()
+
+    def _bind(self) -> None:
+        """Make the named parameters: views of the rows of `flat` that autograd sees as leaves."""
+        count = len(self.seeds)
+        shapes = {n: self.functional.shapes[n] for n in self.functional.trainable}
+        pieces = self.run.flat.split([shape.numel() for shape in shapes.values()], dim=1)
+        self.leaves = {
+            name: piece.view(count, *shape).requires_grad_()
+            for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
+        }
+
+    def train(self) -> Trained:
+        """Train to the end, from the saved state if there is one.
+
+        Raises:
+            Preempted: If a signal asked the job to leave; the state has been saved.
+        """
+        self._resume()
+        recipe, run = self.recipe, self.run
+        while run.epoch < recipe.epochs and not self._over():
+            started = time.perf_counter()
+            self._epoch()
+            self._close_epoch(time.perf_counter() - started)
+        return self._trained()
+
+    def _epoch(self) -> None:
+        run, rate = self.run, learning_rate(self.recipe, self.run.epoch)
+        images = len(self.split)
+        for step, index in enumerate(batches(images, self.seeds, run.epoch, self.recipe)):
+            if step < run.step:
+                continue
+            if self.functional.stochastic:
+                torch.manual_seed(seed_of("noise", *self.seeds, run.epoch, step))
+            self._step(index.to(self.device), rate)
+            run.step = step + 1
+            if self.state.due():
+                self._save()
+
+    def _step(self, index: Tensor, rate: float) -> None:
+        """One step of SGD with momentum and L2, as torch.optim.SGD defines it, on all replicas."""
+        run, recipe = self.run, self.recipe
+        labels = self.split.labels[index]
+        params = {**self.frozen, **self.leaves}
+        logits = self.functional.many(params, run.buffers, self.split.images[index], train=True)
+        each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+        losses = each.view_as(labels).mean(dim=1)
+        gradients = torch.autograd.grad(
+            losses.sum(), list(self.leaves.values()), allow_unused=True, materialize_grads=True
+        )
+        with torch.no_grad():
+            gradient = torch.cat([g.reshape(len(labels), -1) for g in gradients], 1)
+            if recipe.weight_decay:
+                gradient.add_(run.flat, alpha=recipe.weight_decay)
+            run.velocity.mul_(recipe.momentum).add_(gradient)
+            move = run.velocity
+            if recipe.nesterov:
+                move = gradient.add_(run.velocity, alpha=recipe.momentum)
+            run.flat.add_(move, alpha=-rate)
+            run.sums[0] += losses * labels.shape[1]
+            run.sums[1] += (logits.argmax(2) == labels).sum(1)
+
+    def _close_epoch(self, seconds: float) -> None:
+        run, recipe = self.run, self.recipe
+        images = len(self.split)
+        if recipe.incomplete_batch == "drop":
+            images -= images % recipe.batch_size
+        loss, right = (run.sums / images).tolist()
+        accuracy = [100.0 * share for share in right]
+        run.history.setdefault("train_loss", []).append(loss)
+        run.history.setdefault("train_accuracy", []).append(accuracy)
+        run.epoch, run.step = run.epoch + 1, 0
+        run.sums.zero_()
+        self._keep()
+        rate = learning_rate(recipe, run.epoch - 1)
+        line = {"epoch": run.epoch, "epochs": recipe.epochs, "learning_rate": rate}
+        self.report(line | {"train_loss": loss, "train_accuracy": accuracy, "seconds": seconds})
+
+    def _keep(self) -> None:
+        """Copy the weights of the replicas that are at their best, or have just settled."""
+        run = self.run
+        losses = np.array(run.history["train_loss"])
+        chosen = {}
+        if "best" in run.kept:
+            before = losses[:-1].min(axis=0, initial=np.inf, where=np.isfinite(losses[:-1]))
+            chosen["best"] = losses[-1] < before
+        if "early" in run.kept and self.recipe.early_stop is not None:
+            first = (run.epoch_of["early"] == 0).cpu().numpy()
+            chosen["early"] = has_settled(losses, self.recipe.early_stop) & first
+        for kind, mask in chosen.items():
+            index = torch.from_numpy(np.flatnonzero(mask)).to(self.device)
+            flat, buffers = run.kept[kind]
+            flat[index] = run.flat[index]
+            for name, buffer in buffers.items():
+                buffer[index] = run.buffers[name][index]
+            run.epoch_of[kind][index] = run.epoch
+
+    def _over(self) -> bool:
+        """Say whether every replica has diverged, or may stop early."""
+        losses = self.run.history.get("train_loss", [])
+        if not losses:
+            return False
+        done = ~np.isfinite(losses[-1])
+        rule = self.recipe.early_stop
+        if rule is not None and rule.stop:
+            done |= has_settled(np.array(losses), rule)
+        return bool(done.all())
+
+    def _save(self) -> None:
+        run = self.run
+        values = {"epoch": run.epoch, "step": run.step, "history": run.history}
+        self.state.save(run.tensors(), values)
+
+    def _resume(self) -> None:
+        saved = self.state.load(self.device)
+        if saved is None:
+            return
+        tensors, values = saved
+        mine = self.run.tensors()
+        if mine.keys() != tensors.keys():
+            return
+        with torch.no_grad():
+            for name, tensor in mine.items():
+                tensor.copy_(tensors[name])
+        self.run.epoch, self.run.step = values["epoch"], values["step"]
+        self.run.history = values["history"]
+
+    def _trained(self) -> Trained:
+        run = self.run
+        history = {name: np.array(rows) for name, rows in run.history.items()}
+        finite = torch.isfinite(run.flat).all(dim=1).cpu().numpy()
+        diverged = ~(np.isfinite(history["train_loss"]).all(axis=0) & finite)
+        checkpoints = {}
+        for kind in self.recipe.checkpoints:
+            flat, buffers = run.kept.get(kind, (run.flat, run.buffers))
+            if kind == "early":
+                flat, buffers = self._early_or_final(flat, buffers)
+            checkpoints[kind] = (self._named(flat), buffers)
+        return Trained(
+            self.functional,
+            self.seeds,
+            checkpoints,
+            history,
+            [learning_rate(self.recipe, epoch) for epoch in range(run.epoch)],
+            diverged,
+            {kind: epochs.cpu().numpy() for kind, epochs in run.epoch_of.items()},
+        )
+
+    def _early_or_final(self, flat: Tensor, buffers: Tensors) -> tuple[Tensor, Tensors]:
+        """Give replicas that never settled their final weights."""
+        never = torch.nonzero(self.run.epoch_of["early"] == 0).flatten()
+        flat[never] = self.run.flat[never]
+        for name, buffer in buffers.items():
+            buffer[never] = self.run.buffers[name][never]
+        return flat, buffers
+
+    def _named(self, flat: Tensor) -> Tensors:
+        """Return the named parameters (G, ...), frozen ones included, in the module's order."""
+        count = len(self.seeds)
+        shapes = {n: self.functional.shapes[n] for n in self.functional.trainable}
+        pieces = flat.detach().split([shape.numel() for shape in shapes.values()], dim=1)
+        named = {
+            n: piece.reshape(count, *shape)
+            for (n, shape), piece in zip(shapes.items(), pieces, strict=True)
+        }
+        return {name: {**named, **self.frozen}[name] for name in self.functional.shapes}
+
+
+def replica(trained: Trained, checkpoint: str, index: int) -> tuple[Tensors, Tensors]:
+    """Return parameters and buffers of one replica."""
+    params, buffers = trained.checkpoints[checkpoint]
+    return one_of(params, index), one_of(buffers, index)

@@ -1,0 +1,112 @@
+"""One training job: a block of replicas of one cell, from its spec to weights and history."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from lossatlas import device, models, paths, store
+from lossatlas.data.loading import load
+from lossatlas.data.tensors import TensorData
+from lossatlas.spec.cells import Cell, from_spec
+from lossatlas.training import checkpoints
+from lossatlas.training.engine import Engine, Trained
+from lossatlas.training.state import State
+
+
+def builder_of(cell: Cell, data: TensorData) -> Callable[[], nn.Module]:
+    """Return a function that builds the cell's network for the shape of its data."""
+    shape = {"in_channels": data.channels, "image_size": data.image_size}
+    return lambda: models.build(
+        cell.model.builder, cell.model.arguments, num_classes=data.classes, **shape
+    )
+
+
+def train_block(
+    spec: Mapping[str, Any],
+    seeds: list[int],
+    dataset: str,
+    weights: str,
+    history: str,
+    code: str,
+) -> None:
+    """Train a block of replicas and write its two files.
+
+    Args:
+        spec: Canonical specification of the cell.
+        seeds: The replicas.
+        dataset: Path of the data set.
+        weights: Path of the checkpoints to write.
+        history: Path of the training record to write.
+        code: Fingerprint of the code.
+
+    Raises:
+        UserError: If an input is missing or damaged.
+        Preempted: If a signal asked the job to leave; its state has been saved.
+    """
+    cell = from_spec(spec)
+    data = load(dataset, cell.data, device.choose())
+    key = f"{cell.digest}:{code}:{seeds}"
+    name = f"{cell.id}.{weights.rpartition('/')[2]}"
+    state = State(paths.state(name), key).listen()
+    times: dict[str, Any] = {}
+    with device.timed(times):
+        progress = Progress(cell.id)
+        engine = Engine(builder_of(cell, data), cell.recipe, seeds, data.train, state, progress)
+        trained = engine.train()
+    checkpoints.save(weights, trained, cell.digest)
+    record = training_record(trained)
+    record.spec, record.times = cell.spec, times
+    record.provenance = device.provenance(code=code, seeds=seeds)
+    store.write(history, record)
+    state.clear()
+
+
+def training_record(trained: Trained) -> store.Record:
+    """Return what training measured: final losses with statuses, histories, learning rates."""
+    record = store.Record("training")
+    epochs = np.arange(1, len(trained.rates) + 1)
+    for index, seed in enumerate(trained.seeds):
+        status = "diverged" if trained.diverged[index] else "ok"
+        for name, unit in (("train_loss", "nat"), ("train_accuracy", "%")):
+            curve = trained.history[name][:, index]
+            final = float("nan") if status == "diverged" else float(curve[-1])
+            record.scalars.append(
+                store.Scalar(f"final_{name}", final, seed, status=status, unit=unit)
+            )
+            record.series.append(
+                store.Series(name, epochs, curve, "epoch", seed, y_unit=unit, status=status)
+            )
+        for kind, epoch in trained.epoch_of.items():
+            chosen = float(epoch[index])
+            record.scalars.append(store.Scalar(f"{kind}_epoch", chosen, seed, status=status))
+    rates = np.array(trained.rates)
+    record.arrays["learning_rate"] = store.Array(rates, ("epoch",))
+    record.status = "diverged" if trained.diverged.all() else "ok"
+    return record
+
+
+class Progress:
+    """One JSON line per epoch in the log; now and then a line for a person at a terminal."""
+
+    def __init__(self, name: str, every: float = 5.0) -> None:
+        self.name, self.every = name, every
+        self._shown_at = time.monotonic()
+
+    def __call__(self, numbers: dict[str, Any]) -> None:
+        """Report an epoch."""
+        print(json.dumps(numbers), flush=True)
+        terminal = sys.__stderr__
+        if terminal is None or not terminal.isatty():
+            return
+        if time.monotonic() - self._shown_at >= self.every:
+            self._shown_at = time.monotonic()
+            losses = " ".join(f"{loss:.3g}" for loss in numbers["train_loss"])
+            epoch = f"epoch {numbers['epoch']}/{numbers['epochs']}"
+            print(f"  {self.name}: {epoch}, training loss {losses}", file=terminal, flush=True)

@@ -1,0 +1,90 @@
+"""Resume state of a long job: saved by time, atomically, and trusted only by its own job."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from lossatlas.store import atomic
+
+PREEMPTED = 75  # exit code of a job that saved its state and asks to be run again (EX_TEMPFAIL)
+
+
+class Preempted(Exception):  # noqa: N818: it is no error
+    """The job was told to leave; its state has been saved."""
+
+
+class State:
+    """Where a job's unfinished work is kept.
+
+    Args:
+        path: The file. None keeps nothing (for use as a library).
+        key: Names the work: a state that was saved under another key is ignored.
+        every: Seconds between saves.
+    """
+
+    def __init__(self, path: str | Path | None, key: str, every: float = 60.0) -> None:
+        self.path = None if path is None else Path(path)
+        self.key, self.every = key, every
+        self._saved_at = time.monotonic()
+        self._leaving = False
+
+    def listen(self) -> State:
+        """Save and leave on SIGTERM and SIGUSR1, the warnings that schedulers give."""
+
+        def leave(_signal: int, _frame: FrameType | None) -> None:
+            self._leaving = True
+
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, leave)
+        return self
+
+    def due(self) -> bool:
+        """Say whether the job should call `save` now."""
+        return self.path is not None and (
+            self._leaving or time.monotonic() - self._saved_at >= self.every
+        )
+
+    def save(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Save, and leave if the job was told to.
+
+        Raises:
+            Preempted: After saving, if a signal asked the job to leave.
+        """
+        if self.path is None:
+            return
+        metadata = {"key": self.key, "values": json.dumps(values)}
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        with atomic(self.path) as temporary:
+            safetensors.torch.save_file(plain, temporary, metadata)
+        self._saved_at = time.monotonic()
+        if self._leaving:
+            raise Preempted
+
+    def load(self, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return what was saved under this key, or None."""
+        if self.path is None or not self.path.exists():
+            return None
+        try:
+            with safetensors.safe_open(self.path, "pt", device=str(device)) as file:
+                metadata = file.metadata() or {}
+                if metadata.get("key") != self.key:
+                    return None
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, safetensors.SafetensorError):
+            return None
+        return tensors, json.loads(metadata["values"])
+
+    def clear(self) -> None:
+        """Forget the state: the job is done."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
