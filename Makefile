@@ -1,0 +1,49 @@
+# make        sets up, then runs the default atlas      make test   sets up, then tests
+# make help   lists the rest
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PEERS ?=
+
+.PHONY: atlas test lint format bench lock help clean
+.DEFAULT_GOAL := atlas
+
+atlas: $(READY)  ## set up, then run the default atlas (snakemake)
+	$(BIN)/snakemake
+
+$(READY): requirements.lock envs/bootstrap.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed (make PYTHON=python3.12)")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/bootstrap.lock
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+test: lint  ## set up, then lint and test
+	$(BIN)/pytest -n auto
+
+lint: $(READY)  ## ruff, snakefmt, mypy, snakemake --lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/mypy
+	$(BIN)/snakemake --lint --quiet
+
+format: $(READY)  ## reformat everything
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile rules
+
+bench: $(READY)  ## measure ratios against peers (PEERS=folder with their checkouts)
+	$(BIN)/python -m benchmarks --peers "$(PEERS)"
+
+lock: $(READY)  ## resolve the newest versions into the lock files
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --group dev pyproject.toml -o requirements.lock
+	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --constraints requirements.lock - -o envs/bootstrap.lock
+
+help:
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+clean:  ## remove the environment and caches; results stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

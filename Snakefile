@@ -1,0 +1,36 @@
+"""Loss Atlas: data -> training -> metrics -> tables -> figures. See README.md."""
+
+from snakemake.utils import min_version
+
+min_version("9.19")
+
+# A config file given with --configfile stands alone; one without experiments changes config.yaml.
+if "experiments" not in config:
+
+    configfile: "config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "rules/common.smk"
+
+
+rule all:
+    """The whole atlas: all figures and claims of the config (the default)."""
+    localrule: True
+    default_target: True
+    input:
+        figure_files(FIGURE_NAMES),
+        CLAIMS,
+
+
+include: "rules/targets.smk"
+include: "rules/data.smk"
+include: "rules/train.smk"
+include: "rules/performance.smk"
+include: "rules/curvature.smk"
+include: "rules/connectivity.smk"
+include: "rules/similarity.smk"
+include: "rules/tables.smk"
+include: "rules/figures_taxonomy.smk"

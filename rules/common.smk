@@ -1,0 +1,228 @@
+# The only file with functions: everything that rules ask of the library.
+import json
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, str(Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent / "workflow"))
+
+from lossatlas import measuring, paths
+from lossatlas.errors import UserError
+from lossatlas.fingerprint import code_of
+from lossatlas.models import target_of
+from lossatlas.spec.catalogue import data_source, data_sources
+from lossatlas.spec.config import load
+from lossatlas.spec.figures import FIGURES, Figure
+from lossatlas.spec.metrics import KINDS
+from lossatlas.spec.plan import make_plan
+
+
+def plainly(function, *arguments):
+    """Call; a user's mistake becomes one line instead of a traceback."""
+    try:
+        return function(*arguments)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+CONFIG = plainly(load, config)
+PLAN = plainly(make_plan, CONFIG)
+FIGURE_NAMES = list(CONFIG.figures)
+REFERENCE = "taxonomy_reference"
+REFERENCE_KINDS = ["performance", "hessian", "connectivity", "cka", "distance"]
+CLAIMS = [paths.claims()] if CONFIG.figures else []
+
+
+wildcard_constraints:
+    block=r"[0-9]+([-_][0-9]+)*",
+    cell=r"[A-Za-z0-9.-]+",
+    experiment="|".join(CONFIG.experiments),
+    figure="|".join([*FIGURE_NAMES, *FIGURES]),
+    file=r"[^/]+",
+    name=r"[a-z0-9_]+",
+
+
+def compact(value):
+    """Return JSON that compares equal when the values do: what a rule's params hold."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+# --- training ---------------------------------------------------------------------------------
+def planned(wildcards):
+    if wildcards.cell not in PLAN.cells:
+        raise WorkflowError(f"no cell '{wildcards.cell}' in the experiments of this config")
+    return PLAN.cells[wildcards.cell]
+
+
+def spec_of(wildcards):
+    return compact(planned(wildcards).cell.spec)
+
+
+def dataset_of(wildcards):
+    return paths.dataset(planned(wildcards).cell.data.source)
+
+
+def training_code(wildcards):
+    network = target_of(planned(wildcards).cell.model.builder)
+    return code_of("lossatlas.training.job:train_block", "lossatlas.models:build", network)
+
+
+# --- metrics ----------------------------------------------------------------------------------
+def metrics_of(kind):
+    """Return a pattern of the named metrics of a kind."""
+    named = {name: part.get("kind", name) for name, part in CONFIG.metrics.items()}
+    return "|".join([name for name, of in {kind: kind, **named}.items() if of == kind])
+
+
+def weights_of(wildcards):
+    return [paths.weights(wildcards.cell, block) for block in planned(wildcards).blocks]
+
+
+def histories_of(wildcards):
+    return [paths.history(wildcards.cell, block) for block in planned(wildcards).blocks]
+
+
+def settings_of(wildcards):
+    return compact(CONFIG.metric(wildcards.metric).model_dump())
+
+
+def seeds_of(wildcards):
+    return planned(wildcards).seeds
+
+
+def predictions_of(wildcards):
+    """Return the `performance` record of a cell: `distance` compares its predictions."""
+    for name in planned(wildcards).metrics:
+        if CONFIG.metric(name).kind == "performance":
+            return paths.metric(wildcards.cell, name)
+    return paths.metric(wildcards.cell, "performance")
+
+
+METRIC_CODE = {kind: ["lossatlas.measuring:measure_cell", a] for kind, a in measuring.ADAPTERS.items()}
+
+
+# --- tables and figures -----------------------------------------------------------------------
+def axes_of(wildcards):
+    """Return, as JSON, cell -> axis -> value, in the order of the grid."""
+    axes = CONFIG.experiments[wildcards.experiment].axes
+    cells = PLAN.experiments[wildcards.experiment]
+    return json.dumps({c: {a: PLAN.cells[c].cell.axis(a) for a in axes} for c in cells})
+
+
+def records_of(wildcards):
+    return [paths.metric(c, wildcards.metric) for c in PLAN.experiments[wildcards.experiment]]
+
+
+def metric_tables(wildcards):
+    metrics = CONFIG.experiments[wildcards.experiment].metrics
+    return [paths.metric_table(wildcards.experiment, metric) for metric in metrics]
+
+
+def shown(figure):
+    """Return (style, experiment) of a figure; a built-in one that the config leaves out too."""
+    style = CONFIG.figures.get(figure) or Figure(draws=figure)
+    if FIGURES[style.draws].reference:
+        return style, REFERENCE
+    return style, style.experiment or next(iter(CONFIG.experiments))
+
+
+def named_metric(style, experiment, kind):
+    """Return the experiment's metric of a kind that the figure shows."""
+    if experiment == REFERENCE:
+        return kind
+    if kind in style.metrics:
+        return style.metrics[kind]
+    for name in CONFIG.experiments[experiment].metrics:
+        if CONFIG.metric(name).kind == kind:
+            return name
+    raise WorkflowError(
+        f"figures.{style.draws}: experiment '{experiment}' measures no '{kind}'"
+        f" (add it to experiments.{experiment}.metrics)"
+    )
+
+
+def figure_tables(figure, which):
+    """Return an input function: the tables that a figure reads."""
+
+    def tables(wildcards):
+        name = figure or wildcards.figure
+        style, experiment = shown(name)
+        kinds = getattr(FIGURES[style.draws], which)
+        path = paths.metric_table if which == "scalars" else paths.series_table
+        return [path(experiment, named_metric(style, experiment, kind)) for kind in kinds]
+
+    return tables
+
+
+def figure_style(figure):
+    return compact(shown(figure)[0].model_dump())
+
+
+def figure_axis(figure, which):
+    """Return the name of the load or temperature axis of the experiment that a figure shows."""
+    experiment = shown(figure)[1]
+    if experiment == REFERENCE:
+        return {"load": "width", "temperature": "batch_size"}[which]
+    return next(iter(getattr(CONFIG.experiments[experiment], which)), "")
+
+
+def figure_code(figure):
+    return code_of("lossatlas.figures.draw:draw", FIGURES[shown(figure)[0].draws].target)
+
+
+def figure_files(figures, extensions=("png", "pdf", "csv")):
+    return [paths.figure(figure, extension) for figure in figures for extension in extensions]
+
+
+def added_figures():
+    """Return a pattern of the figures that the config adds under names of their own."""
+    return "|".join([name for name in FIGURE_NAMES if name not in FIGURES]) or "(?!)"
+
+
+# --- data -------------------------------------------------------------------------------------
+def archive_name(file):
+    """Return the row of the datasets table that has this archive."""
+    for name, source in data_sources().items():
+        if source.file == file:
+            return name
+    raise WorkflowError(f"resources/datasets.tsv has no archive '{file}'")
+
+
+def mirror_dir():
+    return CONFIG.mirror_dir or os.environ.get("LOSSATLAS_MIRROR", "")
+
+
+def archive_of(wildcards):
+    source = plainly(data_source, wildcards.name)
+    return [] if source.embedded else [paths.download(source.file)]
+
+
+def archive_of_results():
+    return paths.download(data_sources()["taxonomy_results"].file)
+
+
+# --- targets ----------------------------------------------------------------------------------
+def all_datasets():
+    return sorted({paths.dataset(planned.cell.data.source) for planned in PLAN.cells.values()})
+
+
+def all_weights():
+    return [paths.weights(c, block) for c, planned in PLAN.cells.items() for block in planned.blocks]
+
+
+def claim_experiments():
+    """Return experiment -> its tables, for the experiments that the claims can be tested on."""
+    found = {}
+    for name, experiment in CONFIG.experiments.items():
+        kinds = {CONFIG.metric(metric).kind for metric in experiment.metrics}
+        if set(experiment.axes) == {"width", "batch_size"} and kinds >= set(REFERENCE_KINDS):
+            found[name] = [paths.metric_table(name, metric) for metric in experiment.metrics]
+    if any(FIGURES[shown(figure)[0].draws].reference for figure in FIGURE_NAMES):
+        found[REFERENCE] = [paths.metric_table(REFERENCE, kind) for kind in REFERENCE_KINDS]
+    return found
+
+
+def claim_tables(wildcards):
+    return [table for tables in claim_experiments().values() for table in tables]

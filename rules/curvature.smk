@@ -1,0 +1,25 @@
+rule hessian:
+    """Hessian eigenvalues, trace and spectral density of the replicas of a cell."""
+    input:
+        weights=weights_of,
+        histories=histories_of,
+        dataset=dataset_of,
+    output:
+        paths.metric("{cell}", "{metric}"),
+    wildcard_constraints:
+        metric=metrics_of("hessian"),
+    params:
+        kind="hessian",
+        settings=settings_of,
+        spec=spec_of,
+        seeds=seeds_of,
+        code=code_of(*METRIC_CODE["hessian"]),
+    log:
+        paths.log("{metric}", "{cell}"),
+    benchmark:
+        paths.benchmark("{metric}", "{cell}")
+    resources:
+        mem_mb=2000,
+        gpu=1,
+    script:
+        "../workflow/metric.py"

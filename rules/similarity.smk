@@ -1,0 +1,52 @@
+rule cka:
+    """Centred kernel alignment between the replicas of a cell."""
+    input:
+        weights=weights_of,
+        histories=histories_of,
+        dataset=dataset_of,
+    output:
+        paths.metric("{cell}", "{metric}"),
+    wildcard_constraints:
+        metric=metrics_of("cka"),
+    params:
+        kind="cka",
+        settings=settings_of,
+        spec=spec_of,
+        seeds=seeds_of,
+        code=code_of(*METRIC_CODE["cka"]),
+    log:
+        paths.log("{metric}", "{cell}"),
+    benchmark:
+        paths.benchmark("{metric}", "{cell}")
+    resources:
+        mem_mb=2000,
+        gpu=1,
+    script:
+        "../workflow/metric.py"
+
+
+rule distance:
+    """Distance of the weights and of the predictions of the replicas of a cell."""
+    input:
+        weights=weights_of,
+        histories=histories_of,
+        dataset=dataset_of,
+        performance=predictions_of,
+    output:
+        paths.metric("{cell}", "{metric}"),
+    wildcard_constraints:
+        metric=metrics_of("distance"),
+    params:
+        kind="distance",
+        settings=settings_of,
+        spec=spec_of,
+        seeds=seeds_of,
+        code=code_of(*METRIC_CODE["distance"]),
+    log:
+        paths.log("{metric}", "{cell}"),
+    benchmark:
+        paths.benchmark("{metric}", "{cell}")
+    resources:
+        mem_mb=1000,
+    script:
+        "../workflow/metric.py"

@@ -1,0 +1,67 @@
+rule collect:
+    """Gather one metric of an experiment into two tidy tables."""
+    input:
+        records_of,
+    output:
+        scalars=paths.metric_table("{experiment}", "{metric}"),
+        series=paths.series_table("{experiment}", "{metric}"),
+    params:
+        axes=axes_of,
+        code=code_of(
+            "lossatlas.tables.collect:scalars",
+            "lossatlas.tables.collect:series",
+            "lossatlas.tables.collect:write",
+        ),
+    log:
+        paths.log("collect", "{experiment}.{metric}"),
+    script:
+        "../workflow/collect.py"
+
+
+rule table:
+    """Put all metrics of an experiment into one table."""
+    input:
+        metric_tables,
+    output:
+        paths.table("{experiment}"),
+    params:
+        code=code_of("lossatlas.tables.collect:concatenate"),
+    log:
+        paths.log("table", "{experiment}"),
+    script:
+        "../workflow/table.py"
+
+
+rule reference:
+    """Convert the results that Yang et al. (2021) published to our record and tables."""
+    input:
+        archive_of_results(),
+    output:
+        record=paths.dataset("taxonomy_results"),
+        scalars=[paths.metric_table(REFERENCE, kind) for kind in REFERENCE_KINDS],
+        series=[paths.series_table(REFERENCE, kind) for kind in REFERENCE_KINDS],
+    params:
+        kinds=REFERENCE_KINDS,
+        code=code_of(
+            "lossatlas.reference.taxonomy_archive:convert",
+            "lossatlas.reference.taxonomy_archive:tables",
+        ),
+    log:
+        paths.log("reference", "taxonomy_results"),
+    script:
+        "../workflow/reference.py"
+
+
+rule verdicts:
+    """Check the papers' claims on our tables and on the published ones."""
+    input:
+        claim_tables,
+    output:
+        paths.claims(),
+    params:
+        experiments=claim_experiments(),
+        code=code_of("lossatlas.claims.verdicts:claims"),
+    log:
+        paths.log("claims", "claims"),
+    script:
+        "../workflow/claims.py"

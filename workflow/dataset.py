@@ -1,0 +1,12 @@
+"""Convert a data set to one HDF5 file."""
+
+from pathlib import Path
+
+from lossatlas.entry import job
+
+with job(snakemake) as s:  # noqa: F821
+    from lossatlas import store
+    from lossatlas.data.convert import convert
+
+    archive = Path(s.input[0]) if s.input else None
+    store.write(s.output[0], convert(s.wildcards.name, archive))

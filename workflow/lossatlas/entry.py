@@ -1,0 +1,63 @@
+"""What every thin script does around its one call: threads, log, and one line for mistakes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lossatlas import paths
+from lossatlas.errors import UserError
+
+
+@contextlib.contextmanager
+def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
+    """Run a script's body with its output in the log, and mistakes as one line at the terminal.
+
+    Args:
+        snakemake: The object that Snakemake gives to a script.
+        quiet: Send standard output to the log too.
+
+    Raises:
+        SystemExit: With 1 after a mistake or a fault, 75 when the job saved its state and left.
+    """
+    _check_sibling(Path(snakemake.scriptdir))
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = str(snakemake.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    with contextlib.ExitStack() as stack:
+        if snakemake.log:
+            log = stack.enter_context(open(snakemake.log[0], "w", buffering=1))  # noqa: PTH123
+            stack.enter_context(contextlib.redirect_stderr(log))
+            if quiet:
+                stack.enter_context(contextlib.redirect_stdout(log))
+        try:
+            yield snakemake
+        except UserError as error:
+            _leave(str(error), 1)
+        except Exception as error:
+            if type(error).__name__ == "Preempted":
+                _leave("told to leave; state saved, run the same command again to go on", 75)
+            traceback.print_exc()
+            _leave(f"{type(error).__name__}: {error} (a fault of ours: the log has the details)", 1)
+
+
+def _leave(message: str, code: int) -> None:
+    line = f"lossatlas: {message}"
+    print(line, file=sys.stderr)
+    if sys.__stderr__ is not None and sys.__stderr__ is not sys.stderr:
+        print(line, file=sys.__stderr__, flush=True)
+    sys.exit(code)
+
+
+def _check_sibling(scripts: Path) -> None:
+    """Refuse to run with an installed copy of the library in place of the one beside the script."""
+    if scripts.resolve() != paths.LIBRARY.parent:
+        sys.exit(
+            f"lossatlas: {paths.LIBRARY} was imported, not the library in {scripts}"
+            " (pip uninstall lossatlas, or run in this project's own environment)"
+        )

@@ -1,0 +1,141 @@
+"""What a person asks before and during a run: `plan` and `status`, as text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from lossatlas import paths, store
+from lossatlas.errors import UserError
+from lossatlas.spec.cost import Machine, job_hours, training_hours, weights_bytes
+from lossatlas.spec.plan import Plan, PlannedCell
+
+LAPTOP = Machine("one CPU core", seconds_per_step=0.004, flops=2.5e10)
+GPU = Machine("one GPU (A100 class, fp32)", seconds_per_step=0.006, flops=1.5e13)
+
+
+def _table(title: str, columns: Iterable[str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    return table
+
+
+def plan(plan_: Plan, console: Console | None = None) -> None:
+    """Print cells, replicas, jobs, disk and estimated time per experiment and in all.
+
+    A cell that several experiments share is counted in each of them, and once in the last line.
+    """
+    columns = ("experiment", "cells", "replicas", "jobs", "disk", "CPU core hours", "GPU hours")
+    table = _table("Plan (times are estimates)", columns)
+    for name, ids in plan_.experiments.items():
+        table.add_row(name, *_amounts(plan_, [plan_.cells[cell_id] for cell_id in ids]))
+    table.add_section()
+    table.add_row("all, shared cells once", *_amounts(plan_, list(plan_.cells.values())))
+    console = console or Console()
+    console.print(table)
+    if any(weights_bytes(cell) is None for cell in plan_.cells.values()):
+        console.print("Networks of your own have no estimate of time and disk; they count as 0.")
+
+
+def _amounts(plan_: Plan, cells: list[PlannedCell]) -> list[str]:
+    replicas = sum(len(cell.seeds) for cell in cells)
+    jobs = sum(len(cell.blocks) + len(cell.metrics) for cell in cells)
+    disk = sum(weights_bytes(cell) or 0 for cell in cells)
+    hours = []
+    for machine in (LAPTOP, GPU):
+        total = sum(training_hours(cell, machine) or 0.0 for cell in cells)
+        for cell in cells:
+            settings = [plan_.config.metric(name) for name in cell.metrics]
+            total += sum(job_hours(cell, one, machine) or 0.0 for one in settings)
+        hours.append(f"{total:.2f}" if total < 10 else f"{total:,.0f}")
+    return [f"{len(cells):,}", f"{replicas:,}", f"{jobs:,}", _bytes(disk), *hours]
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def status(plan_: Plan, console: Console | None = None) -> None:
+    """Print what is done, missing, failed and diverged, per experiment and step.
+
+    A step has failed if its result is missing and its log ends in a message of ours.
+    """
+    console = console or Console()
+    failures: list[str] = []
+    for name, ids in plan_.experiments.items():
+        columns = ("step", "done", "missing", "failed", "diverged", "of")
+        table = _table(f"{name}: {len(ids)} cells", columns)
+        cells = {cell_id: plan_.cells[cell_id] for cell_id in ids}
+        table.add_row("replicas trained", *_training(cells, failures))
+        for metric in plan_.config.experiments[name].metrics:
+            table.add_row(f"cells: {metric}", *_metric(metric, ids, failures))
+        console.print(table)
+    for line in dict.fromkeys(failures):
+        console.print(f"failed: {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _training(cells: dict[str, PlannedCell], failures: list[str]) -> list[str]:
+    counts: Counter[str] = Counter()
+    for cell_id, planned in cells.items():
+        for block, seeds in planned.blocks.items():
+            wanted = [seed for seed in seeds if seed in planned.seeds]
+            found = _replica_statuses(cell_id, block)
+            if found is None:
+                log = paths.log("train", f"{cell_id}.{block}")
+                counts[_absent(log, failures)] += len(wanted)
+                continue
+            counts["done"] += len(wanted)
+            counts["diverged"] += sum(found.get(seed) == "diverged" for seed in wanted)
+    return _row(counts)
+
+
+def _replica_statuses(cell_id: str, block: str) -> dict[int, str] | None:
+    from lossatlas.training.checkpoints import statuses
+
+    files = (paths.weights(cell_id, block), paths.history(cell_id, block))
+    if not all(Path(file).exists() for file in files):
+        return None
+    try:
+        return statuses([files[1]])
+    except UserError:
+        return None
+
+
+def _metric(metric: str, ids: list[str], failures: list[str]) -> list[str]:
+    counts: Counter[str] = Counter()
+    for cell_id in ids:
+        path = paths.metric(cell_id, metric)
+        try:
+            found = store.read_status(path)
+        except UserError:
+            counts[_absent(paths.log(metric, cell_id), failures)] += 1
+            continue
+        counts["done"] += 1
+        counts["diverged"] += found == "diverged"
+    return _row(counts)
+
+
+def _row(counts: Counter[str]) -> list[str]:
+    total = counts["done"] + counts["missing"] + counts["failed"]
+    return [str(counts[key]) for key in ("done", "missing", "failed", "diverged")] + [str(total)]
+
+
+def _absent(log: str, failures: list[str]) -> str:
+    """Say whether a missing result has failed or was never made."""
+    try:
+        lines = Path(log).read_text(errors="replace").splitlines()
+    except OSError:
+        return "missing"
+    if lines and lines[-1].startswith("lossatlas: "):
+        failures.append(f"{log}: {lines[-1].removeprefix('lossatlas: ')}")
+        return "failed"
+    return "missing"

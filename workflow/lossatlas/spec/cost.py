@@ -1,0 +1,93 @@
+"""What cells cost: a model of time and disk for `plan`, from counts of multiply-adds.
+
+A step takes the longer of a floor (launching its kernels) and its arithmetic (6 floating-point
+operations per multiply-add for a training step, 2 for a forward pass). Estimates, not promises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lossatlas.spec.catalogue import data_source
+from lossatlas.spec.metrics import Cka, Connectivity, Hessian, MetricSettings, Performance
+from lossatlas.spec.plan import PlannedCell, multiplications, parameter_count
+
+START = 4.0 / 3600  # hours that any job takes to start Python and torch
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A device: its name, the least time of a training step, and its arithmetic per second."""
+
+    name: str
+    seconds_per_step: float
+    flops: float
+
+
+def images_of(planned: PlannedCell) -> int:
+    """Return the number of training images of a cell."""
+    data = planned.cell.data
+    return round(data_source(data.source).train * data.fraction)
+
+
+def weights_bytes(planned: PlannedCell) -> int | None:
+    """Return the size of a cell's checkpoints, or None for a network of the user's own."""
+    count = parameter_count(planned.cell)
+    copies = len(planned.seeds) * len(planned.cell.recipe.checkpoints)
+    return None if count is None else 4 * count * copies
+
+
+def training_hours(planned: PlannedCell, machine: Machine) -> float | None:
+    """Return the hours that a cell's replicas take to train, or None if unknown."""
+    recipe = planned.cell.recipe
+    replicas, blocks = len(planned.seeds), len(planned.blocks)
+    steps = -(-images_of(planned) // recipe.batch_size) * recipe.epochs
+    work = _work(planned, 6 * recipe.batch_size)
+    if work is None:
+        return None
+    floor = machine.seconds_per_step * blocks  # replicas of a block share the launches
+    return steps * max(floor, replicas * work / machine.flops) / 3600 + blocks * START
+
+
+def job_hours(planned: PlannedCell, settings: MetricSettings, machine: Machine) -> float | None:
+    """Return the hours that one metric of a cell takes, or None if unknown."""
+    passes = _passes(planned, settings)
+    work = _work(planned, 1)
+    if work is None:
+        return None
+    return sum(
+        count * max(machine.seconds_per_step, factor * images * work / machine.flops)
+        for count, factor, images in passes
+    ) / 3600 + START
+
+
+def _work(planned: PlannedCell, factor: float) -> float | None:
+    macs = multiplications(planned.cell)
+    return None if macs is None else factor * macs
+
+
+def _passes(planned: PlannedCell, settings: MetricSettings) -> list[tuple[float, float, int]]:
+    """Return (how many passes, operations per multiply-add, images in a pass)."""
+    images, replicas = images_of(planned), len(planned.seeds)
+    if isinstance(settings, Performance):
+        test = data_source(planned.cell.data.source).test
+        return [(replicas * (images + test) / 1024, 2, 1024)]
+    if isinstance(settings, Hessian):
+        density = settings.density_probes * settings.density_steps
+        products = settings.iterations + settings.probes + density
+        return [(replicas * products, 12, settings.samples)]
+    if isinstance(settings, Connectivity):
+        pairs = _pairs(settings, replicas)
+        steps = pairs * settings.epochs * images / settings.batch_size
+        evaluations = 2 * pairs * settings.points * 3 * images / 1024
+        return [(steps, 6, settings.batch_size), (evaluations, 2, 1024)]
+    if isinstance(settings, Cka):
+        return [(replicas * settings.samples / settings.batch_size, 2, settings.batch_size)]
+    return []
+
+
+def _pairs(settings: Connectivity, replicas: int) -> int:
+    if isinstance(settings.pairs, list):
+        return len(settings.pairs)
+    counts = {"first": 1, "chain": replicas - 1, "all": replicas * (replicas - 1) // 2}
+    return counts["first" if settings.mode == "paper" else settings.pairs]

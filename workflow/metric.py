@@ -1,0 +1,25 @@
+"""Measure one metric on the replicas of one cell."""
+
+import json
+
+from lossatlas.entry import job
+
+with job(snakemake) as s:  # noqa: F821
+    from lossatlas import measuring, store
+
+    if s.params.kind not in measuring.WITHOUT_TORCH:
+        from lossatlas import device
+
+        device.set_threads(s.threads)
+    inputs = measuring.Inputs(
+        s.input.weights, s.input.histories, s.input.dataset, s.input.get("performance", "")
+    )
+    record = measuring.measure_cell(
+        s.params.kind,
+        json.loads(s.params.settings),
+        json.loads(s.params.spec),
+        s.params.seeds,
+        inputs,
+        s.params.code,
+    )
+    store.write(s.output[0], record)
