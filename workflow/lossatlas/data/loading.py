@@ -1,0 +1,154 @@
+"""Data as tensors on the device: a converted data set with its load, or a user's own data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lossatlas import paths, store
+from lossatlas.data import transforms
+from lossatlas.data.arrays import to_record
+from lossatlas.data.tensors import Split, TensorData
+from lossatlas.errors import UserError, nearest
+from lossatlas.models import load_object
+from lossatlas.spec.catalogue import data_sources
+from lossatlas.spec.parts import DataPart
+
+NO_LOAD = DataPart()
+
+
+def load(
+    data: str | os.PathLike[str] | store.Record,
+    part: DataPart = NO_LOAD,
+    device: torch.device | str = "cpu",
+) -> TensorData:
+    """Return normalised float32 images and int64 labels on a device.
+
+    Args:
+        data: A record of kind 'dataset', or its file.
+        part: The load; put on the training split only. See `transforms` for its two ways.
+        device: Where the tensors shall lie.
+
+    Raises:
+        UserError: If the file is missing, damaged or of another kind, or the load leaves nothing.
+    """
+    record = data if isinstance(data, store.Record) else store.read(data, "dataset")
+    try:
+        arrays = {key: array.values for key, array in record.arrays.items()}
+        images, labels = arrays["train_images"], arrays["train_labels"]
+        test_images, test_labels = arrays["test_images"], arrays["test_labels"]
+        classes, scale = int(record.settings["classes"]), float(record.settings["scale"])
+        mean, std = record.settings["mean"], record.settings["std"]
+        name = str(record.spec["name"])
+    except KeyError as error:
+        fix = "delete the file and run the same command again: it will be made anew"
+        raise UserError(f"lacks {error}", where="data set", fix=fix) from None
+    if part.transforms == "paper":
+        images, labels = transforms.paper_load(images, labels, classes, scale, part)
+        train = _unit(images, scale, device)
+    else:
+        kept = transforms.fixed_subset(labels, part.fraction, part.seed)
+        train = _unit(images[kept], scale, device)
+        labels = transforms.fixed_label_noise(labels, kept, part.label_noise, classes, part.seed)
+        if part.pixel_noise:
+            transforms.add_pixel_noise(train, kept, part.pixel_noise, part.seed)
+    return TensorData(
+        name,
+        Split(_normalise(train, mean, std), torch.from_numpy(labels).to(device)),
+        Split(
+            _normalise(_unit(test_images, scale, device), mean, std),
+            torch.from_numpy(test_labels).to(device),
+        ),
+        classes,
+    )
+
+
+def _unit(images: np.ndarray, scale: float, device: torch.device | str) -> Tensor:
+    """Return images (N, H, W, C) as float32 (N, C, H, W), divided by their scale; always a copy."""
+    tensor = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
+    return tensor.to(torch.float32, memory_format=torch.contiguous_format, copy=True).div_(scale)
+
+
+def _normalise(images: Tensor, mean: list[float], std: list[float]) -> Tensor:
+    """Subtract the mean and divide by the s.d. of each channel, in place."""
+    shift, spread = (images.new_tensor(values)[:, None, None] for values in (mean, std))
+    return images.sub_(shift).div_(spread)
+
+
+def open_data(text: str, device: torch.device | str = "cpu") -> TensorData:
+    """Return the data that a user names on the command line, without load.
+
+    Args:
+        text: The name of a data set (digits, or one that the workflow has made); a converted .h5;
+            an .npz with train_images, train_labels, test_images, test_labels; or
+            'package.module:object', where the object is, or returns when called without
+            arguments, a `TensorData` or a mapping with these four arrays.
+        device: Where the tensors shall lie.
+
+    Raises:
+        UserError: If nothing of that name is there, or it is not such data.
+    """
+    if text.endswith(".h5"):
+        return load(text, device=device)
+    if text.endswith(".npz"):
+        from lossatlas.data.readers import npz
+
+        return load(to_record(Path(text).stem, npz(Path(text))), device=device)
+    if ":" in text:
+        return _from_object(text, device)
+    if text == "digits":
+        from lossatlas.data.convert import convert
+
+        return load(convert(text), device=device)
+    known = [name for name, source in data_sources().items() if source.classes]
+    if text not in known:
+        fix = f"{nearest(text, known)}; or give an .h5, an .npz or 'package.module:object'"
+        raise UserError(f"unknown data '{text}'", where="data", fix=fix)
+    if not os.path.exists(paths.dataset(text)):
+        fix = f"run: snakemake {paths.dataset(text)}"
+        raise UserError(f"'{text}' has not been converted here", where="data", fix=fix)
+    return load(paths.dataset(text), device=device)
+
+
+def _from_object(text: str, device: torch.device | str) -> TensorData:
+    found: Any = load_object(text, where="data")
+    if callable(found):
+        try:
+            found = found()
+        except Exception as error:  # the user's function may fail in any way
+            what = f"fails: {type(error).__name__}: {error}"
+            raise UserError(what, where=text, fix="mend it, or give an .npz") from error
+    if isinstance(found, Mapping):
+        return load(to_record(text, found), device=device)
+    if not isinstance(found, TensorData):
+        what = f"gives a {type(found).__name__}"
+        raise UserError(what, where=text, fix="give a TensorData or a mapping of four arrays")
+    for split, where in ((found.train, f"{text}, train"), (found.test, f"{text}, test")):
+        _check_split(split, found, where)
+    train, test = (
+        Split(s.images.to(device), s.labels.to(device)) for s in (found.train, found.test)
+    )
+    return TensorData(found.name, train, test, found.classes)
+
+
+def _check_split(split: Split, data: TensorData, where: str) -> None:
+    images, labels = split.images, split.labels
+    shape = (data.channels, data.image_size, data.image_size)
+    if images.dim() != 4 or not len(images) or tuple(images.shape[1:]) != shape:
+        what = f"images have shape {tuple(images.shape)}"
+        raise UserError(what, where=where, fix="(N, C, H, H), the same in both splits, N >= 1")
+    if images.dtype != torch.float32 or labels.dtype != torch.int64:
+        what = f"images are {images.dtype}, labels {labels.dtype}"
+        raise UserError(what, where=where, fix="torch.float32 and torch.int64")
+    if labels.shape != images.shape[:1]:
+        what = f"labels have shape {tuple(labels.shape)} for {len(images)} images"
+        raise UserError(what, where=where, fix=f"labels are ({len(images)},)")
+    if int(labels.min()) < 0 or int(labels.max()) >= data.classes:
+        what = f"labels run from {int(labels.min())} to {int(labels.max())}"
+        raise UserError(what, where=where, fix=f"they must lie in 0 to {data.classes - 1}")
