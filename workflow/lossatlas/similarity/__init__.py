@@ -1,0 +1,66 @@
+"""How alike replicas are: their loss, predictions, features and weights.
+
+The plain functions below are imported on first use, so that importing this package (and the
+modules of it that need NumPy alone) does not import torch:
+
+    from lossatlas.similarity import cka, ensemble_log_probs
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lossatlas.similarity.alignment import cka, cka_matrix
+    from lossatlas.similarity.predictions import (
+        accuracy,
+        brier,
+        disagreement,
+        ece,
+        ensemble_log_probs,
+        js_divergence,
+        log_softmax,
+        logit_cosine,
+        nll,
+    )
+
+_HOMES = {
+    "accuracy": "predictions",
+    "brier": "predictions",
+    "cka": "alignment",
+    "cka_matrix": "alignment",
+    "disagreement": "predictions",
+    "ece": "predictions",
+    "ensemble_log_probs": "predictions",
+    "js_divergence": "predictions",
+    "log_softmax": "predictions",
+    "logit_cosine": "predictions",
+    "nll": "predictions",
+}
+
+__all__ = [
+    "accuracy",
+    "brier",
+    "cka",
+    "cka_matrix",
+    "disagreement",
+    "ece",
+    "ensemble_log_probs",
+    "js_divergence",
+    "log_softmax",
+    "logit_cosine",
+    "nll",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import an exported function on first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the exported functions too."""
+    return sorted({*globals(), *__all__})

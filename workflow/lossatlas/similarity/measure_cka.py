@@ -1,0 +1,104 @@
+"""CKA between replicas on blended training images (Yang et al., 2021, section 2 and appendix A)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.special import betaincinv
+from torch import Tensor
+
+from lossatlas.errors import UserError
+from lossatlas.similarity.alignment import Centred, centre, estimates
+from lossatlas.similarity.features import features
+from lossatlas.similarity.rows import scalar
+from lossatlas.store import Array, Record
+from lossatlas.training.networks import Networks
+from lossatlas.training.seeds import generator
+
+if TYPE_CHECKING:
+    from lossatlas.spec.metrics import Cka
+
+
+def measure(networks: Networks, settings: Cka) -> Record:
+    """Compare the features of every two replicas on the same blended training images.
+
+    Each network sees each image once. The authors' code draws new images for each of the 25
+    ordered pairs, runs both networks for each, and keeps self-pairs; it reads 6 batches of 128
+    (768 images) where the paper says 640: set `samples` for that. Mode 'paper' chooses the
+    authors' estimator, the biased one; the images stay shared in both modes.
+
+    Args:
+        networks: The replicas.
+        settings: Of the metric. A training set smaller than `samples` is used whole.
+
+    Returns:
+        A record with, per pair, `cka_biased` and `cka_unbiased` of the first layer, and `cka`,
+        which equals the one that the mode picks; `cka_biased.<layer>` and `cka_unbiased.<layer>`
+        of the others. NaN and `undefined` where features do not vary, as of a collapsed network.
+        Arrays: `images` (places of the images in the training set) and `blend` (lambdas). With
+        fewer than two networks there are no pairs.
+
+    Raises:
+        UserError: If a layer does not exist or there are fewer than 4 training images.
+    """
+    places, batches, blend = blended_images(networks.data.train.images, settings)
+    record = Record("cka", mode=settings.mode)
+    record.arrays = {
+        "images": Array(places, ("image",), description="places in the training set"),
+        "blend": Array(blend, ("batch",), description="share of the image itself"),
+    }
+    layers = list(dict.fromkeys(settings.layers))
+    centred: dict[str, list[Centred]] = {layer: [] for layer in layers}
+    for index in range(len(networks.seeds)):
+        for layer, rows in features(networks, index, batches, layers).items():
+            centred[layer].append(centre(rows))
+    for layer in layers if networks.pairs() else []:
+        biased, unbiased = (matrix.tolist() for matrix in estimates(centred[layer]))
+        suffix = "" if layer == layers[0] else f".{layer}"
+        named = {f"cka_biased{suffix}": biased, f"cka_unbiased{suffix}": unbiased}
+        if layer == layers[0]:
+            named["cka"] = biased if settings.mode == "paper" else unbiased
+        for name, matrix in named.items():
+            record.scalars += [
+                scalar(name, matrix[i][j], replica=networks.seeds[i], partner=networks.seeds[j])
+                for i, j in networks.pairs()
+            ]
+    return record
+
+
+def blended_images(images: Tensor, settings: Cka) -> tuple[np.ndarray, list[Tensor], np.ndarray]:
+    """Draw training images and blend each batch with a permutation of itself (mixup).
+
+    x' = lambda x + (1 - lambda) x[permutation], with one lambda ~ Beta(alpha, alpha) per batch
+    (Zhang et al., 2018); no blend at alpha = 0.
+
+    Args:
+        images: Training images (M, C, H, W).
+        settings: `samples`, `batch_size`, `mixup_alpha`, `seed`.
+
+    Returns:
+        Places of the images in the training set (N,), the batches, and their lambdas.
+
+    Raises:
+        UserError: If there are fewer than 4 images.
+    """
+    if len(images) < 4:
+        what = f"needs at least 4 training images, not {len(images)}"
+        raise UserError(what, where="cka: samples", fix="train on more images")
+    order = torch.randperm(len(images), generator=generator("cka", settings.seed, "images"))
+    places = order[: settings.samples]
+    batches, blend = [], []
+    for number, chosen in enumerate(torch.split(places, settings.batch_size)):
+        words = generator("cka", settings.seed, "blend", number)
+        batch = images[chosen.to(images.device)]
+        share = 1.0
+        if settings.mixup_alpha > 0:
+            level = torch.rand((), dtype=torch.float64, generator=words).item()
+            share = float(betaincinv(settings.mixup_alpha, settings.mixup_alpha, level))
+            other = batch[torch.randperm(len(batch), generator=words).to(images.device)]
+            batch = share * batch + (1.0 - share) * other
+        batches.append(batch)
+        blend.append(share)
+    return places.numpy(), batches, np.array(blend)
