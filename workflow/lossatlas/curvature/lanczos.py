@@ -1,0 +1,235 @@
+"""Extreme eigenvalues of a symmetric operator: Lanczos, and the power iteration of the paper."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lossatlas.curvature.operator import LinearOperator
+
+
+@dataclass(frozen=True)
+class Eigenvalues:
+    """Eigenvalues of largest modulus, largest first.
+
+    Attributes:
+        values: (k,) float64, sign kept; fewer than asked for if the operator is smaller.
+        residuals: (k,) float64, |H x - λ x| with |x| = 1.
+        converged: (k,) bool.
+        products: Hessian-vector products that were used.
+    """
+
+    values: Tensor
+    residuals: Tensor
+    converged: Tensor
+    products: int
+
+
+class Lanczos:
+    """An orthonormal Krylov basis Q of a symmetric operator A and T = Q^T A Q, tridiagonal.
+
+    Each new vector is orthogonalised twice against the whole basis (Golub and Van Loan, 2013,
+    section 10.3), so that no copies of converged eigenvalues appear. Where the Krylov space is
+    exhausted it goes on with a random vector. Of a repeated eigenvalue, one copy is found until
+    then. The basis takes `capacity` times the memory of the parameters.
+
+    Args:
+        operator: The operator A.
+        start: Start vector (P,), any length.
+        capacity: Most steps.
+        generator: For the random vectors after exhaustion.
+    """
+
+    def __init__(
+        self,
+        operator: LinearOperator,
+        start: Tensor,
+        capacity: int,
+        generator: torch.Generator,
+    ) -> None:
+        self._operator, self._generator = operator, generator
+        self.capacity = min(capacity, operator.size)
+        shape = (self.capacity, operator.size)
+        self._vectors = torch.empty(shape, dtype=operator.dtype, device=operator.device)
+        self._next = start.to(self._vectors) / torch.linalg.vector_norm(start).item()
+        self._alphas: list[float] = []
+        self._betas: list[float] = []  # betas[j] couples vector j to vector j + 1
+
+    @property
+    def steps(self) -> int:
+        """Steps done."""
+        return len(self._alphas)
+
+    @property
+    def basis(self) -> Tensor:
+        """Q^T: the basis vectors as rows (steps, P)."""
+        return self._vectors[: self.steps]
+
+    @property
+    def trace(self) -> float:
+        """tr(Q^T A Q)."""
+        return math.fsum(self._alphas)
+
+    @property
+    def finite(self) -> bool:
+        """Whether every product was finite."""
+        return all(map(math.isfinite, [*self._alphas, *self._betas]))
+
+    def step(self) -> None:
+        """Add one vector to the basis; one product.
+
+        Raises:
+            ValueError: If the basis is at its capacity.
+        """
+        if self.steps == self.capacity:
+            raise ValueError(f"the basis is at its capacity of {self.capacity}")
+        vector = self._next
+        self._vectors[self.steps] = vector
+        product = self._operator(vector)
+        self._alphas.append(torch.dot(product, vector).item())
+        product = project_out(product, self.basis)
+        beta = torch.linalg.vector_norm(product).item()
+        if beta <= 10 * torch.finfo(product.dtype).eps * self._size():
+            beta, product = 0.0, self._random()
+        self._betas.append(beta)
+        norm = torch.linalg.vector_norm(product).item()
+        self._next = product / norm if norm > 0 else product
+
+    def _size(self) -> float:
+        return max(map(abs, [*self._alphas, *self._betas]))
+
+    def _random(self) -> Tensor:
+        draw = torch.randn(self._operator.size, generator=self._generator, dtype=torch.float64)
+        return project_out(draw.to(self._vectors), self.basis)
+
+    def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return Ritz values (m,), their residuals (m,), weights (m,) of the start vector; float64.
+
+        The residual is |beta_m s_mi| plus the rounding of a product; the weight is s_1i squared.
+        """
+        matrix = torch.diag(torch.tensor(self._alphas, dtype=torch.float64))
+        off = torch.tensor(self._betas[:-1], dtype=torch.float64)
+        matrix = matrix + torch.diag(off, 1) + torch.diag(off, -1)
+        values, vectors = torch.linalg.eigh(matrix)
+        rounding = torch.finfo(self._operator.dtype).eps * values.abs().max()
+        last = 0.0 if self.steps == self._operator.size else self._betas[-1]
+        residuals = last * vectors[-1].abs() + rounding
+        return values, residuals, vectors[0].square()
+
+
+def project_out(vector: Tensor, basis: Tensor) -> Tensor:
+    """Return (I - Q Q^T) v for orthonormal rows of `basis` (m, P), done twice for rounding."""
+    for _ in range(2):
+        vector = vector - basis.T @ (basis @ vector)
+    return vector
+
+
+def gaussian(operator: LinearOperator, generator: torch.Generator) -> Tensor:
+    """Return a standard normal vector (P,)."""
+    draw = torch.randn(operator.size, generator=generator, dtype=torch.float32)
+    return draw.to(operator.device, operator.dtype)
+
+
+def rademacher(operator: LinearOperator, generator: torch.Generator) -> Tensor:
+    """Return a vector (P,) of independent signs."""
+    draw = torch.randint(2, (operator.size,), generator=generator, dtype=torch.int8)
+    return draw.to(operator.device, operator.dtype).mul_(2).sub_(1)
+
+
+def top_eigenvalues(
+    operator: LinearOperator,
+    count: int = 1,
+    *,
+    iterations: int = 60,
+    tolerance: float = 1e-3,
+    generator: torch.Generator,
+) -> Eigenvalues:
+    """Return the eigenvalues of largest modulus by Lanczos with full reorthogonalisation.
+
+    It stops when each has a residual of at most `tolerance` times its modulus.
+
+    Args:
+        operator: The operator.
+        count: How many.
+        iterations: Most products.
+        tolerance: Relative residual.
+        generator: For the start vector.
+    """
+    lanczos = Lanczos(operator, gaussian(operator, generator), iterations, generator)
+    return run_lanczos(lanczos, count, iterations, tolerance)
+
+
+def run_lanczos(lanczos: Lanczos, count: int, iterations: int, tolerance: float) -> Eigenvalues:
+    """Step until `count` eigenvalues converge; the basis can be used further, as by `trace`."""
+    while True:
+        lanczos.step()
+        if not lanczos.finite:
+            nothing = torch.full((count,), math.nan, dtype=torch.float64)
+            failed = torch.zeros(count, dtype=torch.bool)
+            return Eigenvalues(nothing, nothing, failed, lanczos.steps)
+        values, residuals, _ = lanczos.ritz()
+        order = values.abs().argsort(descending=True)[:count]
+        values, residuals = values[order], residuals[order]
+        converged = residuals <= tolerance * values.abs()
+        complete = len(values) == count and bool(converged.all())
+        if complete or lanczos.steps == min(iterations, lanczos.capacity):
+            return Eigenvalues(values, residuals, converged, lanczos.steps)
+
+
+def power_iteration(
+    operator: LinearOperator,
+    count: int = 1,
+    *,
+    iterations: int = 100,
+    tolerance: float = 1e-3,
+    generator: torch.Generator,
+) -> Eigenvalues:
+    """Return eigenvalues as the code of Yang et al. (2021) does, by PyHessian's power iteration.
+
+    From a Gaussian start, λ = v · Hv until |λ_old - λ| < tolerance (|λ_old| + 1e-6); then the
+    *previous* estimate λ_old is the result. Vectors are divided by their norm plus 1e-6. Further
+    values are found orthogonally to the vectors before. That code does not say when it ran out of
+    iterations; here `converged` does, and the residual is that of the last product.
+
+    Args:
+        operator: The operator.
+        count: How many.
+        iterations: Most products for each.
+        tolerance: Relative change at which it stops.
+        generator: For the start vectors.
+    """
+    found: list[Tensor] = []
+    values, residuals, flags = [], [], []
+    before = operator.products
+    for _ in range(count):
+        vector = _normalised(gaussian(operator, generator))
+        value, converged, residual = math.nan, False, math.nan
+        for _ in range(iterations):
+            for other in found:
+                vector = vector - torch.dot(vector, other) * other
+            vector = _normalised(vector)
+            product = operator(vector)
+            estimate = torch.dot(product, vector).item()
+            residual = torch.linalg.vector_norm(product - estimate * vector).item()
+            vector = _normalised(product)
+            if abs(value - estimate) / (abs(value) + 1e-6) < tolerance:
+                converged = True
+                break
+            value = estimate
+        found.append(vector)
+        values.append(value)
+        residuals.append(residual)
+        flags.append(converged)
+    return Eigenvalues(
+        torch.tensor(values, dtype=torch.float64),
+        torch.tensor(residuals, dtype=torch.float64),
+        torch.tensor(flags),
+        operator.products - before,
+    )
+
+
+def _normalised(vector: Tensor) -> Tensor:
+    return vector / (torch.linalg.vector_norm(vector).item() + 1e-6)

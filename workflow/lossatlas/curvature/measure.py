@@ -1,0 +1,215 @@
+"""The metric 'hessian': eigenvalues, trace and spectral density of each replica of a cell."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from lossatlas.curvature.density import Density, density
+from lossatlas.curvature.lanczos import (
+    Eigenvalues,
+    Lanczos,
+    gaussian,
+    power_iteration,
+    run_lanczos,
+)
+from lossatlas.curvature.operator import HessianOperator
+from lossatlas.curvature.trace import Trace, hutchinson_paper, trace
+from lossatlas.spec.metrics import Hessian
+from lossatlas.store import Array, Record, Scalar, Series
+from lossatlas.training.networks import Networks
+from lossatlas.training.seeds import generator
+
+
+@dataclass(frozen=True)
+class _Replica:
+    seed: int
+    images: torch.Tensor
+    top: Eigenvalues
+    trace: Trace
+    density: Density | None
+    products: int
+
+
+def measure(networks: Networks, settings: Hessian) -> Record:
+    """Measure the Hessian of the mean cross entropy on training images, replica by replica.
+
+    In `fixed` mode all replicas see the same images, the eigenvalues come from Lanczos and the
+    trace from `trace.trace`, which goes on from that basis. In `paper` mode each replica has its
+    own images, as in the authors' code, with power iteration and `hutchinson_paper`. The density
+    is the same in both. BatchNorm is in evaluation mode, and weight decay is not part of the loss.
+
+    Scalars, per replica: `hessian_eigenvalue` (the largest in modulus, with its sign),
+    `hessian_eigenvalue_2` and so on, and `hessian_trace` with its standard error. A series
+    `hessian_density` per replica. Arrays: everything that is needed to judge or redo them.
+
+    Args:
+        networks: The replicas that ended well.
+        settings: Settings.
+
+    Raises:
+        UserError: If no parameter is picked, or an operation has no second derivative.
+    """
+    replicas = [_measure_one(networks, index, settings) for index in range(len(networks.seeds))]
+    scalars = [row for replica in replicas for row in _scalars(replica, settings.eigenvalues)]
+    series = [_series(replica) for replica in replicas if replica.density is not None]
+    arrays = _arrays(replicas, settings) if replicas else {}
+    return Record("hessian", scalars, series, arrays, mode=settings.mode)
+
+
+def _measure_one(networks: Networks, index: int, settings: Hessian) -> _Replica:
+    seed = networks.seeds[index]
+    picked = images_of(len(networks.data.train), seed, settings)
+    split = networks.data.train.take(picked.to(networks.device))
+    params, buffers = networks.one(index)
+    operator = HessianOperator(
+        networks.functional,
+        params,
+        buffers,
+        split.images,
+        split.labels,
+        parameters=settings.parameters,
+        chunk=settings.chunk,
+    )
+    draws = partial(generator, "hessian", settings.seed, seed)
+    if settings.mode == "paper":
+        top, total = _paper(operator, settings, draws)
+    else:
+        top, total = _fixed(operator, settings, draws)
+    spectrum = None
+    if settings.density_probes:
+        spectrum = density(
+            operator,
+            settings.density_probes,
+            settings.density_steps,
+            generator=draws("density"),
+        )
+    return _Replica(seed, picked, top, total, spectrum, operator.products)
+
+
+def _paper(
+    operator: HessianOperator, settings: Hessian, draws: partial[torch.Generator]
+) -> tuple[Eigenvalues, Trace]:
+    top = power_iteration(
+        operator,
+        settings.eigenvalues,
+        iterations=settings.iterations,
+        tolerance=settings.tolerance,
+        generator=draws("start"),
+    )
+    total = hutchinson_paper(
+        operator, settings.probes, tolerance=settings.tolerance, generator=draws("probes")
+    )
+    return top, total
+
+
+def _fixed(
+    operator: HessianOperator, settings: Hessian, draws: partial[torch.Generator]
+) -> tuple[Eigenvalues, Trace]:
+    random = draws("start")
+    capacity = settings.iterations + settings.probes // 2
+    lanczos = Lanczos(operator, gaussian(operator, random), capacity, random)
+    top = run_lanczos(lanczos, settings.eigenvalues, settings.iterations, settings.tolerance)
+    total = trace(operator, settings.probes, generator=draws("probes"), lanczos=lanczos)
+    return top, total
+
+
+def images_of(count: int, replica: int, settings: Hessian) -> torch.Tensor:
+    """Return which of `count` training images the loss is taken on: indices, ascending.
+
+    All of them where there are fewer than `settings.samples`.
+    """
+    words: list[object] = ["hessian", settings.seed, "images"]
+    if settings.mode == "paper":
+        words.append(replica)
+    return torch.randperm(count, generator=generator(*words))[: settings.samples].sort().values
+
+
+def _scalar(
+    name: str, value: float, seed: int, stderr: float = math.nan, *, converged: bool = True
+) -> Scalar:
+    if not math.isfinite(value):
+        return Scalar(name, math.nan, seed, status="undefined", unit="nat")
+    status = "ok" if converged else "unconverged"
+    return Scalar(name, value, seed, stderr=stderr, status=status, unit="nat")
+
+
+def _scalars(replica: _Replica, count: int) -> list[Scalar]:
+    rows = []
+    top = replica.top
+    for place in range(count):
+        name = "hessian_eigenvalue" + (f"_{place + 1}" if place else "")
+        exists = place < len(top.values)  # else: more eigenvalues asked for than parameters
+        value = top.values[place].item() if exists else math.nan
+        converged = exists and bool(top.converged[place])
+        rows.append(_scalar(name, value, replica.seed, converged=converged))
+    total = replica.trace
+    return [*rows, _scalar("hessian_trace", total.value, replica.seed, total.stderr)]
+
+
+def _series(replica: _Replica) -> Series:
+    assert replica.density is not None
+    x, y = replica.density.x.numpy(), replica.density.y.numpy()
+    status = "ok" if np.isfinite(y).all() else "undefined"
+    return Series(
+        "hessian_density",
+        x,
+        y,
+        "eigenvalue",
+        replica.seed,
+        x_unit="nat",
+        y_unit="1 / nat",
+        status=status,
+    )
+
+
+def _arrays(replicas: list[_Replica], settings: Hessian) -> dict[str, Array]:
+    """Return what the numbers came from; rows of different lengths are filled up with NaN."""
+    wide, one = ("replica", "eigenvalue"), ("replica",)
+    count = settings.eigenvalues
+    residuals = [_padded(r.top.residuals, count) for r in replicas]
+    flags = [_padded(r.top.converged.double(), count) for r in replicas]
+    most = max(len(r.trace.probes) for r in replicas)
+    probes = [_padded(r.trace.probes, most) for r in replicas]
+    images = np.stack([r.images.numpy() for r in replicas])
+    arrays = {
+        "seeds": Array(np.array([r.seed for r in replicas]), one),
+        "images": Array(images, ("replica", "image"), "", "places in the training set"),
+        "residuals": Array(np.stack(residuals), wide, "nat", "|H x - λ x| at |x| = 1"),
+        "converged": Array(np.stack(flags), wide, "", "1 where the eigenvalue converged"),
+        "iterations": Array(
+            np.array([r.top.products for r in replicas]), one, "", "products for the eigenvalues"
+        ),
+        "trace_exact": Array(
+            np.array([r.trace.exact for r in replicas]), one, "nat", "trace inside the basis"
+        ),
+        "trace_probes": Array(
+            np.stack(probes), ("replica", "probe"), "nat", "trace outside of it, by each probe"
+        ),
+        "trace_converged": Array(
+            np.array([r.trace.converged for r in replicas]), one, "", "ended by its own rule"
+        ),
+        "products": Array(np.array([r.products for r in replicas]), one, "", "all products"),
+    }
+    spectra = [r.density for r in replicas if r.density is not None]
+    if spectra:
+        axes = ("replica", "probe", "node")
+        nodes, weights = (torch.stack([getattr(s, k) for s in spectra]) for k in _QUADRATURE)
+        arrays["density_nodes"] = Array(nodes.numpy(), axes, "nat", "eigenvalues of quadratures")
+        arrays["density_weights"] = Array(weights.numpy(), axes, "", "their weights")
+        widths = np.array([s.width for s in spectra])
+        arrays["density_width"] = Array(widths, one, "nat", "s.d. of the Gaussians of the curve")
+    return arrays
+
+
+_QUADRATURE = ("nodes", "weights")
+
+
+def _padded(values: torch.Tensor, length: int) -> np.ndarray:
+    row = np.full(length, np.nan)
+    row[: len(values)] = values.numpy()
+    return row
