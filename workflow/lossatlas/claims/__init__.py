@@ -1,0 +1,1 @@
+"""The papers' claims, checked on tables."""

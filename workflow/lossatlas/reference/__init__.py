@@ -1,0 +1,1 @@
+"""What the papers' authors published, read safely."""

@@ -1,0 +1,1 @@
+"""Records -> tidy tables, summaries of cells, phases."""

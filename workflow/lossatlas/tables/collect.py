@@ -1,0 +1,238 @@
+"""Records -> tidy tables, tables <-> CSV, and the number that figures draw for each cell.
+
+In CSV an absent number is empty, others have the fewest digits that read back as the same float64,
+and lines end in LF, so that equal tables are equal files. No torch here.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from lossatlas import store
+from lossatlas.errors import UserError
+
+Axes = Mapping[str, Mapping[str, Any]]  # cell -> axis -> value; its order is that of the rows
+Item = TypeVar("Item", store.Scalar, store.Series)
+
+FIRST = ["experiment", "cell"]
+SCALAR = ["metric", "replica", "partner", "value", "stderr", "status"]
+SERIES = ["series", "replica", "partner", "x", "y", "status"]
+SEEDS = ["replica", "partner"]
+NUMBERS = ["value", "stderr", "x", "y"]
+
+# Quantity that figures draw -> the scalar behind it, and whether it is its natural logarithm.
+PANELS: dict[str, tuple[str, bool]] = {
+    "test_accuracy": ("test_accuracy", False),
+    "train_loss": ("train_loss", False),
+    "log_hessian_eigenvalue": ("hessian_eigenvalue", True),
+    "log_hessian_trace": ("hessian_trace", True),
+    "mode_connectivity": ("mode_connectivity", False),
+    "cka": ("cka", False),
+    "l2_distance": ("l2_distance", False),
+}
+SUMMARY = ["metric", "value", "stderr", "count", "status", "diverged"]
+
+
+def scalars(experiment: str, axes: Axes, records: Mapping[str, Path]) -> pd.DataFrame:
+    """Return one row per scalar of one metric over an experiment.
+
+    Args:
+        experiment: Its name.
+        axes: Of each cell, in the order of the rows, its values on the axes.
+        records: The metric's record of each cell.
+
+    Raises:
+        ValueError: If the records are not those of the cells.
+        UserError: If a record cannot be read.
+    """
+    return scalar_frame(experiment, axes, _read_all(axes, records, lambda r: r.scalars))
+
+
+def series(experiment: str, axes: Axes, records: Mapping[str, Path]) -> pd.DataFrame:
+    """Return one row per point of the curves of one metric over an experiment.
+
+    Args and errors as `scalars`.
+    """
+    return series_frame(experiment, axes, _read_all(axes, records, lambda r: r.series))
+
+
+def _read_all(
+    axes: Axes, records: Mapping[str, Path], part: Callable[[store.Record], list[Item]]
+) -> dict[str, list[Item]]:
+    if set(axes) != set(records):
+        odd = sorted(set(axes) ^ set(records))
+        raise ValueError(f"cells and records differ: {', '.join(odd)}")
+    return {cell: part(store.read(records[cell])) for cell in axes}
+
+
+def scalar_frame(
+    experiment: str, axes: Axes, found: Mapping[str, Iterable[store.Scalar]]
+) -> pd.DataFrame:
+    """Return the table of scalars of each cell, in the order of `axes`."""
+    rows = [
+        (*first, s.name, s.replica, s.partner, s.value, s.stderr, s.status)
+        for first, found_here in _by_cell(experiment, axes, found)
+        for s in found_here
+    ]
+    return _frame(rows, axes, SCALAR)
+
+
+def series_frame(
+    experiment: str, axes: Axes, found: Mapping[str, Iterable[store.Series]]
+) -> pd.DataFrame:
+    """Return the table of points of curves of each cell, in the order of `axes`."""
+    rows = [
+        (*first, s.name, s.replica, s.partner, x, y, s.status)
+        for first, found_here in _by_cell(experiment, axes, found)
+        for s in found_here
+        for x, y in zip(s.x, s.y, strict=True)
+    ]
+    return _frame(rows, axes, SERIES)
+
+
+def _by_cell(
+    experiment: str, axes: Axes, found: Mapping[str, Iterable[Item]]
+) -> Iterator[tuple[tuple[Any, ...], Iterable[Item]]]:
+    """Yield what identifies a cell in a row, and what was found there."""
+    for cell in axes:
+        yield (experiment, cell, *axes[cell].values()), found[cell]
+
+
+def _frame(rows: list[tuple[Any, ...]], axes: Axes, columns: list[str]) -> pd.DataFrame:
+    names = list(next(iter(axes.values()), {}))
+    if any(list(place) != names for place in axes.values()):
+        raise ValueError("cells have different axes")
+    frame = pd.DataFrame(rows, columns=[*FIRST, *names, *columns])
+    types = {name: "float64" for name in NUMBERS if name in frame}
+    return frame.astype({**dict.fromkeys(SEEDS, "Int64"), **types})
+
+
+def axes_of(table: pd.DataFrame) -> list[str]:
+    """Return the names of the axes: the columns between the cell and what was measured."""
+    names = list(table.columns)
+    end = next(i for i, name in enumerate(names) if name in ("metric", "series", "phase"))
+    return names[len(FIRST) : end]
+
+
+def write(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
+    """Write a table as CSV, atomically.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    with store.atomic(path) as temporary:
+        table.to_csv(temporary, index=False, na_rep="", lineterminator="\n", encoding="utf-8")
+
+
+def read(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a table of scalars, of series or of claims that `write` wrote, number for number.
+
+    Raises:
+        UserError: If it is missing, empty or foreign.
+    """
+    fix = "delete it and run the same command again: it will be made anew"
+    try:
+        header = list(pd.read_csv(path, nrows=0).columns)
+        absent = {name: [""] for name in header if name in {*SEEDS, *NUMBERS}}
+        types = {name: "Int64" for name in SEEDS if name in header}
+        types |= {name: "float64" for name in NUMBERS if name in header}
+        texts = {*FIRST, "metric", "series", "status"}.intersection(header)
+        return pd.read_csv(
+            path,
+            dtype={**types, **dict.fromkeys(texts, "str")},
+            keep_default_na=False,
+            na_values=absent,
+            float_precision="round_trip",
+        )
+    except FileNotFoundError:
+        fix = "run the command that makes it, or correct the path"
+        raise UserError("no such file", where=str(path), fix=fix) from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+        raise UserError(f"not a table: {error}", where=str(path), fix=fix) from None
+
+
+def concatenate(paths: Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
+    """Return tables with the same columns as one, in the order given.
+
+    Raises:
+        UserError: If one cannot be read, or has other columns than the first.
+        ValueError: If there are none.
+    """
+    tables = [read(path) for path in paths]
+    for path, table in zip(paths, tables, strict=True):
+        if list(table.columns) != list(tables[0].columns):
+            fix = "join tables of one experiment and of one sort"
+            raise UserError(f"has other columns than {paths[0]}", where=str(path), fix=fix)
+    return pd.concat(tables, ignore_index=True)
+
+
+def cell_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Return, for each cell and each quantity of `PANELS` that was measured, what figures draw.
+
+    The value is the mean over replicas or over unordered pairs (both orders of a pair are averaged
+    first), or the natural logarithm of that mean, as in the authors' notebook. Numbers of status
+    `ok` and `unconverged` enter; `diverged` and `undefined` ones do not. The standard error is
+    s / sqrt(n), divided by the mean under a logarithm (delta method), and NaN for n = 1. Pairs
+    share replicas, so theirs is a lower bound.
+
+    Returns:
+        Columns experiment, cell, <axes>, metric, value, stderr, count (numbers that entered),
+        status, and diverged (how many replicas of the cell have no other rows). The status is
+        `ok`; `unconverged` when a number that entered is; with a NaN value `diverged` when
+        divergence is all that happened, else `undefined`.
+
+    Args:
+        table: Rows of scalars of one or more experiments with the same axes, one metric per kind.
+    """
+    keys = [*FIRST, *axes_of(table)]
+    measured = set(table["metric"])
+    panels = {name: panel for name, panel in PANELS.items() if panel[0] in measured}
+    rows = []
+    for place, group in table.groupby(keys, sort=False, dropna=False):
+        lost = _diverged(group)
+        for name, (scalar, logarithm) in panels.items():
+            found = _summary(group[group["metric"] == scalar], logarithm)
+            rows.append((*place, name, *found, lost))
+    return pd.DataFrame(rows, columns=[*keys, *SUMMARY])
+
+
+def _diverged(rows: pd.DataFrame) -> int:
+    """Return how many replicas have rows of status `diverged` only, pairs counting for both."""
+    everyone, alive = (
+        {seed for name in SEEDS for seed in part[name].dropna()}
+        for part in (rows, rows[rows["status"] != "diverged"])
+    )
+    return len(everyone - alive)
+
+
+def _summary(rows: pd.DataFrame, logarithm: bool) -> tuple[float, float, int, str]:
+    """Return value, stderr, count and status of one scalar of one cell."""
+    entered = rows[rows["status"].isin(("ok", "unconverged")) & np.isfinite(rows["value"])]
+    numbers = _per_pair(entered)
+    count = len(numbers)
+    value = float(numbers.mean()) if count else math.nan
+    if not count or (logarithm and value <= 0):
+        lost = len(rows) and (rows["status"] == "diverged").all()
+        return math.nan, math.nan, count, "diverged" if lost else "undefined"
+    stderr = float(numbers.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
+    if logarithm:
+        value, stderr = math.log(value), stderr / value
+    status = "unconverged" if (entered["status"] == "unconverged").any() else "ok"
+    return value, stderr, count, status
+
+
+def _per_pair(rows: pd.DataFrame) -> np.ndarray:
+    """Return one number per replica, or per unordered pair."""
+    found: dict[frozenset[Any], list[float]] = {}
+    for replica, partner, value in zip(
+        rows["replica"], rows["partner"], rows["value"], strict=True
+    ):
+        found.setdefault(frozenset((replica, partner)), []).append(value)
+    return np.array([np.mean(values) for values in found.values()], dtype=np.float64)
