@@ -12,6 +12,8 @@ with job(snakemake) as s:  # noqa: F821
     record = taxonomy_archive.convert(Path(s.input[0]))
     store.write(s.output.record, record)
     tables = taxonomy_archive.tables(record)
-    for kind, scalars, series in zip(s.params.kinds, s.output.scalars, s.output.series, strict=True):
+    for kind, scalars, series in zip(
+        s.params.kinds, s.output.scalars, s.output.series, strict=True
+    ):
         collect.write(tables[kind][0], scalars)
         collect.write(tables[kind][1], series)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,14 +93,39 @@ def _adapter(
     inputs: Inputs,
 ) -> store.Record:
     checkpoint = settings.checkpoint or cell.recipe.checkpoints[0]
-    module, _, name = ADAPTERS[kind].partition(":")
-    measure = getattr(importlib.import_module(module), name)
     if kind in WITHOUT_TORCH:
         read = checkpoints.read_weights(inputs.weights, good, checkpoint, "np", cell.digest)
-        predictions = store.read(inputs.performance, "performance").arrays["test_logits"].values
-        logits = dict(zip(good, predictions, strict=True))
-        return measure({seed: params for seed, (params, _) in read.items()}, logits, settings)
-    return measure(_networks(cell, good, lost, checkpoint, inputs), settings)
+        arrays = store.read(inputs.performance, "performance").arrays
+        logits = dict(zip(arrays["seeds"].values.tolist(), arrays["logits"].values, strict=True))
+        return adapter(kind)({seed: params for seed, (params, _) in read.items()}, logits, settings)
+    return measure_networks(kind, _networks(cell, good, lost, checkpoint, inputs), settings)
+
+
+def adapter(kind: str) -> Callable[..., store.Record]:
+    """Import the adapter of a kind of metric."""
+    module, _, name = ADAPTERS[kind].partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def measure_networks(kind: str, networks: Networks, settings: MetricSettings) -> store.Record:
+    """Call a metric's adapter on networks in memory.
+
+    Args:
+        kind: Of the metric.
+        networks: The replicas and their data.
+        settings: Of the metric.
+    """
+    if kind not in WITHOUT_TORCH:
+        return adapter(kind)(networks, settings)
+    from lossatlas.training.networks import logits
+
+    images = networks.data.test.images
+    weights, predictions = {}, {}
+    for index, seed in enumerate(networks.seeds):
+        params, _ = networks.one(index)
+        weights[seed] = {name: tensor.cpu().numpy() for name, tensor in params.items()}
+        predictions[seed] = logits(networks, index, images).cpu().numpy()
+    return adapter(kind)(weights, predictions, settings)
 
 
 def _networks(

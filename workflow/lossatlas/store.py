@@ -158,9 +158,10 @@ def write(path: str | os.PathLike[str], record: Record) -> None:
         ValueError: If a status is unknown.
         UserError: If the file cannot be written.
     """
-    for item in (record, *record.scalars, *record.series):
-        if item.status not in STATUSES:
-            raise ValueError(f"unknown status {item.status!r}")
+    parts: list[Scalar | Series] = [*record.scalars, *record.series]
+    for status in [record.status, *(part.status for part in parts)]:
+        if status not in STATUSES:
+            raise ValueError(f"unknown status {status!r}")
     with atomic(path) as temporary, h5py.File(temporary, "w", track_order=True) as file:
         _write_attributes(file, record)
         rows = [
@@ -343,7 +344,8 @@ def _differ(a: Any, b: Any) -> str:
     same = (a == b) | (np.isnan(a) & np.isnan(b)) if numeric else a == b
     if np.all(same):
         return ""
-    largest = f", largest {np.nanmax(np.abs(a - b)):.3g}" if numeric else ""
+    gaps = np.abs(a - b)[np.isfinite(a) & np.isfinite(b)] if numeric else np.zeros(0)
+    largest = f", largest {gaps.max():.3g}" if gaps.any() else ""
     return f"{np.size(same) - np.count_nonzero(same)} of {np.size(same)} values differ{largest}"
 
 

@@ -16,21 +16,21 @@ from torch.func import functional_call
 
 Tensors = dict[str, Tensor]
 
-_NORMS = (nn.modules.batchnorm._BatchNorm,)  # noqa: SLF001: torch has no public common base
+_NORMS = (nn.modules.batchnorm._BatchNorm,)  # noqa: SLF001 -- torch has no public base
 
 
 class Functional:
     """A module without weights of its own.
 
     Args:
-        module: Any module from images to logits. It is copied to the meta device; its weights are
-            not kept. Tied weights stay tied.
+        module: Any module from images to logits; copied. The weights of the copy are never used:
+            every call must bring all of its own. Tied weights stay tied, under their first name.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.shapes = {name: p.shape for name, p in module.named_parameters()}
         self.trainable = [name for name, p in module.named_parameters() if p.requires_grad]
-        self.module = copy.deepcopy(module).to("meta")
+        self.module = copy.deepcopy(module)
         self.norms = [m for m in self.module.modules() if isinstance(m, _NORMS)]
         self.has_norms = any(norm.track_running_stats for norm in self.norms)
         self.stochastic = any(
@@ -53,7 +53,7 @@ class Functional:
         """
         if self.module.training != train:
             self.module.train(train)
-        return functional_call(self.module, (params, buffers), (x,), tie_weights=True)
+        return functional_call(self.module, (params, buffers), (x,), strict=True)
 
     def many(self, params: Tensors, buffers: Tensors, x: Tensor, *, train: bool) -> Tensor:
         """Return logits of G networks, each on its own images.
@@ -74,7 +74,7 @@ class Functional:
             self.module.train(train)
 
         def forward(p: Tensors, b: Tensors, images: Tensor) -> Tensor:
-            return functional_call(self.module, (p, b), (images,), tie_weights=True)
+            return functional_call(self.module, (p, b), (images,), strict=True)
 
         return torch.vmap(forward, randomness="different")(params, buffers, x)
 

@@ -29,16 +29,15 @@ class Block(nn.Module):
 class ResNet18(nn.Module):
     """ResNet18 whose four stages have k, 2k, 4k and 8k channels; k = 64 is the standard one.
 
+    Images may have any size from 8x8 up: the stages are followed by a global average pool.
+
     Args:
         num_classes: Number of classes.
         in_channels: Channels of an image.
-        image_size: Not used: the average pool takes any size from 8 up.
         width: k. The width-k network has 44,622 parameters at k = 4 on CIFAR-10.
     """
 
-    def __init__(
-        self, num_classes: int, in_channels: int = 3, image_size: int = 32, width: int = 64
-    ) -> None:
+    def __init__(self, num_classes: int, in_channels: int = 3, width: int = 64) -> None:
         super().__init__()
         self.stem = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)
         self.norm = nn.BatchNorm2d(width)

@@ -12,7 +12,6 @@ from typing import Any
 from lossatlas import paths
 from lossatlas.errors import UserError, nearest
 
-
 Counts = tuple[int, int]  # parameters, multiply-adds per image
 # (arguments, classes, channels, image size)
 Cost = Callable[[Mapping[str, Any], int, int, int], Counts]
@@ -78,6 +77,23 @@ class DataSource:
         return not self.file
 
 
+def _source(row: Mapping[str, str]) -> DataSource:
+    return DataSource(
+        name=row["name"],
+        version=row["version"],
+        file=row["file"],
+        size=int(row["size"] or 0),
+        sha256=row["sha256"],
+        mirrors=tuple(row["mirrors"].split()),
+        licence=row["licence"],
+        train=int(row["train"] or 0),
+        test=int(row["test"] or 0),
+        classes=int(row["classes"] or 0),
+        channels=int(row["channels"] or 0),
+        image_size=int(row["image_size"] or 0),
+    )
+
+
 @cache
 def data_sources() -> dict[str, DataSource]:
     """Read resources/datasets.tsv.
@@ -89,11 +105,7 @@ def data_sources() -> dict[str, DataSource]:
     with paths.DATASETS_TABLE.open(newline="") as file:
         for row in csv.DictReader(file, delimiter="\t"):
             try:
-                numbers = ("size", "train", "test", "classes", "channels", "image_size")
-                row_of = {key: int(row[key] or 0) for key in numbers}
-                text = {key: row[key] for key in ("name", "version", "file", "sha256", "licence")}
-                mirrors = tuple(row["mirrors"].split())
-                found[row["name"]] = DataSource(mirrors=mirrors, **text, **row_of)
+                found[row["name"]] = _source(row)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 where = f"{paths.DATASETS_TABLE.name}, row {row.get('name')}"
                 raise UserError(f"damaged: {error}", where=where, fix="restore the file") from None

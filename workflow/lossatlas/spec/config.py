@@ -174,7 +174,9 @@ def _valid_keys(keys: list[str]) -> list[str]:
     if not keys:
         return list(Config.model_fields)
     if keys[-1] == "early_stop":
-        return list(models["recipes"].model_fields["early_stop"].annotation.__args__[0].model_fields)
+        return list(
+            models["recipes"].model_fields["early_stop"].annotation.__args__[0].model_fields
+        )
     model = models.get(keys[0])
     return list(model.model_fields) if model else []
 

@@ -55,10 +55,14 @@ def job_hours(planned: PlannedCell, settings: MetricSettings, machine: Machine) 
     work = _work(planned, 1)
     if work is None:
         return None
-    return sum(
-        count * max(machine.seconds_per_step, factor * images * work / machine.flops)
-        for count, factor, images in passes
-    ) / 3600 + START
+    return (
+        sum(
+            count * max(machine.seconds_per_step, factor * images * work / machine.flops)
+            for count, factor, images in passes
+        )
+        / 3600
+        + START
+    )
 
 
 def _work(planned: PlannedCell, factor: float) -> float | None:

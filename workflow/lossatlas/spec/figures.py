@@ -53,7 +53,9 @@ class Figure(Strict):
     experiment: str = Field("", description="a name from `experiments`")
     limits: Literal["data", "paper"] = Field("data", description="colour limits")
     thresholds: Thresholds = Field(Thresholds(), description="of the phases")
-    metrics: dict[str, str] = Field({}, description="kind: named metric, if not the first of a kind")
+    metrics: dict[str, str] = Field(
+        {}, description="kind: named metric, if not the first of a kind"
+    )
     dpi: int = Field(150, ge=50, le=1200, description="resolution of the PNG")
 
     @field_validator("draws")

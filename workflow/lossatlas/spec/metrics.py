@@ -39,7 +39,9 @@ class Hessian(MetricSettings):
     density_probes: int = Field(2, ge=0, description="starting vectors of the spectral density")
     density_steps: int = Field(30, ge=2, description="Lanczos steps of each")
     parameters: str = Field("", description="regular expression that picks parameters; '' is all")
-    chunk: int = Field(512, ge=1, description="images per pass; the loss is accumulated over passes")
+    chunk: int = Field(
+        512, ge=1, description="images per pass; the loss is accumulated over passes"
+    )
     seed: int = Field(0, ge=0, description="seed of the images and of the probes")
 
 

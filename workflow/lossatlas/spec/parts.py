@@ -17,7 +17,9 @@ class DataPart(Strict):
     """A data set and the load put on it."""
 
     source: str = Field("", description="row of resources/datasets.tsv; default: the part's name")
-    fraction: float = Field(1.0, gt=0, le=1, description="share of the training images that is kept")
+    fraction: float = Field(
+        1.0, gt=0, le=1, description="share of the training images that is kept"
+    )
     label_noise: float = Field(0.0, ge=0, le=1, description="share of training labels drawn anew")
     pixel_noise: float = Field(0.0, ge=0, description="s.d. of noise on training pixels, of [0, 1]")
     transforms: Literal["fixed", "paper"] = Field(
@@ -36,7 +38,9 @@ class ModelPart(BaseModel):
     def _plain_arguments(self) -> ModelPart:
         for name, value in self.arguments.items():
             if not isinstance(value, int | float | str | bool | list | type(None)):
-                raise ValueError(f"'{name}' must be a number, a text, true, false or a list")
+                raise ValueError(  # noqa: TRY004 -- Pydantic explains ValueErrors
+                    f"'{name}' must be a number, a text, true, false or a list"
+                )
         return self
 
     @property

@@ -1,4 +1,4 @@
-"""What a config asks for: cells, blocks of replicas, metrics. The workflow's jobs follow from it."""
+"""What a config asks for: cells, blocks of replicas, metrics; the jobs follow from it."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def read_weights(
     for path in paths:
         file = _open(path, framework, digest)
         kinds = set()
-        for key in file.keys():  # noqa: SIM118: it is no mapping
+        for key in file.keys():  # noqa: SIM118 -- it is no mapping
             kind, _, rest = key.partition("/")
             seed, _, rest = rest.partition("/")
             group, _, name = rest.partition("/")
@@ -119,9 +119,9 @@ def statuses(paths: Iterable[str]) -> dict[int, str]:
     return found
 
 
-def match(functional: Functional, params: dict[str, Any], buffers: dict[str, Any], where: str) -> (
-    None
-):
+def match(
+    functional: Functional, params: dict[str, Any], buffers: dict[str, Any], where: str
+) -> None:
     """Check that weights fit a network.
 
     Raises:

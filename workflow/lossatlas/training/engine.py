@@ -127,7 +127,7 @@ class Engine:
         self.frozen = {n: p.to(device) for n, p in params.items() if n not in trainable}
         flat = torch.cat([p.reshape(count, -1) for p in trainable.values()], 1).to(device)
         moved = {name: b.to(device) for name, b in buffers.items()}
-        kinds = [kind for kind in ("best", "early") if kind in self.recipe.checkpoints]
+        kinds: list[str] = [k for k in ("best", "early") if k in self.recipe.checkpoints]
         copies = {k: (flat.clone(), {n: b.clone() for n, b in moved.items()}) for k in kinds}
         epochs = {k: torch.zeros(count, dtype=torch.long, device=device) for k in kinds}
         sums = torch.zeros(2, count, device=device, dtype=torch.float64)
@@ -264,7 +264,7 @@ class Engine:
         history = {name: np.array(rows) for name, rows in run.history.items()}
         finite = torch.isfinite(run.flat).all(dim=1).cpu().numpy()
         diverged = ~(np.isfinite(history["train_loss"]).all(axis=0) & finite)
-        checkpoints = {}
+        checkpoints: dict[str, tuple[Tensors, Tensors]] = {}
         for kind in self.recipe.checkpoints:
             flat, buffers = run.kept.get(kind, (run.flat, run.buffers))
             if kind == "early":

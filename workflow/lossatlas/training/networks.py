@@ -46,9 +46,7 @@ class Networks:
 
 
 @torch.no_grad()
-def logits(
-    networks: Networks, index: int, images: torch.Tensor, chunk: int = 1024
-) -> torch.Tensor:
+def logits(networks: Networks, index: int, images: torch.Tensor, chunk: int = 1024) -> torch.Tensor:
     """Return logits (N, classes) of one replica in evaluation mode, computed chunk by chunk."""
     params, buffers = networks.one(index)
     parts = [networks.functional(params, buffers, x, train=False) for x in images.split(chunk)]

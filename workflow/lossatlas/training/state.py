@@ -19,7 +19,7 @@ from lossatlas.store import atomic
 PREEMPTED = 75  # exit code of a job that saved its state and asks to be run again (EX_TEMPFAIL)
 
 
-class Preempted(Exception):  # noqa: N818: it is no error
+class Preempted(Exception):  # noqa: N818 -- it is no error
     """The job was told to leave; its state has been saved."""
 
 

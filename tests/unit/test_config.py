@@ -1,0 +1,205 @@
+"""The config: what is refused and how it is said; cells and their ids."""
+
+import copy
+from typing import Any
+
+import pytest
+import yaml
+
+from lossatlas import models, paths
+from lossatlas.errors import UserError
+from lossatlas.spec import catalogue, config
+from lossatlas.spec.cells import Cell, canonical, from_spec
+from lossatlas.spec.parts import DataPart, ModelPart, Recipe
+
+SMALL = yaml.safe_load("""
+datasets: {digits: }
+models: {resnet18: }
+recipes: {short: {epochs: 2}}
+experiments:
+  grid:
+    dataset: digits
+    model: resnet18
+    recipe: short
+    load: {width: [2, 4]}
+    temperature: {batch_size: [16, 64]}
+    seeds: 2
+    metrics: [performance, cka]
+figures: {taxonomy_phases: {experiment: grid}}
+""")
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    raw = copy.deepcopy(SMALL)
+    *parents, last = path.split(".")
+    part = raw
+    for key in parents:
+        if part.get(key) is None:
+            part[key] = {}
+        part = part[key]
+    part[last] = value
+    return raw
+
+
+def test_small_config_loads() -> None:
+    loaded = config.load(SMALL)
+    assert len(loaded.cells("grid")) == 4
+    assert loaded.datasets["digits"].source == "digits"
+    assert loaded.metric("hessian").samples == 512
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "config/smoke.yaml", "config/taxonomy.yaml"])
+def test_shipped_configs_load(name: str) -> None:
+    config.load(yaml.safe_load((paths.PROJECT / name).read_text()))
+
+
+BAD = [
+    ("experimnts", {}, "config: unknown key 'experimnts' (did you mean 'experiments'?)"),
+    ("recipes.short.epoch", 3, "recipes.short: unknown key 'epoch' (did you mean 'epochs'?)"),
+    ("recipes.short.early_stop", {"aftr": 1}, "unknown key 'aftr' (did you mean 'after'?)"),
+    ("experiments.grid.seed", 3, "experiments.grid: unknown key 'seed' (did you mean 'seeds'?)"),
+    ("recipes.short.epochs", "many", "recipes.short.epochs: Input should be a valid integer"),
+    ("recipes.short.epochs", 0, "recipes.short.epochs: Input should be greater than or equal to 1"),
+    ("recipes.short.learning_rate", float("nan"), "recipes.short.learning_rate"),
+    ("recipes.short.decay_epochs", [5, 3], "recipes.short.decay_epochs: must increase"),
+    ("recipes.short.checkpoints", ["early"], "needs 'early_stop'"),
+    ("experiments.grid.load", {"width": []}, "experiments.grid.load.width"),
+    ("experiments.grid.load", {"width": [2, 2]}, "'width' repeats a value"),
+    ("experiments.grid.load", {"width": [2, 2.0]}, "'width' repeats a value"),
+    ("experiments.grid.load", {"widht": [2]}, "unknown axis 'widht' (did you mean 'width'?"),
+    ("experiments.grid.load", {"depth": [2]}, "'resnet18' has no argument 'depth'"),
+    ("experiments.grid.load", {"width": [0]}, "width is 0 (a whole number from 1 up)"),
+    ("experiments.grid.load", {"width": [2.5]}, "width is 2.5"),
+    (
+        "experiments.grid.temperature",
+        {"batch_size": [0]},
+        "experiments.grid: batch_size: Input should be greater",
+    ),
+    (
+        "experiments.grid.temperature",
+        {"batch_size": [2000]},
+        "batch_size 2000 is more than the 1437",
+    ),
+    ("experiments.grid.seeds", [1, 1], "experiments.grid.seeds: must be different whole numbers"),
+    ("experiments.grid.seeds", [], "experiments.grid.seeds"),
+    ("experiments.grid.seeds", [-1, 2], "must be different whole numbers, from 0 up"),
+    ("experiments.grid.seeds", 1, "'cka' compares replicas, and there is one seed"),
+    ("experiments.grid.model", "resnet", "no 'resnet' in models (did you mean 'resnet18'?)"),
+    ("experiments.grid.dataset", "digit", "no 'digit' in datasets (did you mean 'digits'?)"),
+    ("experiments.grid.metrics", ["cke"], "unknown metric 'cke' (did you mean 'cka'?)"),
+    ("models.resnet18", {"widht": 3}, "'resnet18' has no argument 'widht' (did you mean 'width'?)"),
+    ("models.other", {"builder": "resnet19"}, "unknown model 'resnet19' (did you mean 'resnet18'?"),
+    ("models.own", {"builder": "no_such_module:Net"}, "no module named 'no_such_module'"),
+    ("models.own", {"builder": "os.path;x:Net"}, "is not 'package.module:object'"),
+    ("datasets.mnits", None, "unknown data set 'mnits' (did you mean 'mnist'?)"),
+    ("datasets.digits", {"fraction": 0}, "datasets.digits.fraction"),
+    ("datasets.digits", {"label_noise": 1.5}, "datasets.digits.label_noise"),
+    (
+        "metrics.hessian",
+        {"sample": 9},
+        "metrics.hessian: unknown key 'sample' (did you mean 'samples'?)",
+    ),
+    ("metrics.hessian", {"probes": 1}, "metrics.hessian.probes"),
+    ("metrics.mine", {"kind": "hesian"}, "unknown metric 'hesian' (did you mean 'hessian'?)"),
+    ("metrics.connectivity", {"pairs": [[0, 0]]}, "different seeds"),
+    ("figures.taxonomy_phase", None, "unknown figure 'taxonomy_phase'"),
+    (
+        "figures.taxonomy_phases",
+        {"experiment": "gird"},
+        "unknown experiment 'gird' (did you mean 'grid'?)",
+    ),
+    ("figures.taxonomy_phases", {"limit": "paper"}, "unknown key 'limit' (did you mean 'limits'?)"),
+    ("experiments", {}, "experiments"),
+    ("experiments", {"../../x": SMALL["experiments"]["grid"]}, "'../../x' cannot be a name"),
+    ("models", {"; touch x": {"builder": "resnet18"}}, "'; touch x' cannot be a name"),
+    ("recipes", None, "recipes"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "says"), BAD)
+def test_bad_config_is_one_clear_line(path: str, value: Any, says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        config.load(changed(path, value))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_pairs_must_be_seeds() -> None:
+    raw = changed("metrics.connectivity", {"pairs": [[0, 7]]})
+    raw["experiments"]["grid"]["metrics"].append("connectivity")
+    with pytest.raises(UserError, match="no seed 7"):
+        config.load(raw)
+
+
+def cell(**recipe: Any) -> Cell:
+    return Cell(DataPart(source="digits"), ModelPart(builder="resnet18", width=8), Recipe(**recipe))
+
+
+def test_id_is_stable() -> None:
+    """An id that changes makes every user train everything again."""
+    assert cell(learning_rate=0.05, batch_size=64).id == "digits-resnet18-w8-b64-lr0.05-dce7ef5d"
+
+
+def test_spelling_and_defaults_do_not_change_the_id() -> None:
+    assert cell(learning_rate=1e-1).id == cell(learning_rate=0.10).id == cell().id
+    assert cell(epochs=100).id == cell().id
+    assert cell(epochs=101).id != cell().id
+    raw = changed("experiments.grid.load", {"width": [64]})
+    widths = config.load(raw).cells("grid")
+    raw = copy.deepcopy(SMALL)
+    del raw["experiments"]["grid"]["load"]
+    assert [c.id for c in widths] == [c.id for c in config.load(raw).cells("grid")]
+
+
+def test_every_value_counts() -> None:
+    recipes = [{}, {"epochs": 7}, {"momentum": 0.5}, {"nesterov": True}, {"cosine": True}]
+    recipes += [{"decay_epochs": [3]}, {"incomplete_batch": "keep"}, {"rate_per_batch": 128}]
+    recipes += [{"checkpoints": ["best"]}, {"early_stop": {}}, {"early_stop": {"after": 3}}]
+    assert len({cell(**r).id for r in recipes}) == len(recipes)
+
+
+def test_spec_rebuilds_the_cell() -> None:
+    one = cell(learning_rate=0.05, early_stop={"after": 2}, checkpoints=["early", "best"])
+    assert from_spec(one.spec).id == one.id
+    with pytest.raises(ValueError, match="version 0"):
+        from_spec({**one.spec, "version": 0})
+
+
+def test_canonical_numbers() -> None:
+    assert canonical({"a": 8.0, "b": [1e-1, True], "c": "x"}) == {
+        "a": 8,
+        "b": [0.1, True],
+        "c": "x",
+    }
+    assert canonical(True) is True
+
+
+@pytest.mark.parametrize("name", list(catalogue.NETWORKS))
+def test_catalogue_agrees_with_the_networks(name: str) -> None:
+    """The catalogue repeats what the code says, because parsing must not import torch."""
+    import inspect
+
+    network = catalogue.NETWORKS[name]
+    parameters = inspect.signature(models.load_object(network.target)).parameters
+    shape = {"num_classes", "in_channels", "image_size"}
+    own = {key: p.default for key, p in parameters.items() if key not in shape}
+    assert own == dict(network.arguments)
+    for classes, channels, size in ((10, 3, 32), (7, 1, 8), (10, 1, 9)):
+        arguments = {**network.arguments, "width": 5}
+        shapes = {"num_classes": classes, "in_channels": channels, "image_size": size}
+        module = models.build(name, arguments, **shapes)
+        count = sum(p.numel() for p in module.parameters())
+        assert network.cost(arguments, classes, channels, size)[0] == count
+
+
+def test_multiplications_count_what_runs() -> None:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    for name in catalogue.NETWORKS:
+        arguments = {**catalogue.NETWORKS[name].arguments, "width": 3}
+        module = models.build(name, arguments, num_classes=10, in_channels=3, image_size=16)
+        with FlopCounterMode(display=False) as counter:
+            module(torch.zeros(1, 3, 16, 16))
+        expected = counter.get_total_flops() / 2
+        assert catalogue.NETWORKS[name].cost(arguments, 10, 3, 16)[1] == expected

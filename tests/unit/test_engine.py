@@ -1,0 +1,301 @@
+"""The training engine: against a plain PyTorch loop, together and alone, resumed and diverged."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lossatlas import models
+from lossatlas.data.tensors import Split
+from lossatlas.models.functional import Functional, one_of
+from lossatlas.spec.parts import EarlyStop, Recipe
+from lossatlas.training import engine as engine_module
+from lossatlas.training.engine import Engine, Trained, batches, initialise
+from lossatlas.training.schedules import has_settled, learning_rate
+from lossatlas.training.state import Preempted, State
+
+torch.set_num_threads(1)
+
+
+def split(count: int = 52, dtype: torch.dtype = torch.float32) -> Split:
+    made = torch.Generator().manual_seed(3)
+    images = torch.randn(count, 1, 8, 8, generator=made, dtype=dtype)
+    labels = (images.mean(dim=(1, 2, 3)) * 20).round().long() % 4
+    return Split(images, labels)
+
+
+def resnet() -> nn.Module:
+    return models.build("resnet18", {"width": 1}, num_classes=4, in_channels=1, image_size=8)
+
+
+def mlp() -> nn.Module:
+    shape = {"num_classes": 4, "in_channels": 1, "image_size": 8}
+    return models.build("mlp", {"width": 6, "depth": 1}, **shape)
+
+
+RECIPES = [
+    Recipe(epochs=3, batch_size=16, learning_rate=0.05, incomplete_batch="keep"),
+    Recipe(epochs=3, batch_size=16, learning_rate=0.05, nesterov=True, decay_epochs=[2]),
+    Recipe(
+        epochs=3, batch_size=13, learning_rate=0.02, momentum=0.0, weight_decay=0.0, cosine=True
+    ),
+    Recipe(epochs=2, batch_size=26, learning_rate=0.1, rate_per_batch=52),
+]
+
+
+def plain_loop(build, recipe: Recipe, seed: int, data: Split) -> tuple[nn.Module, list[float]]:
+    """The same training as a researcher would write it, with torch.optim.SGD."""
+    module = initialise(build, seed).to(data.images.dtype)
+    optimiser = torch.optim.SGD(
+        module.parameters(),
+        lr=1.0,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+    )
+    losses = []
+    for epoch in range(recipe.epochs):
+        optimiser.param_groups[0]["lr"] = learning_rate(recipe, epoch)
+        total = seen = 0.0
+        for index in batches(len(data), [seed], epoch, recipe):
+            batch = data.take(index[0])
+            loss = F.cross_entropy(module(batch.images), batch.labels)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            total, seen = total + loss.item() * len(batch), seen + len(batch)
+        losses.append(total / seen)
+    return module, losses
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("build", [resnet, mlp])
+def test_equals_a_plain_loop(build, recipe: Recipe) -> None:
+    data = split(dtype=torch.float64)
+    torch.set_default_dtype(torch.float64)
+    try:
+        trained = Engine(build, recipe, [5, 9], data).train()
+        for index, seed in enumerate(trained.seeds):
+            module, losses = plain_loop(build, recipe, seed, data)
+            params, buffers = (one_of(t, index) for t in trained.checkpoints["final"])
+            for name, p in module.named_parameters():
+                torch.testing.assert_close(params[name], p.detach(), rtol=1e-9, atol=1e-11)
+            for name, b in module.named_buffers():
+                torch.testing.assert_close(buffers[name], b, rtol=1e-9, atol=1e-11)
+            np.testing.assert_allclose(trained.history["train_loss"][:, index], losses, rtol=1e-9)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def weights(trained: Trained, kind: str = "final") -> dict[str, torch.Tensor]:
+    params, buffers = trained.checkpoints[kind]
+    return {**params, **buffers}
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name, tensor in a.items():
+        assert torch.equal(tensor, b[name]), name
+
+
+def test_two_runs_are_equal_bit_for_bit() -> None:
+    recipe = Recipe(epochs=2, batch_size=16)
+    first, second = (Engine(resnet, recipe, [0, 1], split()).train() for _ in range(2))
+    assert_same(weights(first), weights(second))
+
+
+def test_seeds_differ_and_do_not_depend_on_global_state() -> None:
+    recipe = Recipe(epochs=1, batch_size=16)
+    torch.manual_seed(1)
+    first = Engine(resnet, recipe, [0, 1], split()).train()
+    torch.manual_seed(2)
+    second = Engine(resnet, recipe, [0, 1], split()).train()
+    assert_same(weights(first), weights(second))
+    stem = weights(first)["stem.weight"]
+    assert not torch.allclose(stem[0], stem[1])
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", [1, 4, 7])
+def test_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Killed in the middle of an epoch, the same command ends with the same weights."""
+    recipe = Recipe(
+        epochs=3,
+        batch_size=16,
+        checkpoints=["final", "best", "early"],
+        early_stop=EarlyStop(after=1, epochs=1, tolerance=0.5),
+    )
+    whole = Engine(resnet, recipe, [0, 1], split()).train()
+    path, calls = tmp_path / "state", 0
+    step = Engine._step
+
+    def counted(self: Engine, *given: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > at:
+            raise Killed
+        step(self, *given)
+
+    monkeypatch.setattr(engine_module.Engine, "_step", counted)
+    with pytest.raises(Killed):
+        Engine(resnet, recipe, [0, 1], split(), State(path, "key", every=0.0)).train()
+    monkeypatch.undo()
+    taken = []
+    resumed = Engine(resnet, recipe, [0, 1], split(), State(path, "key"), taken.append)
+    trained = resumed.train()
+    assert resumed.run.epoch == 3
+    assert len(taken) < 3 or at < 3
+    for kind in recipe.checkpoints:
+        assert_same(weights(whole, kind), weights(trained, kind))
+    for name, values in whole.history.items():
+        np.testing.assert_array_equal(values, trained.history[name])
+
+
+def test_state_of_other_work_is_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    State(path, "one").save({"x": torch.ones(2)}, {"epoch": 1})
+    assert State(path, "other").load(torch.device("cpu")) is None
+    found = State(path, "one").load(torch.device("cpu"))
+    assert found is not None
+    assert found[1] == {"epoch": 1}
+    path.write_bytes(path.read_bytes()[:40])
+    assert State(path, "one").load(torch.device("cpu")) is None
+
+
+def test_leaves_when_told_to(tmp_path: Path) -> None:
+    import os
+    import signal
+
+    state = State(tmp_path / "state", "key").listen()
+    try:
+        assert not state.due()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert state.due()
+        with pytest.raises(Preempted):
+            state.save({"x": torch.ones(1)}, {})
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    assert state.path is not None
+    assert state.path.exists()
+
+
+def test_together_equals_alone() -> None:
+    recipe = Recipe(epochs=2, batch_size=16, learning_rate=0.02)
+    both = Engine(resnet, recipe, [3, 4], split()).train()
+    alone = Engine(resnet, recipe, [4], split()).train()
+    for name, tensor in weights(alone).items():
+        torch.testing.assert_close(weights(both)[name][1], tensor[0], rtol=2e-3, atol=2e-4)
+
+
+def test_divergence_is_a_status_and_spares_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Recipe(epochs=2, batch_size=16, learning_rate=0.02, checkpoints=["best", "final"])
+    healthy = Engine(resnet, recipe, [3, 4], split()).train()
+    sick = Engine(resnet, recipe, [3, 4], split())
+    with torch.no_grad():
+        sick.run.flat[0] *= float("inf")
+    trained = sick.train()
+    assert trained.diverged.tolist() == [True, False]
+    for name, tensor in weights(healthy).items():
+        torch.testing.assert_close(weights(trained)[name][1], tensor[1])
+
+
+def test_stops_when_all_have_diverged() -> None:
+    recipe = Recipe(epochs=50, batch_size=16, learning_rate=1e20)
+    trained = Engine(resnet, recipe, [0, 1], split()).train()
+    assert trained.diverged.all()
+    assert len(trained.rates) < 50
+
+
+def test_best_is_the_epoch_of_lowest_training_loss() -> None:
+    recipe = Recipe(epochs=6, batch_size=8, learning_rate=0.5, checkpoints=["best", "final"])
+    trained = Engine(resnet, recipe, [0, 1, 2], split()).train()
+    lowest = trained.history["train_loss"].argmin(axis=0) + 1
+    assert trained.epoch_of["best"].tolist() == lowest.tolist()
+    short = Recipe(epochs=int(lowest[1]), batch_size=8, learning_rate=0.5)
+    again = Engine(resnet, short, [0, 1, 2], split()).train()
+    for name, tensor in weights(again).items():
+        assert torch.equal(weights(trained, "best")[name][1], tensor[1])
+
+
+def test_early_stop_keeps_the_first_settled_epoch_and_may_end_training() -> None:
+    rule = EarlyStop(after=2, epochs=1, tolerance=10.0, stop=True)
+    recipe = Recipe(epochs=9, batch_size=16, checkpoints=["early"], early_stop=rule)
+    trained = Engine(resnet, recipe, [0, 1], split()).train()
+    assert trained.epoch_of["early"].tolist() == [2, 2]
+    assert len(trained.rates) == 2
+
+
+def test_settling_rule() -> None:
+    losses = np.array([[5.0, 5.0], [1.0, 3.0], [1.00005, 2.0], [1.0, 1.0]])
+    assert has_settled(losses, EarlyStop(after=0, epochs=2)).tolist() == [True, False]
+    assert not has_settled(losses, EarlyStop(after=5, epochs=2)).any()
+    assert not has_settled(losses, EarlyStop(after=0, epochs=3)).any()
+
+
+def test_rates() -> None:
+    decay = Recipe(epochs=100, learning_rate=0.1, decay_epochs=[75])
+    assert [round(learning_rate(decay, e), 12) for e in (0, 74, 75, 99)] == [0.1, 0.1, 0.01, 0.01]
+    scaled = Recipe(learning_rate=0.05, batch_size=512, rate_per_batch=128)
+    assert learning_rate(scaled, 7) == pytest.approx(0.2)
+    cosine = Recipe(epochs=10, learning_rate=0.01, cosine=True)
+    expected = [0.01, 0.009755, 0.009045, 0.007939, 0.006545, 0.005, 0.003455, 0.002061, 0.000955]
+    assert [round(learning_rate(cosine, e), 6) for e in range(9)] == expected
+
+
+def test_batches_cover_the_data_once() -> None:
+    keep = Recipe(batch_size=16, incomplete_batch="keep")
+    index = torch.cat(list(batches(50, [0, 1], 0, keep)), 1)
+    for row in index:
+        assert sorted(row.tolist()) == list(range(50))
+    assert not torch.equal(index[0], index[1])
+    dropped = list(batches(50, [0], 0, Recipe(batch_size=16)))
+    assert [len(b[0]) for b in dropped] == [16, 16, 16]
+    other = torch.cat(list(batches(50, [0], 1, keep)), 1)
+    assert not torch.equal(index[0], other[0])
+
+
+class Odd(nn.Module):
+    """A frozen layer, an unused one, dropout, tied weights, no normalisation."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(64, 8)
+        self.first.requires_grad_(False)
+        self.unused = nn.Linear(3, 3)
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(8, num_classes)
+        self.again = nn.Linear(8, num_classes)
+        self.again.weight = self.head.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.drop(self.first(x.flatten(1)).relu())
+        return self.head(hidden) + self.again(hidden)
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_odd_modules_train(seeds: list[int]) -> None:
+    recipe = Recipe(epochs=4, batch_size=13, learning_rate=0.1, weight_decay=0.0)
+    first, second = (Engine(lambda: Odd(4), recipe, seeds, split()).train() for _ in range(2))
+    assert_same(weights(first), weights(second))
+    made = initialise(lambda: Odd(4), 0)
+    params = one_of(first.checkpoints["final"][0], 0)
+    assert torch.equal(params["first.weight"], made.first.weight)
+    assert torch.equal(params["unused.weight"], made.unused.weight)
+    assert not torch.equal(params["head.weight"], made.head.weight)
+    assert "again.weight" not in params
+    assert first.history["train_loss"][-1, 0] < first.history["train_loss"][0, 0]
+
+
+def test_functional_equals_the_module() -> None:
+    module = initialise(lambda: Odd(4), 1).eval()
+    functional = Functional(module)
+    params = {name: p.detach() for name, p in module.named_parameters()}
+    images = split().images
+    assert torch.equal(functional(params, {}, images, train=False), module(images))

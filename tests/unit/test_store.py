@@ -1,0 +1,187 @@
+"""The store: round trips, atomicity, refusal of what is not ours, differences."""
+
+import errno
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lossatlas import store
+from lossatlas.errors import UserError
+
+NAN = float("nan")
+
+
+def record() -> store.Record:
+    return store.Record(
+        "hessian",
+        [
+            store.Scalar("trace", 3.5, 0, stderr=0.25, unit="nat"),
+            store.Scalar("cka", NAN, 0, 2, status="undefined"),
+            store.Scalar("whole", -1.0),
+        ],
+        [store.Series("density", np.arange(4), np.arange(4.0) ** 2, "eigenvalue", 1)],
+        {"probes": store.Array(np.ones((2, 3)), ("replica", "probe"), "nat", "estimates")},
+        mode="fixed",
+        spec={"a": {"b": 1}},
+        settings={"x": [1, 2]},
+        provenance={"code": "abc"},
+        times={"seconds": 1.5, "host": "here"},
+    )
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file.h5"
+    store.write(path, record())
+    back = store.read(path, "hessian")
+    assert [s.name for s in back.scalars] == ["trace", "cka", "whole"]
+    assert back.scalars[0] == record().scalars[0]
+    assert np.isnan(back.scalars[1].value)
+    assert (back.scalars[2].replica, back.scalars[2].partner) == (None, None)
+    assert back.series[0].replica == 1
+    np.testing.assert_array_equal(back.series[0].y, [0, 1, 4, 9])
+    assert back.arrays["probes"].axes == ("replica", "probe")
+    assert (back.spec, back.settings, back.times["seconds"]) == (
+        {"a": {"b": 1}},
+        {"x": [1, 2]},
+        1.5,
+    )
+    assert store.read_status(path) == "ok"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=9),
+            st.floats(),
+            st.integers(0, 2**40),
+        ),
+        max_size=5,
+    )
+)
+def test_scalars_survive(tmp_path_factory: pytest.TempPathFactory, rows: list) -> None:
+    path = tmp_path_factory.mktemp("s") / "f.h5"
+    scalars = [store.Scalar(name, value, seed) for name, value, seed in rows]
+    store.write(path, store.Record("x", scalars))
+    for before, after in zip(scalars, store.read(path).scalars, strict=True):
+        assert (before.name, before.replica) == (after.name, after.replica)
+        assert np.array_equal(before.value, after.value, equal_nan=True)
+
+
+def test_two_writes_of_the_same_have_equal_contents_whatever_the_time(tmp_path: Path) -> None:
+    store.write(tmp_path / "a.h5", record())
+    later = record()
+    later.times = {"seconds": 99.0, "host": "there"}
+    store.write(tmp_path / "b.h5", later)
+    assert store.differences(tmp_path / "a.h5", tmp_path / "b.h5") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda r: r.scalars.__setitem__(0, store.Scalar("trace", 3.75, 0)),
+            "/scalars: value: 1 of 3 values differ, largest 0.25",
+        ),
+        (lambda r: r.arrays.clear(), "/arrays/probes: only in the first"),
+        (lambda r: setattr(r, "mode", "paper"), "/@mode: fixed against paper"),
+        (
+            lambda r: r.series[0].y.__setitem__(1, 1.5),
+            "/series/00000/y: 1 of 4 values differ, largest 0.5",
+        ),
+    ],
+)
+def test_differences_are_named(tmp_path: Path, change, says: str) -> None:
+    store.write(tmp_path / "a.h5", record())
+    other = record()
+    change(other)
+    store.write(tmp_path / "b.h5", other)
+    found = store.differences(tmp_path / "a.h5", tmp_path / "b.h5")
+    assert any(line.startswith(says) for line in found), found
+
+
+def test_unknown_status_is_refused(tmp_path: Path) -> None:
+    bad = store.Record("x", [store.Scalar("a", 1.0, status="fine")])
+    with pytest.raises(ValueError, match="fine"):
+        store.write(tmp_path / "a.h5", bad)
+    assert not list(tmp_path.iterdir())
+
+
+def test_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    store.write(path, record())
+    before = path.read_bytes()
+
+    def fail() -> None:
+        with store.atomic(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(UserError, match="No space left on device.*free some space"):
+        fail()
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_unwritable_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(UserError, match="cannot be written"):
+        store.write(tmp_path / "file" / "a.h5", record())
+
+
+def test_missing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gone\.h5: no such file"):
+        store.read(tmp_path / "gone.h5")
+
+
+@pytest.mark.parametrize("size", [0, 7, 500, -20])
+def test_truncated(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "a.h5"
+    store.write(path, record())
+    whole = path.read_bytes()
+    path.write_bytes(whole[:size])
+    with pytest.raises(UserError, match="truncated|damaged") as caught:
+        store.read(path)
+    assert "delete it and run the same command again" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_foreign(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "foreign.h5", "w") as file:
+        file["x"] = 1
+    with pytest.raises(UserError, match="not a Loss Atlas file"):
+        store.read(tmp_path / "foreign.h5")
+
+
+def test_other_kind_and_schema(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    store.write(path, record())
+    with pytest.raises(UserError, match="holds 'hessian', not 'cka'"):
+        store.read(path, "cka")
+    with h5py.File(path, "a") as file:
+        file.attrs["schema"] = 99
+    with pytest.raises(UserError, match="has schema 99"):
+        store.read(path)
+    assert path.exists()
+
+
+def test_part_missing(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    store.write(path, record())
+    with h5py.File(path, "a") as file:
+        del file["scalars"]
+    with pytest.raises(UserError, match="damaged"):
+        store.read(path)
+
+
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        store.write(tmp_path / "a.h5", record())
+    finally:
+        os.umask(old)
+    assert (tmp_path / "a.h5").stat().st_mode & 0o777 == 0o640

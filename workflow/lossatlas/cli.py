@@ -1,0 +1,168 @@
+"""The command line: one metric, one training, or one file, without Snakemake."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from lossatlas import __version__, store
+from lossatlas.errors import UserError, nearest
+from lossatlas.spec.metrics import KINDS, MetricSettings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; a mistake is one line and exit code 1 (2 for the command line itself)."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options) or 0)
+    except UserError as error:
+        print(f"lossatlas: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lossatlas", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    metric = commands.add_parser("metric", help="measure one metric of your own checkpoints")
+    metric.add_argument("name", metavar="NAME", help=", ".join(KINDS))
+    metric.add_argument(
+        "--checkpoint", nargs="+", required=True, metavar="FILE", help="one file per replica"
+    )
+    metric.add_argument("--model", required=True, help="built-in name, or package.module:object")
+    metric.add_argument(
+        "--data", required=True, help="name, .h5, .npz or package.module:object"
+    )
+    metric.add_argument("--arg", nargs="*", default=[], metavar="KEY=VALUE", help="of the model")
+    metric.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of the metric")
+    metric.add_argument("--out", metavar="FILE.h5", help="write the record there too")
+    metric.add_argument("--threads", type=int, default=0, help="CPU threads; default: torch's own")
+    metric.set_defaults(run=_metric)
+
+    train = commands.add_parser("train", help="train replicas of a cell, given its spec.yaml")
+    train.add_argument("--spec", required=True, help="a cell's spec.yaml")
+    train.add_argument("--data", required=True, help="the converted data set (.h5)")
+    train.add_argument("--seeds", nargs="+", type=int, default=[0])
+    train.add_argument("--out", required=True, help="prefix of the two files to write")
+    train.set_defaults(run=_train)
+
+    diff = commands.add_parser("diff", help="say where two result files differ")
+    diff.add_argument("first")
+    diff.add_argument("second")
+    diff.set_defaults(run=_diff)
+
+    show = commands.add_parser("show", help="print what a result file holds")
+    show.add_argument("file")
+    show.set_defaults(run=_show)
+
+    schema = commands.add_parser("schema", help="print the JSON schema of the config")
+    schema.set_defaults(run=_schema)
+    return parser
+
+
+def _pairs(texts: Sequence[str], option: str) -> dict[str, Any]:
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"'{text}' is not KEY=VALUE", where=option)
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"cannot read the value of '{text}'", where=option) from None
+    return found
+
+
+def _settings(name: str, given: dict[str, Any]) -> MetricSettings:
+    if name not in KINDS:
+        raise UserError(f"unknown metric '{name}'", where="metric", fix=nearest(name, KINDS))
+    try:
+        return KINDS[name](**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0]) if first["loc"] else ""
+        if first["type"] == "extra_forbidden":
+            fix = nearest(key, KINDS[name].model_fields)
+            raise UserError(f"{name} has no setting '{key}'", where="--set", fix=fix) from None
+        raise UserError(f"{key}: {first['msg']}", where="--set") from None
+
+
+def _metric(options: argparse.Namespace) -> None:
+    settings = _settings(options.name, _pairs(options.set, "--set"))
+    from lossatlas import device
+    from lossatlas.custom import measure_custom
+
+    if options.threads:
+        device.set_threads(options.threads)
+    arguments = _pairs(options.arg, "--arg")
+    record = measure_custom(settings, options.checkpoint, options.model, arguments, options.data)
+    if options.out:
+        store.write(options.out, record)
+    _print(record)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from lossatlas.fingerprint import code_of
+    from lossatlas.training.job import train_block
+
+    try:
+        with open(options.spec, encoding="utf-8") as file:
+            spec = yaml.safe_load(file)
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"cannot be read: {error}", where=options.spec) from None
+    code = code_of("lossatlas.training.job:train_block")
+    files = (f"{options.out}.safetensors", f"{options.out}.h5")
+    train_block(spec, sorted(set(options.seeds)), options.data, *files, code)
+
+
+def _diff(options: argparse.Namespace) -> int:
+    found = store.differences(options.first, options.second)
+    print("\n".join(found) or "equal (times and hosts left out)")
+    return 1 if found else 0
+
+
+def _show(options: argparse.Namespace) -> None:
+    record = store.read(options.file)
+    about = {"kind": record.kind, "status": record.status, "mode": record.mode}
+    for title, part in (("", about), ("spec", record.spec), ("settings", record.settings)):
+        if part:
+            print(f"{title}: {json.dumps(part)}" if title else json.dumps(part))
+    print(f"provenance: {json.dumps(record.provenance)}")
+    _print(record)
+    for name, array in record.arrays.items():
+        print(f"array {name} {list(array.values.shape)} {array.axes} {array.unit}".rstrip())
+    for curve in record.series:
+        who = "-".join(str(s) for s in (curve.replica, curve.partner) if s is not None)
+        print(f"series {curve.name} {who}: {len(curve.x)} points over {curve.x_name}")
+
+
+def _print(record: store.Record) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("metric", "replica", "partner", "value", "stderr", "unit", "status"):
+        table.add_column(column, justify="right" if column in {"value", "stderr"} else "left")
+    for s in record.scalars:
+        who = ["" if seed is None else str(seed) for seed in (s.replica, s.partner)]
+        numbers = ["" if number != number else f"{number:.6g}" for number in (s.value, s.stderr)]
+        table.add_row(s.name, *who, *numbers, s.unit, s.status)
+    Console(soft_wrap=True).print(table)
+
+
+def _schema(_: argparse.Namespace) -> None:
+    from lossatlas.spec.config import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

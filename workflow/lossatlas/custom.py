@@ -1,0 +1,103 @@
+"""A researcher's own checkpoints, model and data, measured without a config or a workflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from lossatlas import device, measuring, models, store
+from lossatlas.data.loading import open_data
+from lossatlas.errors import UserError
+from lossatlas.models.functional import Functional, Tensors
+from lossatlas.spec.metrics import PRODUCES, MetricSettings
+from lossatlas.training import checkpoints
+
+
+def measure_custom(
+    settings: MetricSettings,
+    files: Sequence[str],
+    model: str,
+    arguments: Mapping[str, Any],
+    data: str,
+) -> store.Record:
+    """Measure one metric on checkpoints of the user's own; their places are their seeds.
+
+    Args:
+        settings: Of the metric.
+        files: State dicts, as safetensors or as `torch.save` wrote them (tensors only).
+        model: Built-in name or "package.module:object".
+        arguments: The model's own arguments.
+        data: A data set's name, an .h5 or .npz file, or "package.module:object".
+
+    Raises:
+        UserError: If something is missing, does not fit, or fewer checkpoints are given than
+            the metric compares.
+    """
+    kind: str = settings.kind  # type: ignore[attr-defined]
+    least = min(measuring.LEAST[of] for of in PRODUCES[kind].values())
+    if len(files) < least:
+        what = f"'{kind}' compares checkpoints; {len(files)} given"
+        raise UserError(what, where="--checkpoint", fix=f"give at least {least}")
+    images = open_data(data, device.choose())
+    shape = {"in_channels": images.channels, "image_size": images.image_size}
+    network = models.build(model, arguments, num_classes=images.classes, **shape)
+    functional = Functional(network)
+    weights: dict[int, tuple[Tensors, Tensors]] = {}
+    for seed, file in enumerate(files):
+        weights[seed] = divide(functional, read_state(file), file)
+    networks = checkpoints.assemble(functional, weights, images, device.choose())
+    record = measuring.measure_networks(kind, networks, settings)
+    record.settings, record.mode = settings.model_dump(), getattr(settings, "mode", "")
+    record.spec = {"model": model, "arguments": dict(arguments), "data": data}
+    record.provenance = device.provenance(checkpoints=[Path(file).name for file in files])
+    return record
+
+
+def read_state(file: str) -> dict[str, Tensor]:
+    """Read a state dict without executing anything that the file brings along.
+
+    Raises:
+        UserError: If it is missing, or holds anything but named tensors.
+    """
+    if not Path(file).exists():
+        raise UserError("no such file", where=file)
+    if file.endswith(".safetensors"):
+        try:
+            return safetensors.torch.load_file(file)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise UserError(f"not a safetensors file ({error})", where=file) from None
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 -- a damaged file may fail in any way
+        what = f"not a file of tensors ({type(error).__name__})"
+        fix = "save it with torch.save(model.state_dict(), file)"
+        raise UserError(what, where=file, fix=fix) from None
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        fix = "save it with torch.save(model.state_dict(), file)"
+        raise UserError("holds no state dict", where=file, fix=fix)
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+
+
+def divide(
+    functional: Functional, state: Mapping[str, Tensor], where: str
+) -> tuple[Tensors, Tensors]:
+    """Divide a state dict into parameters and buffers.
+
+    Raises:
+        UserError: If a tensor is unknown to the network, or one is missing.
+    """
+    tied = {name for name in functional.module.state_dict() if name not in functional.shapes}
+    buffers = {name for name, _ in functional.module.named_buffers()}
+    params = {name: t for name, t in state.items() if name not in buffers and name not in tied}
+    given = {name: t for name, t in state.items() if name in buffers}
+    checkpoints.match(functional, params, given, where)
+    return params, given
