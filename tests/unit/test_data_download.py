@@ -7,6 +7,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
 from lossatlas import paths
 from lossatlas.data import download
 from lossatlas.errors import UserError

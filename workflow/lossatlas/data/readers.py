@@ -83,9 +83,10 @@ def npz(path: Path) -> dict[str, np.ndarray]:
         UserError: If the file is missing, damaged or holds objects.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise UserError("is one bare array", where=str(path), fix="use numpy.savez")
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise UserError("is one bare array", where=str(path), fix="use numpy.savez")
+        with file:
             return {key: file[key] for key in file.files}
     except FileNotFoundError:
         raise UserError("no such file", where=str(path), fix="correct the path") from None

@@ -1,0 +1,320 @@
+"""Readers and conversion: digits, CIFAR archives made here, .npz files."""
+
+import hashlib
+import io
+import pickle
+import tarfile
+import tempfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lossatlas import store
+from lossatlas.data import convert as module
+from lossatlas.data import readers
+from lossatlas.data.arrays import NAMES, to_record
+from lossatlas.data.convert import convert
+from lossatlas.errors import UserError
+from lossatlas.spec.catalogue import data_sources
+
+RANDOM = np.random.default_rng(0)
+FOLDERS = {10: "cifar-10-batches-py", 100: "cifar-100-python"}
+
+
+def values(record):
+    return {key: array.values for key, array in record.arrays.items()}
+
+
+def row_for(monkeypatch, name, archive, **changes):
+    """Make the datasets table describe a file of this test."""
+    sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
+    row = replace(data_sources()[name], sha256=sha256, **changes)
+    monkeypatch.setattr(module, "data_source", lambda name: row)
+
+
+def test_digits_split():
+    record = convert("digits")
+    data = values(record)
+    assert data["train_images"].shape == (1437, 8, 8, 1)
+    assert data["test_images"].shape == (360, 8, 8, 1)
+    train = [142, 145, 142, 146, 145, 146, 145, 143, 139, 144]
+    test = [36, 37, 35, 37, 36, 36, 36, 36, 35, 36]
+    assert np.bincount(data["train_labels"]).tolist() == train
+    assert np.bincount(data["test_labels"]).tolist() == test
+    # the split is fixed for ever: these sums move with any image that changes sides
+    weights = np.arange(1, 361)
+    assert int(data["test_images"].sum(axis=(1, 2, 3)) @ weights) == 20527588
+    assert int(data["test_labels"] @ weights) == 296857
+    whole = np.concatenate([data["train_images"], data["test_images"]])
+    assert int(whole.sum()) == 561718
+    assert record.settings["scale"] == 16
+    unit = data["train_images"] / 16
+    assert record.settings["mean"] == pytest.approx([unit.mean()], rel=1e-12)
+    assert record.settings["std"] == pytest.approx([unit.std()], rel=1e-12)
+    assert record.settings["classes"] == 10
+
+
+def test_digits_keep_the_order_of_the_file():
+    from sklearn.datasets import load_digits
+
+    whole = load_digits().images.astype(np.uint8)
+    place = {image.tobytes(): i for i, image in enumerate(whole)}
+    assert len(place) == len(whole)
+    data = readers.digits()
+    places = {
+        split: [place[image.tobytes()] for image in data[f"{split}_images"]]
+        for split in ("train", "test")
+    }
+    assert places["train"] == sorted(places["train"])
+    assert places["test"] == sorted(places["test"])
+    assert not set(places["train"]) & set(places["test"])
+
+
+def test_a_record_survives_the_file(tmp_path):
+    record = convert("digits")
+    store.write(tmp_path / "digits.h5", record)
+    again = store.read(tmp_path / "digits.h5", "dataset")
+    assert all(np.array_equal(values(record)[key], values(again)[key]) for key in NAMES)
+    assert again.settings == record.settings
+    assert again.spec == record.spec
+    assert again.arrays["train_images"].values.dtype == np.uint8
+    assert again.arrays["train_images"].axes == ("image", "row", "column", "channel")
+
+
+def cifar_files(classes, per_file):
+    """Batches in the published format: rows of 3072 bytes, channel by channel."""
+    names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+    key, meta = "labels", ("batches.meta", "label_names")
+    if classes == 100:
+        names, key, meta = ["train", "test"], "fine_labels", ("meta", "fine_label_names")
+    files, images, labels = {}, [], []
+    for name in names:
+        data = RANDOM.integers(0, 256, (per_file, 3072), dtype=np.uint8)
+        marks = [(i * 7 + len(images)) % classes for i in range(per_file)]
+        batch = {"data": data, key: marks, "batch_label": name, "filenames": ["x"] * per_file}
+        files[name] = pickle.dumps(batch, protocol=2)
+        images.append(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+        labels += marks
+    files[meta[0]] = pickle.dumps({meta[1]: [str(i) for i in range(classes)]}, protocol=2)
+    return files, np.concatenate(images), np.array(labels)
+
+
+def write_tar(path, files, folder):
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"{folder}/{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def fake_checksums(monkeypatch, classes, files):
+    """Let torchvision expect the files of this test."""
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    reader = {10: CIFAR10, 100: CIFAR100}[classes]
+    sums = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
+    for attribute in ("train_list", "test_list"):
+        changed = [[name, sums[name]] for name, _ in getattr(reader, attribute)]
+        monkeypatch.setattr(reader, attribute, changed)
+    monkeypatch.setattr(reader, "meta", reader.meta | {"md5": sums[reader.meta["filename"]]})
+
+
+@pytest.mark.parametrize(
+    ("classes", "per_file", "name"), [(10, 20, "cifar10"), (100, 200, "cifar100")]
+)
+def test_cifar_archive(tmp_path, monkeypatch, classes, per_file, name):
+    files, images, labels = cifar_files(classes, per_file)
+    archive = write_tar(tmp_path / "cifar.tar.gz", files, FOLDERS[classes])
+    fake_checksums(monkeypatch, classes, files)
+    train = len(images) - per_file
+    row_for(monkeypatch, name, archive, train=train, test=per_file)
+    record = convert(name, archive)
+    data = values(record)
+    assert np.array_equal(data["train_images"], images[:train])
+    assert np.array_equal(data["test_images"], images[train:])
+    assert np.array_equal(data["train_labels"], labels[:train])
+    assert np.array_equal(data["test_labels"], labels[train:])
+    assert record.settings["classes"] == classes
+    if classes == 10:
+        assert record.settings["mean"] == [0.4914, 0.4822, 0.4465]
+        assert record.settings["std"] == [0.2023, 0.1994, 0.2010]
+    else:
+        unit = images[:train] / 255
+        assert record.settings["mean"] == pytest.approx(unit.mean(axis=(0, 1, 2)))
+        assert record.settings["std"] == pytest.approx(unit.std(axis=(0, 1, 2)))
+
+
+def test_an_archive_with_a_wrong_hash_is_not_read(tmp_path, monkeypatch):
+    class Evil:
+        def __reduce__(self):
+            return open, (str(tmp_path / "ran"), "w")
+
+    files = {"data_batch_1": pickle.dumps(Evil(), protocol=2)}
+    archive = write_tar(tmp_path / "cifar.tar.gz", files, FOLDERS[10])
+    monkeypatch.setattr(readers, "cifar", lambda *_: pytest.fail("was read"))
+    with pytest.raises(UserError, match=r"has sha256 .* expected 6d958be0"):
+        convert("cifar10", archive)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_torchvision_refuses_other_pickles(tmp_path):
+    files, _, _ = cifar_files(10, 2)
+    archive = write_tar(tmp_path / "cifar.tar.gz", files, FOLDERS[10])
+    with pytest.raises(UserError, match="does not hold CIFAR-10"):
+        readers.cifar(archive, 10)
+
+
+def test_a_member_outside_the_folder_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    archive = write_tar(tmp_path / "bad.tar.gz", {"escaped": b"x"}, "..")
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        readers.cifar(archive, 10)
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.tar.gz"]
+
+
+def test_a_truncated_archive_is_refused(tmp_path):
+    files, _, _ = cifar_files(10, 20)
+    archive = write_tar(tmp_path / "cifar.tar.gz", files, FOLDERS[10])
+    archive.write_bytes(archive.read_bytes()[:-2000])
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        readers.cifar(archive, 10)
+    archive.write_bytes(b"no archive")
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        readers.cifar(archive, 10)
+
+
+def test_mnist_in_the_form_of_keras(tmp_path, monkeypatch):
+    images = RANDOM.integers(0, 256, (50, 28, 28), dtype=np.uint8)
+    labels = (np.arange(50) % 10).astype(np.uint8)
+    file = tmp_path / "mnist.npz"
+    np.savez(file, x_train=images[:30], y_train=labels[:30], x_test=images[30:], y_test=labels[30:])
+    row_for(monkeypatch, "mnist", file, train=30, test=20)
+    record = convert("mnist", file)
+    data = values(record)
+    assert np.array_equal(data["train_images"][..., 0], images[:30])
+    assert np.array_equal(data["test_labels"], labels[30:])
+    assert data["train_labels"].dtype == np.int64
+    assert (record.settings["mean"], record.settings["std"]) == ([0.1307], [0.3081])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("train", 31), ("test", 19), ("classes", 11), ("channels", 3), ("image_size", 32)],
+)
+def test_data_unlike_their_row_are_refused(tmp_path, monkeypatch, key, value):
+    labels = np.arange(50) % 10
+    images = np.zeros((50, 28, 28), np.uint8)
+    file = tmp_path / "mnist.npz"
+    np.savez(file, x_train=images[:30], y_train=labels[:30], x_test=images[30:], y_test=labels[30:])
+    row_for(monkeypatch, "mnist", file, **({"train": 30, "test": 20} | {key: value}))
+    with pytest.raises(UserError, match=f"mnist: holds {key} = .* the table says {value}"):
+        convert("mnist", file)
+
+
+def test_what_cannot_be_converted(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"there is no file 'cifar-10-python\.tar\.gz'"):
+        convert("cifar10")
+    with pytest.raises(UserError, match=r"there is no file '.*gone'"):
+        convert("cifar10", tmp_path / "gone")
+    with pytest.raises(UserError, match=r"unknown data set 'cifar11'.*did you mean 'cifar10'"):
+        convert("cifar11")
+    with pytest.raises(UserError, match="unknown data set 'taxonomy_results'"):
+        convert("taxonomy_results")
+    file = tmp_path / "mnist.zip"
+    file.write_bytes(b"x")
+    row_for(monkeypatch, "mnist", file, file="mnist.zip")
+    with pytest.raises(UserError, match=r"no reader for 'mnist\.zip'"):
+        convert("mnist", file)
+
+
+def test_npz_that_cannot_be_read(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        readers.npz(tmp_path / "gone.npz")
+    bad = tmp_path / "bad.npz"
+    bad.write_bytes(b"no zip")
+    with pytest.raises(UserError, match=r"not a readable \.npz"):
+        readers.npz(bad)
+    np.savez(bad, train_images=np.array([{}], dtype=object))
+    with pytest.raises(UserError, match=r"not a readable \.npz: .*allow_pickle"):
+        readers.npz(bad)
+    np.savez(bad, train_images=np.zeros((1000, 8, 8)))
+    bad.write_bytes(bad.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"not a readable \.npz"):
+        readers.npz(bad)
+    with bad.open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(UserError, match="one bare array"):
+        readers.npz(bad)
+
+
+def good():
+    images = RANDOM.integers(0, 256, (12, 5, 5, 2), dtype=np.uint8)
+    labels = np.arange(12) % 3
+    return {
+        "train_images": images[:9],
+        "train_labels": labels[:9],
+        "test_images": images[9:],
+        "test_labels": labels[9:],
+    }
+
+
+def nan_image():
+    images = np.zeros((9, 5, 5, 2))
+    images[1, 2, 3, 1] = np.nan
+    return images
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train_images", None, "toy: has no 'train_images' .*train_labels, test_images"),
+        ("train_images", np.zeros((9, 50), np.uint8), r"toy, train_images: has shape \(9, 50\)"),
+        ("test_images", np.zeros((0, 5, 5, 2), np.uint8), r"test_images: has shape \(0, 5, 5, 2\)"),
+        ("train_images", np.zeros((9, 5, 5, 2), int), "train_images: has type int64"),
+        ("train_images", np.zeros((9, 5, 4, 2), np.uint8), "train_images: 5 x 4 pixels"),
+        ("train_images", nan_image(), "train_images: holds NaN"),
+        ("test_images", np.zeros((3, 6, 6, 2), np.uint8), "5 x 5 x 2 of uint8, test images 6 x 6"),
+        ("test_images", np.zeros((3, 5, 5, 2)), "test images 5 x 5 x 2 of float32"),
+        ("train_labels", np.arange(8), r"train_labels: has shape \(8,\) for 9 images"),
+        ("train_labels", np.eye(9, dtype=int), r"train_labels: has shape \(9, 9\)"),
+        ("test_labels", np.zeros(3), "test_labels: has type float64"),
+        ("test_labels", np.array([0, -1, 2]), "test_labels: has a label -1"),
+        ("test_labels", np.array([0, 3, 2]), "has a label 3, but training labels end at 2"),
+    ],
+)
+def test_bad_arrays_are_refused(key, value, message):
+    arrays = good() | {key: value}
+    if value is None:
+        del arrays[key]
+    with pytest.raises(UserError, match=message) as caught:
+        to_record("toy", arrays)
+    assert "\n" not in str(caught.value)
+
+
+def test_defaults_of_a_users_data():
+    arrays = good()
+    record = to_record("toy", arrays)
+    unit = arrays["train_images"] / 255
+    assert record.settings["scale"] == 255
+    assert record.settings["classes"] == 3
+    assert record.settings["mean"] == pytest.approx(unit.mean(axis=(0, 1, 2)))
+    assert record.settings["std"] == pytest.approx(unit.std(axis=(0, 1, 2)))
+    floats = {key: value / 4 if "images" in key else value for key, value in arrays.items()}
+    floats["train_images"][..., 1] = floats["test_images"][..., 1] = 0.25
+    record = to_record("toy", floats)
+    assert record.settings["scale"] == 1
+    assert record.settings["mean"][1] == 0.25
+    assert record.settings["std"][1] == 1.0  # constant channel
+    assert record.arrays["train_images"].values.dtype == np.float32
+
+
+def test_reversed_and_readonly_arrays_are_taken():
+    arrays = {key: value[::-1] for key, value in good().items()}
+    for value in arrays.values():
+        value.flags.writeable = False
+    for key, value in values(to_record("toy", arrays)).items():
+        assert np.array_equal(value, arrays[key])
+        assert value.flags.writeable
+        assert value.flags.c_contiguous
