@@ -106,7 +106,7 @@ class HessianOperator:
             raise ValueError(f"expected a vector ({self.size},), got {tuple(vector.shape)}")
         self.products += 1
         vector = vector.to(self.device, self.dtype)
-        with torch.enable_grad():
+        with torch.enable_grad(), _explained():
             return self._differ(vector) if self.differences else self._differentiate(vector)
 
     def gradient(self) -> Tensor:
@@ -129,10 +129,9 @@ class HessianOperator:
             gradient = self._kept if self._kept is not None else self._graph(x, y)
             if not gradient.requires_grad:  # piecewise linear in the parameters: no curvature
                 continue
-            with _explained():
-                parts = torch.autograd.grad(
-                    torch.dot(gradient, vector), leaves, retain_graph=keep, materialize_grads=True
-                )
+            parts = torch.autograd.grad(
+                torch.dot(gradient, vector), leaves, retain_graph=keep, materialize_grads=True
+            )
             total.add_(_flat(list(parts)), alpha=share)
             self._kept = gradient if keep else None
         return total
