@@ -1,0 +1,133 @@
+"""Metrics over load and temperature, a panel each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import CenteredNorm, LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, MaxNLocator
+
+from lossatlas.figures import Drawn, Tables, style, tiles
+from lossatlas.figures.grid import Grid, grid_of
+from lossatlas.spec.figures import Figure as Style
+from lossatlas.tables.collect import cell_summary
+
+# Standard errors, of the colour bar's range: the one whose dot fills a tile, the least with a dot.
+_DOT, _LEAST = 0.25, 0.01
+_ERROR = style.Panel(
+    "", "Standard error of test accuracy", "percentage points", "cividis_r", (0, 2), "log"
+)
+# Millimetres: first corner, panel, distance from panel to panel, colour bar's gap and width.
+_CORNER, _SIDE, _PITCH, _BAR = (16.0, 11.0), 37.0, (54.5, 46.0), (1.5, 2.2)
+_HEIGHT = _CORNER[1] + 2 * _PITCH[1] + _SIDE + 7.0
+
+
+def phase_diagram(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
+    """Draw seven metrics and an uncertainty over the grid, a panel each.
+
+    Args:
+        tables: Scalars of performance, Hessian, connectivity, CKA and distance. A metric that was
+            not measured leaves its panel grey.
+        chosen: Where the colour limits come from.
+        load: Name of the axis to the right.
+        temperature: Name of the axis upwards.
+
+    Returns:
+        The picture, and metric, load, temperature, value, stderr, status of each tile.
+
+    Raises:
+        UserError: If the tables do not span the two axes.
+    """
+    grid = grid_of(tables.scalars, load, temperature)
+    summary = cell_summary(tables.scalars)
+    with style.sheet():
+        figure = style.page(_HEIGHT)
+        for slot, panel in enumerate(style.PANELS):
+            rows = summary[summary["metric"] == panel.metric]
+            _panel(figure, slot, grid, rows, panel, chosen.limits)
+        accuracy = summary[summary["metric"] == "test_accuracy"]
+        errors = accuracy.assign(value=accuracy["stderr"], stderr=np.nan)
+        _panel(figure, 7, grid, errors, _ERROR, "data")
+        _key(figure, summary, grid)
+    numbers = summary.rename(columns={load: "load", temperature: "temperature"})
+    columns = ["metric", "load", "temperature", "value", "stderr", "status"]
+    return Drawn(figure, numbers[columns].reset_index(drop=True))
+
+
+def _place(figure: Figure, slot: int) -> tuple[Axes, Axes]:
+    """Return the panel of a slot, counted by rows, and the place of its colour bar."""
+    x = _CORNER[0] + slot % 3 * _PITCH[0]
+    y = _CORNER[1] + (2 - slot // 3) * _PITCH[1]
+    panel = figure.add_axes((x / style.PAGE, y / _HEIGHT, _SIDE / style.PAGE, _SIDE / _HEIGHT))
+    left, width = (x + _SIDE + _BAR[0]) / style.PAGE, _BAR[1] / style.PAGE
+    return panel, figure.add_axes((left, y / _HEIGHT, width, _SIDE / _HEIGHT))
+
+
+def _panel(
+    figure: Figure, slot: int, grid: Grid, rows: pd.DataFrame, panel: style.Panel, limits: str
+) -> None:
+    """Draw the tiles of one metric with their marks and colour bar."""
+    axes, beside = _place(figure, slot)
+    values = grid.matrix(rows, "value")
+    norm, colours = style.norm(panel, values, limits), style.colour_map(panel)
+    axes.set_title(rf"$\mathbf{{{'abcdefgh'[slot]}}}$  {panel.title}")
+    tiles.frame(axes, grid, (_SIDE, _SIDE))
+    axes.tick_params(labelleft=slot % 3 == 0, labelbottom=slot >= 5)
+    axes.set_ylabel(axes.get_ylabel() if slot % 3 == 0 else "")
+    axes.set_xlabel(axes.get_xlabel() if slot >= 5 else "")
+    mesh = tiles.fill(axes, grid, values, colours, norm)
+    inks = style.inks(values, colours, norm)
+    tiles.mark(axes, grid, rows, values, inks)
+    errors = grid.matrix(rows, "stderr")
+    if grid.roomy:
+        tiles.write(axes, grid, mesh, values, errors, inks)
+    else:
+        shifts = np.ma.filled(norm(values + errors) - norm(values), np.nan)
+        tiles.dots(axes, grid, np.where(shifts >= _LEAST, shifts, np.nan) / _DOT, inks)
+    finite = values[np.isfinite(values)]
+    shares = np.asarray(norm(finite), dtype=float)
+    beyond = bool((shares < 0).any()), bool((shares > 1).any())
+    extend = {(False, False): "neither", (True, False): "min", (False, True): "max"}
+    bar = figure.colorbar(mesh, cax=beside, extend=extend.get(beyond, "both"))
+    if isinstance(norm, CenteredNorm):
+        beside.set_ylim(finite.min(initial=0), finite.max(initial=0))
+    if isinstance(norm, LogNorm):
+        steps = (1.0,) if finite.max() > 30 * finite.min() else (1.0, 2.0, 5.0)
+        bar.set_ticks(LogLocator(subs=steps), format=lambda v, _: style.spell_axis(v))
+    else:
+        bar.set_ticks(MaxNLocator(5))
+    bar.minorticks_off()
+    bar.set_label(panel.unit)
+    beside.yaxis.set_label_coords((_BAR[1] + 9.5) / _BAR[1], 0.5)
+    bar.outline.set_linewidth(0.5)
+
+
+def _key(figure: Figure, summary: pd.DataFrame, grid: Grid) -> None:
+    """Explain, in the last slot, the marks that panels bear."""
+    axes, beside = _place(figure, 8)
+    axes.set_axis_off()
+    beside.remove()
+    outlined = Patch(facecolor="white", edgecolor=style.INK, linestyle=":", linewidth=0.8)
+    dot = Line2D([], [], marker="o", linestyle="", color=style.INK, markersize=4)
+    entries: list[tuple[Any, str]] = []
+    if (summary["diverged"] > 0).any():
+        words = "replicas diverged: some (on colour)\nor all (on grey)"
+        entries.append((style.hatched(), words))
+    if summary["value"].isna().any() or len(summary) < len(style.PANELS) * np.prod(grid.shape):
+        entries.append((style.cross(), "no number"))
+    if (summary["status"] == "unconverged").any():
+        entries.append((outlined, "some numbers did not converge"))
+    if grid.roomy:
+        nothing = Line2D([], [], linestyle="")
+        entries.append((nothing, "±: standard error over replicas\nor pairs of them"))
+    else:
+        words = f"standard error: a dot as wide as\nits tile is {_DOT:.0%} of the colour bar,"
+        entries.append((dot, f"{words}\nno dot is below {_LEAST:.0%}"))
+    handles, labels = zip(*entries, strict=True)
+    axes.legend(handles, labels, loc="upper left", alignment="left", labelspacing=1.2)

@@ -1,0 +1,105 @@
+"""Draws one figure from tables and writes it: PNG, PDF and the numbers drawn, byte for byte."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, cast
+
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from lossatlas.errors import UserError, nearest
+from lossatlas.figures import Drawn, Tables, style
+from lossatlas.spec.figures import FIGURES
+from lossatlas.spec.figures import Figure as Style
+from lossatlas.store import atomic
+from lossatlas.tables import collect
+
+Path = str | os.PathLike[str]
+DrawingFunction = Callable[[Tables, Style, str, str], Drawn]
+
+# No time and no version in the files: equal numbers make equal bytes.
+_METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": "Loss Atlas"},
+    "pdf": {"Creator": "Loss Atlas", "Producer": "Loss Atlas", "CreationDate": None},
+}
+
+
+def draw(
+    chosen: Style,
+    *,
+    scalars: Sequence[Path],
+    series: Sequence[Path],
+    load: str,
+    temperature: str,
+    outputs: Mapping[str, Path],
+) -> None:
+    """Draw a figure and write it.
+
+    Args:
+        chosen: The figure's style; `draws` names the built-in figure, or is "module:function" of
+            the caller's own.
+        scalars: Tables of scalars.
+        series: Tables of series.
+        load: Name of the load axis; '' when the experiment has none.
+        temperature: Name of the temperature axis, likewise.
+        outputs: Extension ("png", "pdf" or "csv") -> file.
+
+    Raises:
+        UserError: If a table is missing or damaged, or does not hold what the figure shows.
+        ValueError: If an extension is unknown.
+    """
+    tables = Tables(_joined(scalars, collect.SCALAR), _joined(series, collect.SERIES))
+    drawn = resolve(chosen.draws)(tables, chosen, load, temperature)
+    for extension, path in outputs.items():
+        if extension == "csv":
+            collect.write(path, drawn.numbers)
+        else:
+            save(drawn, path, extension, chosen.dpi)
+
+
+def resolve(name: str) -> DrawingFunction:
+    """Return the function of a built-in figure, or of "module:function".
+
+    Raises:
+        UserError: If there is none.
+    """
+    target = FIGURES[name].target if name in FIGURES else name
+    module, colon, function = target.partition(":")
+    if not colon:
+        raise UserError(f"unknown figure '{name}'", where="figures", fix=nearest(name, FIGURES))
+    try:
+        return cast("DrawingFunction", getattr(import_module(module), function))
+    except (ImportError, AttributeError) as error:
+        fix = "give 'module:function' of a module that can be imported"
+        raise UserError(f"'{target}' cannot be had: {error}", where="figures", fix=fix) from None
+
+
+def save(drawn: Drawn, path: Path, extension: str, dpi: int) -> None:
+    """Write a picture, atomically; the same numbers make the same bytes.
+
+    Args:
+        drawn: The picture.
+        path: Where to.
+        extension: "png" or "pdf".
+        dpi: Dots per inch of a PNG.
+
+    Raises:
+        ValueError: If the extension is unknown.
+        UserError: If the file cannot be written.
+    """
+    if extension not in _METADATA:
+        raise ValueError(f"unknown extension {extension!r}; known: {', '.join(_METADATA)}")
+    with style.sheet(), atomic(path) as temporary:
+        FigureCanvasAgg(drawn.figure)
+        metadata = _METADATA[extension]
+        drawn.figure.savefig(temporary, format=extension, dpi=dpi, metadata=metadata)
+
+
+def _joined(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
+    """Return tables as one; without any, an empty one with the columns that all have."""
+    if paths:
+        return collect.concatenate(paths)
+    return pd.DataFrame(columns=[*collect.FIRST, *columns])
