@@ -59,8 +59,9 @@ def hot_edge(g: Grid) -> Finding:
     peak, least = best(values), float(np.nanmin(values))
     last = values[np.isfinite(values)][-1]
     holds = least > 2 and values[peak] > last
-    text = f"batch size {row.batch[0]}: mc >= {least:.1f}, peak {values[peak]:.1f} at width {row.width[peak]}, "
-    return Finding(bool(holds), least, f"{text}{last:.1f} at the widest")
+    text = f"batch size {row.batch[0]}: mc >= {least:.1f}, peak {values[peak]:.1f} "
+    text += f"at width {row.width[peak]}, {last:.1f} at the widest"
+    return Finding(bool(holds), least, text)
 
 
 def cooling_disconnects_narrow(g: Grid) -> Finding:

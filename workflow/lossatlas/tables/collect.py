@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,9 +77,9 @@ def scalar_frame(
 ) -> pd.DataFrame:
     """Return the table of scalars of each cell, in the order of `axes`."""
     rows = [
-        (*first, s.name, s.replica, s.partner, s.value, s.stderr, s.status)
-        for first, found_here in _by_cell(experiment, axes, found)
-        for s in found_here
+        (*_place(experiment, axes, cell), s.name, s.replica, s.partner, s.value, s.stderr, s.status)
+        for cell in axes
+        for s in found[cell]
     ]
     return _frame(rows, axes, SCALAR)
 
@@ -89,20 +89,17 @@ def series_frame(
 ) -> pd.DataFrame:
     """Return the table of points of curves of each cell, in the order of `axes`."""
     rows = [
-        (*first, s.name, s.replica, s.partner, x, y, s.status)
-        for first, found_here in _by_cell(experiment, axes, found)
-        for s in found_here
+        (*_place(experiment, axes, cell), s.name, s.replica, s.partner, x, y, s.status)
+        for cell in axes
+        for s in found[cell]
         for x, y in zip(s.x, s.y, strict=True)
     ]
     return _frame(rows, axes, SERIES)
 
 
-def _by_cell(
-    experiment: str, axes: Axes, found: Mapping[str, Iterable[Item]]
-) -> Iterator[tuple[tuple[Any, ...], Iterable[Item]]]:
-    """Yield what identifies a cell in a row, and what was found there."""
-    for cell in axes:
-        yield (experiment, cell, *axes[cell].values()), found[cell]
+def _place(experiment: str, axes: Axes, cell: str) -> tuple[Any, ...]:
+    """Return what identifies a cell in a row."""
+    return (experiment, cell, *axes[cell].values())
 
 
 def _frame(rows: list[tuple[Any, ...]], axes: Axes, columns: list[str]) -> pd.DataFrame:
@@ -115,10 +112,16 @@ def _frame(rows: list[tuple[Any, ...]], axes: Axes, columns: list[str]) -> pd.Da
 
 
 def axes_of(table: pd.DataFrame) -> list[str]:
-    """Return the names of the axes: the columns between the cell and what was measured."""
+    """Return the names of the axes: the columns between the cell and what was measured.
+
+    Raises:
+        ValueError: If the table has no such columns.
+    """
     names = list(table.columns)
-    end = next(i for i, name in enumerate(names) if name in ("metric", "series", "phase"))
-    return names[len(FIRST) : end]
+    ends = [i for i, name in enumerate(names) if name in ("metric", "series", "phase")]
+    if names[: len(FIRST)] != FIRST or not ends:
+        raise ValueError(f"its columns are {', '.join(map(str, names))}")
+    return names[len(FIRST) : ends[0]]
 
 
 def write(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
@@ -132,30 +135,39 @@ def write(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
 
 
 def read(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a table of scalars, of series or of claims that `write` wrote, number for number.
+    """Read a table of scalars or of series that `write` wrote, number for number.
 
     Raises:
         UserError: If it is missing, empty or foreign.
     """
     fix = "delete it and run the same command again: it will be made anew"
     try:
-        header = list(pd.read_csv(path, nrows=0).columns)
-        absent = {name: [""] for name in header if name in {*SEEDS, *NUMBERS}}
-        types = {name: "Int64" for name in SEEDS if name in header}
-        types |= {name: "float64" for name in NUMBERS if name in header}
-        texts = {*FIRST, "metric", "series", "status"}.intersection(header)
-        return pd.read_csv(
-            path,
-            dtype={**types, **dict.fromkeys(texts, "str")},
-            keep_default_na=False,
-            na_values=absent,
-            float_precision="round_trip",
-        )
+        table = pd.read_csv(path, dtype="str", keep_default_na=False)
+        # Python's own parser is exact, which that of pandas is not in every version.
+        for name in axes_of(table):
+            table[name] = _axis(table[name])
+        for name in SEEDS:
+            seeds = [int(text) if text else None for text in table[name]]
+            table[name] = pd.array(seeds, dtype="Int64")
+        for name in (name for name in NUMBERS if name in table):
+            numbers = [float(text or "nan") for text in table[name]]
+            table[name] = np.array(numbers, dtype=np.float64)
+        return table
     except FileNotFoundError:
         fix = "run the command that makes it, or correct the path"
         raise UserError("no such file", where=str(path), fix=fix) from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+    except (KeyError, ValueError) as error:  # among them those of the parser
         raise UserError(f"not a table: {error}", where=str(path), fix=fix) from None
+
+
+def _axis(texts: pd.Series) -> list[Any]:
+    """Return an axis' values as whole numbers, else as numbers, else as they are."""
+    for kind in (int, float):
+        try:
+            return [kind(text) for text in texts]
+        except ValueError:
+            continue
+    return list(texts)
 
 
 def concatenate(paths: Sequence[str | os.PathLike[str]]) -> pd.DataFrame:

@@ -1,0 +1,60 @@
+"""The published archive of the taxonomy, for tests; they skip where it is not at hand."""
+
+import os
+import pickle
+import tarfile
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lossatlas.paths import PROJECT
+from lossatlas.reference import taxonomy_archive, taxonomy_tables
+from lossatlas.tables.collect import cell_summary
+
+NAME = "loss_landscape_taxonomy-results.tar.gz"
+BATCHES = [16, 24, 32, 44, 64, 92, 128, 180, 256, 364, 512, 724, 1024]
+WIDTHS = [2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128]
+
+
+def archive() -> Path:
+    folder = os.environ.get("LOSSATLAS_MIRROR") or PROJECT.parent / "shared" / "mirror"
+    path = Path(folder) / NAME
+    if not path.is_file():
+        pytest.skip(f"{NAME} is neither in LOSSATLAS_MIRROR nor in ../shared/mirror")
+    return path
+
+
+@cache
+def record():
+    return taxonomy_archive.convert(archive())
+
+
+@cache
+def tables():
+    return taxonomy_tables.tables(record())
+
+
+@cache
+def summary() -> pd.DataFrame:
+    """Of all 210 cells."""
+    return cell_summary(pd.concat([scalars for scalars, _ in tables().values()]))
+
+
+@cache
+def matrix(metric: str) -> np.ndarray:
+    """A quantity (13, 13) over BATCHES and WIDTHS."""
+    rows = summary()[summary()["metric"] == metric]
+    found = rows.pivot(index="batch_size", columns="width", values="value")
+    return found.loc[BATCHES, WIDTHS].to_numpy()
+
+
+def raw(batch: int, width: int, file: str):
+    """A file of the archive, read the plain way."""
+    with tarfile.open(archive()) as tar:
+        name = f"different_knobs_subset_10/bs_{batch}/lr_decay/ResNet18_w{width}/metrics/{file}"
+        data = tar.extractfile(name).read()
+    return pickle.loads(data) if file.endswith(".pkl") else np.load(BytesIO(data))
