@@ -11,11 +11,12 @@ from matplotlib.colors import CenteredNorm, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from lossatlas.figures import Drawn, Tables, style, tiles
 from lossatlas.figures.grid import Grid, grid_of
 from lossatlas.spec.figures import Figure as Style
+from lossatlas.spec.figures import Thresholds
 from lossatlas.tables.collect import cell_summary
 
 # Standard errors, of the colour bar's range: the one whose dot fills a tile, the least with a dot.
@@ -23,6 +24,8 @@ _DOT, _LEAST = 0.25, 0.01
 _ERROR = style.Panel(
     "", "Standard error of test accuracy", "percentage points", "cividis_r", (0, 2), "log"
 )
+# Grey hides the sign of mode connectivity; this line shows it where no numbers are written.
+_POSITIVE = {"colors": style.INK, "linewidths": 0.7}
 # Millimetres: first corner, panel, distance from panel to panel, colour bar's gap and width.
 _CORNER, _SIDE, _PITCH, _BAR = (16.0, 11.0), 37.0, (54.5, 46.0), (1.5, 2.2)
 _HEIGHT = _CORNER[1] + 2 * _PITCH[1] + _SIDE + 7.0
@@ -50,11 +53,14 @@ def phase_diagram(tables: Tables, chosen: Style, load: str, temperature: str) ->
         figure = style.page(_HEIGHT)
         for slot, panel in enumerate(style.PANELS):
             rows = summary[summary["metric"] == panel.metric]
-            _panel(figure, slot, grid, rows, panel, chosen.limits)
+            axes = _panel(figure, slot, grid, rows, panel, chosen.limits)
+            if panel.metric == "mode_connectivity" and not grid.roomy:
+                positive = grid.matrix(rows, "value") > -chosen.thresholds.mode_connectivity
+                tiles.parted(axes, grid, positive.astype(object), "positive", **_POSITIVE)
         accuracy = summary[summary["metric"] == "test_accuracy"]
         errors = accuracy.assign(value=accuracy["stderr"], stderr=np.nan)
         _panel(figure, 7, grid, errors, _ERROR, "data")
-        _key(figure, summary, grid)
+        _key(figure, summary, grid, chosen.thresholds)
     numbers = summary.rename(columns={load: "load", temperature: "temperature"})
     columns = ["metric", "load", "temperature", "value", "stderr", "status"]
     return Drawn(figure, numbers[columns].reset_index(drop=True))
@@ -71,8 +77,8 @@ def _place(figure: Figure, slot: int) -> tuple[Axes, Axes]:
 
 def _panel(
     figure: Figure, slot: int, grid: Grid, rows: pd.DataFrame, panel: style.Panel, limits: str
-) -> None:
-    """Draw the tiles of one metric with their marks and colour bar."""
+) -> Axes:
+    """Draw the tiles of one metric with their marks and colour bar; return the panel."""
     axes, beside = _place(figure, slot)
     values = grid.matrix(rows, "value")
     norm, colours = style.norm(panel, values, limits), style.colour_map(panel)
@@ -80,6 +86,7 @@ def _panel(
     tiles.frame(axes, grid, (_SIDE, _SIDE))
     axes.tick_params(labelleft=slot % 3 == 0, labelbottom=slot >= 5)
     axes.set_ylabel(axes.get_ylabel() if slot % 3 == 0 else "")
+    axes.yaxis.set_label_coords(-12.4 / _SIDE, 0.5)
     axes.set_xlabel(axes.get_xlabel() if slot >= 5 else "")
     mesh = tiles.fill(axes, grid, values, colours, norm)
     inks = style.inks(values, colours, norm)
@@ -97,18 +104,20 @@ def _panel(
     bar = figure.colorbar(mesh, cax=beside, extend=extend.get(beyond, "both"))
     if isinstance(norm, CenteredNorm):
         beside.set_ylim(finite.min(initial=0), finite.max(initial=0))
+    bar.locator = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], min_n_ticks=3)
     if isinstance(norm, LogNorm):
         steps = (1.0,) if finite.max() > 30 * finite.min() else (1.0, 2.0, 5.0)
-        bar.set_ticks(LogLocator(subs=steps), format=lambda v, _: style.spell_axis(v))
-    else:
-        bar.set_ticks(MaxNLocator(5))
+        bar.locator = LogLocator(subs=steps)
+        bar.formatter = FuncFormatter(lambda value, _: style.spell_axis(value))
+    bar.update_ticks()
     bar.minorticks_off()
     bar.set_label(panel.unit)
-    beside.yaxis.set_label_coords((_BAR[1] + 9.5) / _BAR[1], 0.5)
+    beside.yaxis.set_label_coords((_BAR[1] + 9) / _BAR[1], 0.5)
     bar.outline.set_linewidth(0.5)
+    return axes
 
 
-def _key(figure: Figure, summary: pd.DataFrame, grid: Grid) -> None:
+def _key(figure: Figure, summary: pd.DataFrame, grid: Grid, limits: Thresholds) -> None:
     """Explain, in the last slot, the marks that panels bear."""
     axes, beside = _place(figure, 8)
     axes.set_axis_off()
@@ -127,7 +136,10 @@ def _key(figure: Figure, summary: pd.DataFrame, grid: Grid) -> None:
         nothing = Line2D([], [], linestyle="")
         entries.append((nothing, "±: standard error over replicas\nor pairs of them"))
     else:
-        words = f"standard error: a dot as wide as\nits tile is {_DOT:.0%} of the colour bar,"
-        entries.append((dot, f"{words}\nno dot is below {_LEAST:.0%}"))
+        line = Line2D([], [], color=style.INK, linewidth=0.7)
+        words = f"mode connectivity is above {-limits.mode_connectivity:g}\non the orange side"
+        entries.append((line, words))
+        words = f"standard error: a dot as wide as its\ntile is {_DOT:.0%} of the colour bar;"
+        entries.append((dot, f"{words}\nno dot: below {_LEAST:.0%}"))
     handles, labels = zip(*entries, strict=True)
     axes.legend(handles, labels, loc="upper left", alignment="left", labelspacing=1.2)

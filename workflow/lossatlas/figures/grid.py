@@ -55,6 +55,11 @@ class Axis:
         first, last = 2 * centres[0] - middles[0], 2 * centres[-1] - middles[-1]
         return np.concatenate([[first], middles, [last]])
 
+    @cached_property
+    def middles(self) -> Floats:
+        """Middles of the tiles: where text and marks stand."""
+        return (self.edges[1:] + self.edges[:-1]) / 2
+
     def labelled(self, room: float, *, upright: bool) -> list[int]:
         """Return indices of values whose labels fit beside each other, first and last preferred.
 

@@ -78,7 +78,8 @@ def phases(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
         tiles.mark(axes, grid, named, index, inks)
         _name_tiles(axes, grid, mesh, index, inks)
         if grid.roomy:
-            _add_accuracy(axes, grid, grid.matrix(named, "test_accuracy"), inks)
+            accuracy = grid.matrix(named, "test_accuracy")
+            _add_accuracy(axes, grid, mesh, index, accuracy, inks)
         _transitions(axes, grid, index)
         _phase_key(key, chosen.thresholds, numbers)
     return Drawn(figure, numbers.drop(columns="diverged"))
@@ -105,22 +106,31 @@ def _place(figure: Figure, left: float, width: float) -> Axes:
 
 def _name_tiles(axes: Axes, grid: Grid, mesh: QuadMesh, index: Floats, inks: tiles.Inks) -> None:
     """Write each tile's phase."""
+    size = 10 if grid.roomy else 5.5
     for i, j in np.argwhere(np.isfinite(index)):
+        words = PHASES[int(index[i, j])]
         look: dict[str, Any] = {"color": inks[i, j], "ha": "center", "va": "center"}
         if grid.roomy:
             look["bbox"] = tiles.plate(mesh, index[i, j])
-        place = grid.load.centres[j], grid.temperature.centres[i]
-        words, size = PHASES[int(index[i, j])], 10 if grid.roomy else 5.5
+        place = grid.load.middles[j], grid.temperature.middles[i]
         axes.text(*place, words, fontsize=size, family="DejaVu Serif", **look)
 
 
-def _add_accuracy(axes: Axes, grid: Grid, accuracy: Floats, inks: tiles.Inks) -> None:
-    """Write each tile's test accuracy under its phase."""
-    for i, j in np.argwhere(np.isfinite(accuracy)):
-        place = grid.load.centres[j], grid.temperature.centres[i]
+def _add_accuracy(
+    axes: Axes, grid: Grid, mesh: QuadMesh, index: Floats, accuracy: Floats, inks: tiles.Inks
+) -> None:
+    """Write the test accuracy under each tile's phase."""
+    for i, j in np.argwhere(np.isfinite(accuracy) & np.isfinite(index)):
         look: dict[str, Any] = {"color": inks[i, j], "ha": "center", "va": "center"}
-        words = f"{style.spell(accuracy[i, j])} %"
-        axes.annotate(words, place, (0, -11), textcoords="offset points", **look)
+        place = grid.load.middles[j], grid.temperature.middles[i]
+        axes.annotate(
+            f"{style.spell(accuracy[i, j])} %",
+            place,
+            (0, -11),
+            textcoords="offset points",
+            bbox=tiles.plate(mesh, index[i, j]),
+            **look,
+        )
 
 
 def _transitions(axes: Axes, grid: Grid, index: Floats) -> None:

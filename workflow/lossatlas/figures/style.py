@@ -94,8 +94,8 @@ class Panel:
 
 
 PANELS = (
-    Panel("test_accuracy", "Test accuracy", "%", "viridis", (56, 91)),
-    Panel("train_loss", "Training loss", "nats", "viridis_r", (0, 3), "log"),
+    Panel("test_accuracy", "Test accuracy", "accuracy (%)", "viridis", (56, 91)),
+    Panel("train_loss", "Training loss", "loss (nats)", "viridis_r", (0, 3), "log"),
     Panel("log_hessian_eigenvalue", "Log top Hessian eigenvalue", "ln λ₁", "viridis_r", (0, 6)),
     Panel("log_hessian_trace", "Log Hessian trace", "ln tr H", "viridis_r", (3, 8)),
     Panel(
@@ -199,8 +199,10 @@ def spell(value: float) -> str:
     """
     if math.isnan(value):
         return ""
+    if value == 0:
+        return "0"
     size = abs(value)
-    if 0 < size < 0.005:
+    if size < 0.005:
         mantissa, _, exponent = f"{value:.0e}".partition("e")
         return f"{mantissa}e{int(exponent)}"
     decimals = next(
@@ -213,7 +215,9 @@ def spell(value: float) -> str:
 
 def spell_error(value: float) -> str:
     """Write a standard error with its leading digit: 12, .4, .009, 3e-3."""
-    return f"{value:.1g}".lstrip("0") if 0.005 <= value < 1 else spell(value).removesuffix(".0")
+    if value < 0.005 or value >= 10:
+        return spell(value) if value < 10 else f"{value:.0f}"
+    return f"{value:.1g}".lstrip("0")
 
 
 def spell_axis(value: float) -> str:

@@ -67,10 +67,11 @@ def mark(axes: Axes, grid: Grid, rows: pd.DataFrame, values: Floats, inks: Inks)
     diverged = grid.matrix(rows, "diverged") > 0
     unsure = grid.matrix(rows.assign(unsure=rows["status"] == "unconverged"), "unsure") == 1
     empty = np.isnan(values)
+    line = {"edgecolor": "white", "linewidth": 0.6 if grid.roomy else 0.1}
     for i, j in np.argwhere(empty):
-        _tile(axes, grid, i, j, "missing", facecolor=style.MISSING, edgecolor="white", zorder=1)
+        _tile(axes, grid, i, j, "missing", facecolor=style.MISSING, **line)
         if not diverged[i, j]:
-            place = grid.load.centres[j], grid.temperature.centres[i]
+            place = grid.load.middles[j], grid.temperature.middles[i]
             axes.plot(*place, "x", color=style.GREY, ms=3, mew=0.6, gid="cross")
     for i, j in np.argwhere(diverged):
         look = {"edgecolor": inks[i, j], "hatch": style.HATCH, "linewidth": 0}
@@ -94,7 +95,7 @@ def write(
         text = style.spell(values[i, j])
         if np.isfinite(errors[i, j]):
             text += f"\n±{style.spell_error(errors[i, j])}"
-        place = grid.load.centres[j], grid.temperature.centres[i]
+        place = grid.load.middles[j], grid.temperature.middles[i]
         look = {"color": inks[i, j], "fontsize": size, "bbox": plate(mesh, values[i, j])}
         axes.text(*place, text, ha="center", va="center", **look)
 
@@ -105,7 +106,7 @@ def plate(mesh: QuadMesh, value: float) -> dict[str, Any]:
 
 
 def dots(axes: Axes, grid: Grid, shares: Floats, inks: Inks) -> None:
-    """Draw a dot in each tile, its area in proportion to a share; at 1 it is as wide as the tile.
+    """Draw a dot in each tile, its area in proportion to a share; at 1 it fills the tile.
 
     Args:
         axes: Where.
@@ -119,14 +120,14 @@ def dots(axes: Axes, grid: Grid, shares: Floats, inks: Inks) -> None:
     i, j = where.T
     sides = [np.diff(axis.edges) / np.ptp(axis.edges) for axis in (grid.temperature, grid.load)]
     narrow = np.minimum(sides[0][i], sides[1][j])  # of the axes' side: panels are square
-    diameters = narrow * np.sqrt(np.minimum(shares[i, j], 1))
+    diameters = 0.9 * narrow * np.sqrt(np.minimum(shares[i, j], 1))
     axes.add_collection(
         EllipseCollection(
             diameters,
             diameters,
             np.zeros(len(where)),
             units="width",
-            offsets=np.column_stack([grid.load.centres[j], grid.temperature.centres[i]]),
+            offsets=np.column_stack([grid.load.middles[j], grid.temperature.middles[i]]),
             offset_transform=axes.transData,
             facecolors=inks[i, j].tolist(),
             linewidths=0,

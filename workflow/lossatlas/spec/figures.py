@@ -27,8 +27,10 @@ _PHASES = ("performance", "hessian", "connectivity", "cka")
 FIGURES: dict[str, Drawing] = {
     "taxonomy_phase_diagram": Drawing("lossatlas.figures.taxonomy:phase_diagram", _ALL),
     "taxonomy_phases": Drawing("lossatlas.figures.taxonomy:phases", _PHASES),
-    "taxonomy_curves": Drawing("lossatlas.figures.taxonomy:curves", (), ("connectivity",)),
-    "taxonomy_spectra": Drawing("lossatlas.figures.taxonomy:spectra", (), ("hessian",)),
+    "taxonomy_curves": Drawing(
+        "lossatlas.figures.taxonomy:curves", ("connectivity",), ("connectivity",)
+    ),
+    "taxonomy_spectra": Drawing("lossatlas.figures.taxonomy:spectra", ("hessian",), ("hessian",)),
     "taxonomy_reference_phase_diagram": Drawing(
         "lossatlas.figures.taxonomy:phase_diagram", _ALL, reference=True
     ),
