@@ -18,7 +18,6 @@ include: "rules/common.smk"
 
 rule all:
     """The whole atlas: all figures and claims of the config (the default)."""
-    localrule: True
     default_target: True
     input:
         figure_files(FIGURE_NAMES),

@@ -1,4 +1,5 @@
 # The only file with functions: everything that rules ask of the library.
+import hashlib
 import json
 import os
 import sys
@@ -6,7 +7,11 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-sys.path.insert(0, str(Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent / "workflow"))
+# Jobs import the library beside their scripts, and the user's own models from the working folder.
+HERE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
+IMPORTS = [str(HERE.parent / "workflow"), os.getcwd()]
+sys.path[:0] = IMPORTS
+os.environ["PYTHONPATH"] = os.pathsep.join([*IMPORTS, os.getenv("PYTHONPATH", "")])
 
 from lossatlas import measuring, paths
 from lossatlas.errors import UserError
@@ -15,7 +20,6 @@ from lossatlas.models import target_of
 from lossatlas.spec.catalogue import data_source, data_sources
 from lossatlas.spec.config import load
 from lossatlas.spec.figures import FIGURES, Figure
-from lossatlas.spec.metrics import KINDS
 from lossatlas.spec.plan import make_plan
 
 
@@ -100,7 +104,9 @@ def predictions_of(wildcards):
     return paths.metric(wildcards.cell, "performance")
 
 
-METRIC_CODE = {kind: ["lossatlas.measuring:measure_cell", a] for kind, a in measuring.ADAPTERS.items()}
+METRIC_CODE = {
+    kind: ["lossatlas.measuring:measure_cell", a] for kind, a in measuring.ADAPTERS.items()
+}
 
 
 # --- tables and figures -----------------------------------------------------------------------
@@ -160,6 +166,12 @@ def figure_style(figure):
     return compact(shown(figure)[0].model_dump())
 
 
+def caption_of(figure):
+    """Return the caption of a figure: an edit to it makes the figure anew."""
+    text = paths.caption(shown(figure)[0].draws).read_text(encoding="utf-8")
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def figure_axis(figure, which):
     """Return the name of the load or temperature axis of the experiment that a figure shows."""
     experiment = shown(figure)[1]
@@ -191,7 +203,7 @@ def archive_name(file):
 
 
 def mirror_dir():
-    return CONFIG.mirror_dir or os.environ.get("LOSSATLAS_MIRROR", "")
+    return CONFIG.mirror_dir or os.getenv("LOSSATLAS_MIRROR", "")
 
 
 def archive_of(wildcards):
@@ -209,7 +221,9 @@ def all_datasets():
 
 
 def all_weights():
-    return [paths.weights(c, block) for c, planned in PLAN.cells.items() for block in planned.blocks]
+    return [
+        paths.weights(c, block) for c, planned in PLAN.cells.items() for block in planned.blocks
+    ]
 
 
 def claim_experiments():

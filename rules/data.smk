@@ -2,11 +2,13 @@ rule download:
     """Download one archive of resources/datasets.tsv and verify it."""
     output:
         paths.download("{file}"),
+    log:
+        paths.log("download", "{file}"),
+    conda:
+        "../envs/data.yaml"
     params:
         name=lambda w: archive_name(w.file),
         mirror_dir=lambda w: mirror_dir(),
-    log:
-        paths.log("download", "{file}"),
     script:
         "../workflow/download.py"
 
@@ -17,11 +19,13 @@ rule dataset:
         archive_of,
     output:
         paths.dataset("{name}"),
-    params:
-        code=code_of("lossatlas.data.convert:convert"),
     log:
         paths.log("dataset", "{name}"),
+    conda:
+        "../envs/data.yaml"
     resources:
         mem_mb=2000,
+    params:
+        code=code_of("lossatlas.data.convert:convert"),
     script:
         "../workflow/dataset.py"

@@ -11,13 +11,16 @@ rule taxonomy_phase_diagram:
         ),
         pdf=paths.figure("taxonomy_phase_diagram", "pdf"),
         csv=paths.figure("taxonomy_phase_diagram", "csv"),
+    log:
+        paths.log("figure", "taxonomy_phase_diagram"),
+    conda:
+        "../envs/analysis.yaml"
     params:
         style=figure_style("taxonomy_phase_diagram"),
         load=figure_axis("taxonomy_phase_diagram", "load"),
         temperature=figure_axis("taxonomy_phase_diagram", "temperature"),
+        caption=caption_of("taxonomy_phase_diagram"),
         code=figure_code("taxonomy_phase_diagram"),
-    log:
-        paths.log("figure", "taxonomy_phase_diagram"),
     script:
         "../workflow/figure.py"
 
@@ -35,13 +38,16 @@ rule taxonomy_phases:
         ),
         pdf=paths.figure("taxonomy_phases", "pdf"),
         csv=paths.figure("taxonomy_phases", "csv"),
+    log:
+        paths.log("figure", "taxonomy_phases"),
+    conda:
+        "../envs/analysis.yaml"
     params:
         style=figure_style("taxonomy_phases"),
         load=figure_axis("taxonomy_phases", "load"),
         temperature=figure_axis("taxonomy_phases", "temperature"),
+        caption=caption_of("taxonomy_phases"),
         code=figure_code("taxonomy_phases"),
-    log:
-        paths.log("figure", "taxonomy_phases"),
     script:
         "../workflow/figure.py"
 
@@ -59,13 +65,16 @@ rule taxonomy_curves:
         ),
         pdf=paths.figure("taxonomy_curves", "pdf"),
         csv=paths.figure("taxonomy_curves", "csv"),
+    log:
+        paths.log("figure", "taxonomy_curves"),
+    conda:
+        "../envs/analysis.yaml"
     params:
         style=figure_style("taxonomy_curves"),
         load=figure_axis("taxonomy_curves", "load"),
         temperature=figure_axis("taxonomy_curves", "temperature"),
+        caption=caption_of("taxonomy_curves"),
         code=figure_code("taxonomy_curves"),
-    log:
-        paths.log("figure", "taxonomy_curves"),
     script:
         "../workflow/figure.py"
 
@@ -83,13 +92,16 @@ rule taxonomy_spectra:
         ),
         pdf=paths.figure("taxonomy_spectra", "pdf"),
         csv=paths.figure("taxonomy_spectra", "csv"),
+    log:
+        paths.log("figure", "taxonomy_spectra"),
+    conda:
+        "../envs/analysis.yaml"
     params:
         style=figure_style("taxonomy_spectra"),
         load=figure_axis("taxonomy_spectra", "load"),
         temperature=figure_axis("taxonomy_spectra", "temperature"),
+        caption=caption_of("taxonomy_spectra"),
         code=figure_code("taxonomy_spectra"),
-    log:
-        paths.log("figure", "taxonomy_spectra"),
     script:
         "../workflow/figure.py"
 
@@ -107,13 +119,16 @@ rule taxonomy_reference_phase_diagram:
         ),
         pdf=paths.figure("taxonomy_reference_phase_diagram", "pdf"),
         csv=paths.figure("taxonomy_reference_phase_diagram", "csv"),
+    log:
+        paths.log("figure", "taxonomy_reference_phase_diagram"),
+    conda:
+        "../envs/analysis.yaml"
     params:
         style=figure_style("taxonomy_reference_phase_diagram"),
         load=figure_axis("taxonomy_reference_phase_diagram", "load"),
         temperature=figure_axis("taxonomy_reference_phase_diagram", "temperature"),
+        caption=caption_of("taxonomy_reference_phase_diagram"),
         code=figure_code("taxonomy_reference_phase_diagram"),
-    log:
-        paths.log("figure", "taxonomy_reference_phase_diagram"),
     script:
         "../workflow/figure.py"
 
@@ -131,13 +146,16 @@ rule taxonomy_reference_phases:
         ),
         pdf=paths.figure("taxonomy_reference_phases", "pdf"),
         csv=paths.figure("taxonomy_reference_phases", "csv"),
+    log:
+        paths.log("figure", "taxonomy_reference_phases"),
+    conda:
+        "../envs/analysis.yaml"
     params:
         style=figure_style("taxonomy_reference_phases"),
         load=figure_axis("taxonomy_reference_phases", "load"),
         temperature=figure_axis("taxonomy_reference_phases", "temperature"),
+        caption=caption_of("taxonomy_reference_phases"),
         code=figure_code("taxonomy_reference_phases"),
-    log:
-        paths.log("figure", "taxonomy_reference_phases"),
     script:
         "../workflow/figure.py"
 
@@ -151,14 +169,17 @@ rule figure:
         png=paths.figure("{figure}", "png"),
         pdf=paths.figure("{figure}", "pdf"),
         csv=paths.figure("{figure}", "csv"),
+    log:
+        paths.log("figure", "{figure}"),
     wildcard_constraints:
         figure=added_figures(),
+    conda:
+        "../envs/analysis.yaml"
     params:
         style=lambda w: figure_style(w.figure),
         load=lambda w: figure_axis(w.figure, "load"),
         temperature=lambda w: figure_axis(w.figure, "temperature"),
+        caption=lambda w: caption_of(w.figure),
         code=lambda w: figure_code(w.figure),
-    log:
-        paths.log("figure", "{figure}"),
     script:
         "../workflow/figure.py"

@@ -6,20 +6,22 @@ rule performance:
         dataset=dataset_of,
     output:
         paths.metric("{cell}", "{metric}"),
+    log:
+        paths.log("{metric}", "{cell}"),
+    benchmark:
+        paths.benchmark("{metric}", "{cell}")
     wildcard_constraints:
         metric=metrics_of("performance"),
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=2000,
+        gpu=1,
     params:
         kind="performance",
         settings=settings_of,
         spec=spec_of,
         seeds=seeds_of,
         code=code_of(*METRIC_CODE["performance"]),
-    log:
-        paths.log("{metric}", "{cell}"),
-    benchmark:
-        paths.benchmark("{metric}", "{cell}")
-    resources:
-        mem_mb=2000,
-        gpu=1,
     script:
         "../workflow/metric.py"

@@ -6,21 +6,23 @@ rule cka:
         dataset=dataset_of,
     output:
         paths.metric("{cell}", "{metric}"),
+    log:
+        paths.log("{metric}", "{cell}"),
+    benchmark:
+        paths.benchmark("{metric}", "{cell}")
     wildcard_constraints:
         metric=metrics_of("cka"),
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=2000,
+        gpu=1,
     params:
         kind="cka",
         settings=settings_of,
         spec=spec_of,
         seeds=seeds_of,
         code=code_of(*METRIC_CODE["cka"]),
-    log:
-        paths.log("{metric}", "{cell}"),
-    benchmark:
-        paths.benchmark("{metric}", "{cell}")
-    resources:
-        mem_mb=2000,
-        gpu=1,
     script:
         "../workflow/metric.py"
 
@@ -34,19 +36,21 @@ rule distance:
         performance=predictions_of,
     output:
         paths.metric("{cell}", "{metric}"),
+    log:
+        paths.log("{metric}", "{cell}"),
+    benchmark:
+        paths.benchmark("{metric}", "{cell}")
     wildcard_constraints:
         metric=metrics_of("distance"),
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=1000,
     params:
         kind="distance",
         settings=settings_of,
         spec=spec_of,
         seeds=seeds_of,
         code=code_of(*METRIC_CODE["distance"]),
-    log:
-        paths.log("{metric}", "{cell}"),
-    benchmark:
-        paths.benchmark("{metric}", "{cell}")
-    resources:
-        mem_mb=1000,
     script:
         "../workflow/metric.py"

@@ -5,6 +5,10 @@ rule collect:
     output:
         scalars=paths.metric_table("{experiment}", "{metric}"),
         series=paths.series_table("{experiment}", "{metric}"),
+    log:
+        paths.log("collect", "{experiment}.{metric}"),
+    conda:
+        "../envs/analysis.yaml"
     params:
         axes=axes_of,
         code=code_of(
@@ -12,8 +16,6 @@ rule collect:
             "lossatlas.tables.collect:series",
             "lossatlas.tables.collect:write",
         ),
-    log:
-        paths.log("collect", "{experiment}.{metric}"),
     script:
         "../workflow/collect.py"
 
@@ -24,10 +26,12 @@ rule table:
         metric_tables,
     output:
         paths.table("{experiment}"),
-    params:
-        code=code_of("lossatlas.tables.collect:concatenate"),
     log:
         paths.log("table", "{experiment}"),
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_of("lossatlas.tables.collect:concatenate"),
     script:
         "../workflow/table.py"
 
@@ -40,14 +44,16 @@ rule reference:
         record=paths.dataset("taxonomy_results"),
         scalars=[paths.metric_table(REFERENCE, kind) for kind in REFERENCE_KINDS],
         series=[paths.series_table(REFERENCE, kind) for kind in REFERENCE_KINDS],
+    log:
+        paths.log("reference", "taxonomy_results"),
+    conda:
+        "../envs/analysis.yaml"
     params:
         kinds=REFERENCE_KINDS,
         code=code_of(
             "lossatlas.reference.taxonomy_archive:convert",
-            "lossatlas.reference.taxonomy_archive:tables",
+            "lossatlas.reference.taxonomy_tables:tables",
         ),
-    log:
-        paths.log("reference", "taxonomy_results"),
     script:
         "../workflow/reference.py"
 
@@ -58,10 +64,12 @@ rule verdicts:
         claim_tables,
     output:
         paths.claims(),
+    log:
+        paths.log("claims", "claims"),
+    conda:
+        "../envs/analysis.yaml"
     params:
         experiments=claim_experiments(),
         code=code_of("lossatlas.claims.verdicts:claims"),
-    log:
-        paths.log("claims", "claims"),
     script:
         "../workflow/claims.py"

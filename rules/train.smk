@@ -5,15 +5,17 @@ rule train:
     output:
         weights=paths.weights("{cell}", "{block}"),
         history=paths.history("{cell}", "{block}"),
-    params:
-        spec=spec_of,
-        code=training_code,
     log:
         paths.log("train", "{cell}.{block}"),
     benchmark:
         paths.benchmark("train", "{cell}.{block}")
+    conda:
+        "../envs/torch.yaml"
     resources:
         mem_mb=2000,
         gpu=1,
+    params:
+        spec=spec_of,
+        code=training_code,
     script:
         "../workflow/train.py"

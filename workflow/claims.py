@@ -10,4 +10,4 @@ with job(snakemake) as s:  # noqa: F821
         name: collect.cell_summary(collect.concatenate(files))
         for name, files in s.params.experiments.items()
     }
-    collect.write(verdicts.claims(tables), s.output[0])
+    collect.write(s.output[0], verdicts.claims(tables))

@@ -10,5 +10,5 @@ with job(snakemake) as s:  # noqa: F821
     cells = json.loads(s.params.axes)
     records = dict(zip(cells, s.input, strict=True))
     experiment = s.wildcards.experiment
-    collect.write(collect.scalars(experiment, cells, records), s.output.scalars)
-    collect.write(collect.series(experiment, cells, records), s.output.series)
+    collect.write(s.output.scalars, collect.scalars(experiment, cells, records))
+    collect.write(s.output.series, collect.series(experiment, cells, records))

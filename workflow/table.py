@@ -5,4 +5,4 @@ from lossatlas.entry import job
 with job(snakemake) as s:  # noqa: F821
     from lossatlas.tables import collect
 
-    collect.write(collect.concatenate(s.input), s.output[0])
+    collect.write(s.output[0], collect.concatenate(s.input))

@@ -121,7 +121,7 @@ def test_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path) -> None
             temporary.write_bytes(b"half")
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(UserError, match="No space left on device.*free some space"):
+    with pytest.raises(UserError, match=r"No space left on device.*free some space"):
         fail()
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
@@ -144,7 +144,7 @@ def test_truncated(tmp_path: Path, size: int) -> None:
     store.write(path, record())
     whole = path.read_bytes()
     path.write_bytes(whole[:size])
-    with pytest.raises(UserError, match="truncated|damaged") as caught:
+    with pytest.raises(UserError, match=r"truncated|damaged") as caught:
         store.read(path)
     assert "delete it and run the same command again" in str(caught.value)
     assert "\n" not in str(caught.value)

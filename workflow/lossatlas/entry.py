@@ -31,7 +31,7 @@ def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     with contextlib.ExitStack() as stack:
         if snakemake.log:
-            log = stack.enter_context(open(snakemake.log[0], "w", buffering=1))  # noqa: PTH123
+            log = stack.enter_context(open(snakemake.log[0], "w", buffering=1))
             stack.enter_context(contextlib.redirect_stderr(log))
             if quiet:
                 stack.enter_context(contextlib.redirect_stdout(log))
@@ -39,7 +39,7 @@ def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
             yield snakemake
         except UserError as error:
             _leave(str(error), 1)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- the last one to see it
             if type(error).__name__ == "Preempted":
                 _leave("told to leave; state saved, run the same command again to go on", 75)
             traceback.print_exc()

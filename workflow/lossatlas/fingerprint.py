@@ -57,10 +57,10 @@ def _reached(entry: str) -> list[tuple[str, str, str]]:
     module, _, name = entry.partition(":")
     if not _ours(module):
         return [(module, "", _foreign(module))]
-    if name not in _parsed(module).definitions:
+    waiting = list(_resolve(module, name))
+    if not waiting:
         raise ValueError(f"{module} defines no {name!r}")
     seen: dict[Target, str] = {}
-    waiting: list[Target] = [(module, name)]
     while waiting:
         target = waiting.pop()
         if target in seen:
@@ -175,14 +175,16 @@ class _WithoutDocstrings(ast.NodeTransformer):
             node.body = body[1:]  # type: ignore[attr-defined]
         return node
 
-    visit_Module = visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _strip
+    visit_Module = visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _strip  # noqa: N815
 
 
 def _text(node: ast.AST) -> str:
     """Return normalised source, the same in every version of Python that runs this."""
     stripped = _WithoutDocstrings().visit(copy.deepcopy(node))
-    return "\n".join(map(ast.unparse, stripped.body)) if isinstance(stripped, ast.Module) else (
-        ast.unparse(_nonempty(stripped))
+    return (
+        "\n".join(map(ast.unparse, stripped.body))
+        if isinstance(stripped, ast.Module)
+        else (ast.unparse(_nonempty(stripped)))
     )
 
 

@@ -14,6 +14,11 @@ PROJECT = LIBRARY.parent.parent
 DATASETS_TABLE = PROJECT / "resources" / "datasets.tsv"
 
 
+def caption(figure: str) -> Path:
+    """The caption of a built-in figure."""
+    return LIBRARY.parent / "report" / f"{figure}.rst"
+
+
 def download(file: str) -> str:
     """An archive as it came from its mirror."""
     return f"{ROOT}/downloads/{file}"

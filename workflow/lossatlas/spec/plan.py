@@ -109,7 +109,7 @@ def block_seeds(name: str) -> list[int]:
             return []
         first, last = int(match[1]), int(match[2] or match[1])
         seeds += range(first, last + 1)
-    return seeds if block_name(seeds) == name else []
+    return seeds if block_name(seeds) == name and len(set(seeds)) == len(seeds) else []
 
 
 def parameter_count(cell: Cell) -> int | None:

@@ -1,0 +1,139 @@
+"""Fingerprints: what changes them, what does not."""
+
+from pathlib import Path
+
+import pytest
+
+from lossatlas import fingerprint
+
+MODULES = {
+    "__init__.py": "",
+    "entry.py": '''
+"""Doc."""
+from lossatlas import tools
+from lossatlas.tools import helper as h
+from lossatlas.store import write
+
+LIMIT = 3
+
+def run(x):
+    """Doc of run."""
+    # a comment
+    write(x)
+    return h(x) + LIMIT + tools.other(x)
+
+def unused():
+    return 1
+''',
+    "tools.py": """
+from lossatlas.deep import constant
+
+def helper(x):
+    return x * constant
+
+def other(x):
+    from lossatlas.lazy import late
+    return late(x)
+
+def never(x):
+    return x
+""",
+    "deep.py": "constant = 2\nunrelated = 5\n",
+    "lazy.py": "def late(x):\n    return x\n",
+    "store.py": "def write(x):\n    pass\n",
+}
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, text in MODULES.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(fingerprint, "LIBRARY", tmp_path)
+    yield tmp_path
+    forget()
+
+
+def forget() -> None:
+    for cached in (
+        fingerprint._reached,
+        fingerprint._file,
+        fingerprint._parsed,
+        fingerprint._foreign,
+    ):
+        cached.cache_clear()
+
+
+def digest() -> str:
+    forget()
+    return fingerprint.code_of("lossatlas.entry:run")
+
+
+SAME = [
+    ("entry.py", '"""Doc of run."""', '"""Another doc."""'),
+    ("entry.py", "# a comment", "# another comment\n    # and one more"),
+    ("entry.py", "return 1", "return 2"),
+    ("entry.py", "return h(x)", "return  h( x )"),
+    ("tools.py", "def never(x):\n    return x", "def never(x):\n    return 7"),
+    ("deep.py", "unrelated = 5", "unrelated = 6"),
+    ("store.py", "pass", "return None"),
+]
+OTHER = [
+    ("entry.py", "LIMIT = 3", "LIMIT = 4"),
+    ("entry.py", "+ LIMIT", "- LIMIT"),
+    ("tools.py", "x * constant", "x + constant"),
+    ("deep.py", "constant = 2", "constant = 3"),
+    ("lazy.py", "return x", "return -x"),
+]
+
+
+@pytest.mark.parametrize(("file", "old", "new"), SAME)
+def test_stays(package: Path, file: str, old: str, new: str) -> None:
+    before = digest()
+    edit(package / file, old, new)
+    assert digest() == before
+
+
+@pytest.mark.parametrize(("file", "old", "new"), OTHER)
+def test_changes(package: Path, file: str, old: str, new: str) -> None:
+    before = digest()
+    edit(package / file, old, new)
+    assert digest() != before
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_a_users_module_counts_whole(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mynet.py").write_text(
+        "def net():\n    return side()\n\ndef side():\n    return 1\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    forget()
+    before = fingerprint.code_of("mynet:net")
+    edit(tmp_path / "mynet.py", "return 1", "return 2")
+    forget()
+    assert fingerprint.code_of("mynet:net") != before
+
+
+def test_unknown_entry(package: Path) -> None:
+    forget()
+    with pytest.raises(ValueError, match="defines no 'gone'"):
+        fingerprint.code_of("lossatlas.entry:gone")
+
+
+def test_the_training_step_is_part_of_training() -> None:
+    reached = {
+        (module, name)
+        for module, name, _ in fingerprint._reached("lossatlas.training.job:train_block")
+    }
+    assert ("lossatlas.training.engine", "Engine") in reached
+    assert ("lossatlas.models.functional", "Functional") in reached
+    assert ("lossatlas.data.loading", "load") in reached
+    assert not any(
+        module.startswith(("lossatlas.store", "lossatlas.spec")) for module, _ in reached
+    )

@@ -1,0 +1,111 @@
+"""Plans: shared cells, blocks of replicas, what status and plan print, and cost."""
+
+import io
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from lossatlas import paths, report, store
+from lossatlas.spec import config
+from lossatlas.spec.plan import block_name, block_seeds, make_plan, partition
+
+TWO = yaml.safe_load("""
+datasets: {digits: }
+models: {resnet18: }
+recipes: {short: {epochs: 2}}
+experiments:
+  a: {dataset: digits, model: resnet18, recipe: short, load: {width: [2, 4]}, seeds: 2,
+      metrics: [performance], together: 2}
+  b: {dataset: digits, model: resnet18, recipe: short, load: {width: [4, 64]}, seeds: [1, 2, 3],
+      metrics: [cka], together: 3}
+""")
+
+
+def nothing(_: str) -> list[str]:
+    return []
+
+
+def test_cells_are_shared() -> None:
+    plan = make_plan(config.load(TWO), nothing)
+    assert len(plan.cells) == 3
+    shared = plan.experiments["a"][1]
+    assert shared == plan.experiments["b"][0]
+    assert plan.cells[shared].seeds == [0, 1, 2, 3]
+    assert plan.cells[shared].metrics == ["performance", "cka"]
+    assert plan.cells[shared].blocks == {"0-2": [0, 1, 2], "3": [3]}
+
+
+def test_wide_networks_train_alone() -> None:
+    plan = make_plan(config.load(TWO), nothing)
+    assert list(plan.cells[plan.experiments["b"][1]].blocks) == ["1", "2", "3"]
+
+
+def test_more_seeds_keep_what_is_trained() -> None:
+    assert partition([0, 1, 2, 3, 4], 3, ["0-2"]) == {"0-2": [0, 1, 2], "3-4": [3, 4]}
+    assert partition([0, 1, 2, 3], 3, ["0-2", "3"]) == {"0-2": [0, 1, 2], "3": [3]}
+    assert partition([0, 1], 3, ["0-4"]) == {"0-4": [0, 1, 2, 3, 4]}
+    assert partition([0], 1, ["7", "junk", "2-1", ""]) == {"0": [0]}
+
+
+@given(st.sets(st.integers(0, 40), min_size=1), st.integers(1, 5), st.sets(st.integers(0, 40)))
+def test_blocks_hold_every_seed_once(seeds: set[int], together: int, trained: set[int]) -> None:
+    existing = [block_name(sorted(trained))] if trained else []
+    blocks = partition(sorted(seeds), together, existing)
+    held = [seed for block in blocks.values() for seed in block]
+    assert len(held) == len(set(held))
+    assert seeds <= set(held)
+    for name, block in blocks.items():
+        assert block_seeds(name) == block
+        assert name in existing or len(block) <= together
+
+
+@pytest.mark.parametrize("name", ["", "a", "0-", "1-0", "0_0", "01", "2_1", "../0", "0 1"])
+def test_names_that_are_no_blocks(name: str) -> None:
+    assert block_seeds(name) == []
+
+
+def printed(function, plan) -> str:
+    stream = io.StringIO()
+    function(plan, Console(file=stream, width=140))
+    return stream.getvalue()
+
+
+def test_plan_counts() -> None:
+    text = printed(report.plan, make_plan(config.load(TWO), nothing))
+    rows = [line.split("│") for line in text.splitlines() if "│" in line]
+    cells = {row[1].strip(): [cell.strip() for cell in row[2:5]] for row in rows}
+    assert cells["a"] == ["2", "6", "6"]  # the shared cell has 4 replicas in 2 blocks, 2 metrics
+    assert cells["all, shared cells once"] == ["3", "9", "10"]
+
+
+def test_status_tells_done_missing_failed_and_diverged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = make_plan(config.load(TWO), nothing)
+    first, second = plan.experiments["a"]
+    store.write(paths.weights(first, "0-1"), store.Record("any"))
+    scalars = [
+        store.Scalar("final_train_loss", 0.5, 0),
+        store.Scalar("final_train_loss", float("nan"), 1, status="diverged"),
+    ]
+    store.write(paths.history(first, "0-1"), store.Record("training", scalars))
+    log = Path(paths.log("performance", second))
+    log.parent.mkdir(parents=True)
+    log.write_text("begin\nlossatlas: x.h5: truncated (delete it)\n")
+    text = printed(report.status, plan)
+    rows = {
+        line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:7]]
+        for line in text.splitlines()
+        if line.startswith("│")
+    }
+    assert rows["replicas trained"] == ["0", "7", "0", "0", "7"]  # the rows of b come last
+    assert "failed: " in text
+    assert "x.h5: truncated (delete it)" in text
+    only_a = text.split("b: 2 cells")[0]
+    assert "│ replicas trained   │    2 │       4 │      0 │        1 │  6 │" in only_a
+    assert "│ cells: performance │    0 │       1 │      1 │        0 │  2 │" in only_a

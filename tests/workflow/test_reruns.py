@@ -1,0 +1,80 @@
+"""Each row of the rerun table: which edit reruns which jobs, and nothing else."""
+
+import pytest
+
+from conftest import Project
+
+FIGURES = {"taxonomy_phase_diagram", "taxonomy_phases", "taxonomy_curves", "taxonomy_spectra"}
+CELLS, EACH = 4, {"performance", "hessian", "connectivity", "cka", "distance"}
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("atlas")]
+
+
+def test_nothing_to_be_done(finished: Project) -> None:
+    assert finished.jobs() == {}
+    assert "Nothing to be done" in finished.snakemake("--cores", "1")
+
+
+def test_docstring_comment_readme(ready: Project) -> None:
+    ready.edit("workflow/lossatlas/training/engine.py", '"""The training engine', '"""An engine')
+    ready.edit("workflow/lossatlas/similarity/alignment.py", "\n\ndef cka(", "\n\n# Why.\ndef cka(")
+    ready.edit("workflow/train.py", '"""Train', '"""We train')
+    (ready.root / "README.md").write_text("changed")
+    assert ready.jobs() == {}
+
+
+def test_style_of_a_figure(ready: Project) -> None:
+    ready.configure(lambda c: c["figures"]["taxonomy_phases"].update(dpi=100))
+    assert ready.jobs() == {"taxonomy_phases": 1}
+
+
+def test_caption_of_a_figure(ready: Project) -> None:
+    caption = ready.root / "workflow/report/taxonomy_curves.rst"
+    caption.write_text(caption.read_text() + "\nMore.\n")
+    assert ready.jobs() == {"taxonomy_curves": 1}
+
+
+def test_setting_of_a_metric(ready: Project) -> None:
+    ready.configure(lambda c: c["metrics"]["cka"].update(samples=96))
+    expected = {"cka": CELLS, "collect": 1, "verdicts": 1}
+    expected |= {"taxonomy_phase_diagram": 1, "taxonomy_phases": 1}
+    assert ready.jobs() == expected
+
+
+def test_one_more_width(ready: Project) -> None:
+    ready.configure(lambda c: c["experiments"]["smoke"]["load"].update(width=[1, 2, 3]))
+    expected = {"train": 2, "collect": 5, "verdicts": 1, **dict.fromkeys(FIGURES, 1)}
+    assert ready.jobs() == {**expected, **dict.fromkeys(EACH, 2)}
+
+
+def test_more_seeds(ready: Project) -> None:
+    ready.configure(lambda c: c["experiments"]["smoke"].update(seeds=3))
+    expected = {"train": CELLS, "collect": 5, "verdicts": 1, **dict.fromkeys(FIGURES, 1)}
+    assert ready.jobs() == {**expected, **dict.fromkeys(EACH, CELLS)}
+
+
+def test_loss_in_the_training_step(ready: Project) -> None:
+    ready.edit(
+        "workflow/lossatlas/training/engine.py", "losses.sum()", "losses.sum() + 0 * losses[0]"
+    )
+    expected = {"train": CELLS, "collect": 5, "verdicts": 1, **dict.fromkeys(FIGURES, 1)}
+    assert ready.jobs() == {**expected, **dict.fromkeys(EACH, CELLS)}
+
+
+def test_the_code_of_a_metric(ready: Project) -> None:
+    ready.edit("workflow/lossatlas/connectivity/measure.py", "100.0 *", "100.0 * 1 *")
+    assert ready.jobs("results/tables/smoke/connectivity.csv") == {
+        "connectivity": CELLS,
+        "collect": 1,
+    }
+
+
+def test_one_figure_needs_its_own_metrics_alone(project: Project) -> None:
+    jobs = project.jobs("taxonomy_spectra")
+    assert jobs == {
+        "dataset": 1,
+        "train": CELLS,
+        "hessian": CELLS,
+        "collect": 1,
+        "taxonomy_spectra": 1,
+    }

@@ -1,0 +1,159 @@
+"""Writes what users read of the config from its types: config/README.md and the JSON schema.
+
+`python -m lossatlas.spec.document` writes both; a test fails when they have drifted.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from lossatlas import paths
+from lossatlas.spec.catalogue import NETWORKS, data_sources
+from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES
+from lossatlas.spec.config import Config, Experiment, json_schema
+from lossatlas.spec.figures import FIGURES, Figure, Thresholds
+from lossatlas.spec.metrics import KINDS, PRODUCES
+from lossatlas.spec.parts import DataPart, EarlyStop, ModelPart, Recipe
+
+README = paths.PROJECT / "config" / "README.md"
+SCHEMA = paths.PROJECT / "workflow" / "schemas" / "config.schema.json"
+
+INTRODUCTION = """\
+# Every key of the config
+
+*Written by `python -m lossatlas.spec.document` from the types in `workflow/lossatlas/spec/`.*
+
+`config.yaml` is the default atlas. `--configfile FILE` with a file that has `experiments` takes its
+place; a file without changes just the keys that it names (mappings are merged, lists replaced).
+Unknown keys are refused, with the nearest valid name. Threads, memory and partitions are not here:
+they belong to the machine, and stand in `profiles/`.
+
+| file | what it runs |
+|---|---|
+| `config.yaml` | the default atlas: embedded data, minutes on a laptop |
+| `config/smoke.yaml` | four tiny cells, for tests |
+| `config/taxonomy.yaml` | the taxonomy paper at its own scale, for GPUs |
+
+`snakemake plan --configfile FILE` prints what a config costs before anything is spent.
+"""
+
+
+METRICS = """\
+## metrics.&lt;name&gt;
+
+A metric's name is its kind, or the key `kind` says which it is: so one experiment can measure
+`hessian` and `hessian_paper: {kind: hessian, mode: paper}`.
+"""
+
+
+def markdown() -> str:
+    """Return config/README.md."""
+    sections = [
+        INTRODUCTION,
+        _section("Top level", Config, "One block of each kind of part."),
+        _section("datasets.&lt;name&gt;", DataPart, _data_text()),
+        _section("models.&lt;name&gt;", ModelPart, _model_text()),
+        _section("recipes.&lt;name&gt;", Recipe, "SGD on the mean cross entropy."),
+        _section("recipes.&lt;name&gt;.early_stop", EarlyStop, ""),
+        _section("experiments.&lt;name&gt;", Experiment, _axes_text()),
+        METRICS,
+        *(_metric(kind) for kind in KINDS),
+        _section("figures.&lt;name&gt;", Figure, _figures_text()),
+        _section("figures.&lt;name&gt;.thresholds", Thresholds, ""),
+    ]
+    return "\n".join(sections)
+
+
+def _section(title: str, model: type[BaseModel], text: str) -> str:
+    body = f"{text}\n\n" if text else ""
+    return f"## {title}\n\n{body}{_fields(model)}"
+
+
+def _fields(model: type[BaseModel]) -> str:
+    lines = ["| key | default | meaning |", "|---|---|---|"]
+    for name, field in model.model_fields.items():
+        if name != "kind":
+            lines.append(f"| `{name}` | {_default(field)} | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "needed"
+    value: Any = field.default
+    if isinstance(value, BaseModel):
+        return "see below"
+    return "none" if value in (None, "") else f"`{json.dumps(value)}`"
+
+
+def _data_text() -> str:
+    rows = [row for row in data_sources().values() if row.classes]
+    lines = ["Sources (`resources/datasets.tsv`):", ""]
+    lines += ["| source | images | shape | download |", "|---|---|---|---|"]
+    for row in rows:
+        shape = f"{row.channels} x {row.image_size} x {row.image_size}"
+        megabytes = f"{row.size / 1e6:.0f} MB" if row.size else "none: embedded"
+        lines.append(f"| `{row.name}` | {row.train:,} + {row.test:,} | {shape} | {megabytes} |")
+    return "\n".join(lines)
+
+
+def _model_text() -> str:
+    lines = ["| builder | arguments and defaults |", "|---|---|"]
+    for name, network in NETWORKS.items():
+        given = ", ".join(
+            f"`{key}: {json.dumps(value)}`" for key, value in network.arguments.items()
+        )
+        lines.append(f"| `{name}` | {given} |")
+    own = (
+        "Your own: `builder: package.module:object`, called with `num_classes`, `in_channels` and"
+        " `image_size` (each if it takes it) and with the other keys of the part. The module is"
+        " looked for in the folder in which you start Snakemake, then on PYTHONPATH."
+    )
+    return "\n".join([*lines, "", own])
+
+
+def _axes_text() -> str:
+    lines = ["| axis | kind | sets |", "|---|---|---|"]
+    for kind, axes in (("load", LOAD_AXES), ("temperature", TEMPERATURE_AXES)):
+        lines += [f"| `{axis}` | {kind} | `{'.'.join(target)}` |" for axis, target in axes.items()]
+    own = "`model.<argument>` makes an axis of any argument of your own network."
+    shared = (
+        "Experiments share cells: a cell that two of them name is trained and measured once, with"
+        " the union of their seeds."
+    )
+    return "\n".join([*lines, "", own, "", shared])
+
+
+def _metric(kind: str) -> str:
+    scalars = ", ".join(f"`{name}`" for name in PRODUCES[kind])
+    text = f"{(KINDS[kind].__doc__ or '').strip()}\n\nIn the tables: {scalars}."
+    return f"### {kind}\n\n{text}\n\n{_fields(KINDS[kind])}"
+
+
+def _figures_text() -> str:
+    lines = ["| figure | needs the metrics |", "|---|---|"]
+    for name, drawing in FIGURES.items():
+        needs = ", ".join(f"`{kind}`" for kind in (*drawing.scalars, *drawing.series))
+        lines.append(f"| `{name}` | {'published results' if drawing.reference else needs} |")
+    own = "A figure under a name of your own says with `draws` which of these it is."
+    return "\n".join([*lines, "", own])
+
+
+def schema_text() -> str:
+    """Return workflow/schemas/config.schema.json."""
+    return json.dumps(json_schema(), indent=2) + "\n"
+
+
+def main() -> None:
+    """Write both files."""
+    SCHEMA.parent.mkdir(exist_ok=True)
+    README.write_text(markdown(), encoding="utf-8")
+    SCHEMA.write_text(schema_text(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
