@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
+
 from lossatlas.data.tensors import Split, TensorData
 from lossatlas.models.functional import Functional, stack, state_of
 from lossatlas.training.networks import Networks
-from torch import Tensor, nn
 
 torch.set_num_threads(1)
 

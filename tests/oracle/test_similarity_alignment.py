@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from lossatlas.similarity import cka, cka_matrix
 from lossatlas.similarity.alignment import centre, estimates
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from similarity_cells import Small, cell, data, modules
+from torch import nn
+
 from lossatlas.errors import UserError
 from lossatlas.similarity import cka, measure_cka
 from lossatlas.similarity.features import features, recording
 from lossatlas.spec.metrics import PRODUCES, Cka
-from similarity_cells import Small, cell, data, modules
-from torch import nn
 
 FEW = Cka(samples=24, batch_size=8, layers=["softmax", "output"])
 
@@ -28,9 +29,8 @@ def test_agrees_with_the_modules_on_the_same_blended_images():
     networks = cell(members, of, [4, 6, 9])
     settings = Cka(samples=24, batch_size=8, layers=["softmax", "output", "conv"])
     record = measure_cka.measure(networks, settings)
-    _, batches, _ = measure_cka.blended_images(of.train.images, settings)
+    _, images, _ = measure_cka.blended_images(of.train.images, settings)
     with torch.no_grad():
-        images = torch.cat(batches)
         logits = [m(images) for m in members]
         conv = [m.conv(images) for m in members]
     found = values(record)
@@ -56,16 +56,18 @@ def test_mode_picks_the_estimator(mode, same):
     assert set(PRODUCES["cka"]) <= {name for name, *_ in found}
 
 
-def test_one_forward_pass_per_network_and_batch(monkeypatch):
+def test_each_network_sees_the_same_blended_images_once(monkeypatch):
     networks, calls = cell(modules(4), data()), []
     original = networks.functional.module.forward
     monkeypatch.setattr(
         networks.functional.module, "forward", lambda x: calls.append(x) or original(x)
     )
+    monkeypatch.setattr("lossatlas.similarity.features.chunk_of", lambda _: 10)
     measure_cka.measure(networks, FEW)
-    assert len(calls) == 4 * 3
-    for batch in range(3):  # all networks see the very same blended images
-        assert all(torch.equal(calls[batch], calls[3 * g + batch]) for g in range(4))
+    assert [len(x) for x in calls] == 4 * [10, 10, 4]
+    _, images, _ = measure_cka.blended_images(networks.data.train.images, FEW)
+    for g in range(4):
+        assert torch.equal(torch.cat(calls[3 * g : 3 * g + 3]), images)
 
 
 def test_hooks_are_taken_off_even_when_the_forward_pass_fails():
@@ -75,16 +77,16 @@ def test_hooks_are_taken_off_even_when_the_forward_pass_fails():
         assert hooks(module) == 2
     assert hooks(module) == 0
     with pytest.raises(RuntimeError, match="channels"):
-        features(networks, 0, [torch.zeros(8, 5, 4, 4)], ["conv", "output"])
+        features(networks, 0, torch.zeros(8, 5, 4, 4), ["conv", "output"])
     assert hooks(module) == 0
     with pytest.raises(UserError):
-        features(networks, 0, [torch.zeros(8, 1, 4, 4)], ["conv", "nothing"])
+        features(networks, 0, torch.zeros(8, 1, 4, 4), ["conv", "nothing"])
     assert hooks(module) == 0
 
 
 def test_features_are_copied_before_anything_works_in_place():
     members, of = modules(1), data()
-    found = features(cell(members, of), 0, [of.train.images], ["norm", "relu"])
+    found = features(cell(members, of), 0, of.train.images, ["norm", "relu"])
     with torch.no_grad():
         norm = members[0].norm(members[0].conv(of.train.images))
     assert found["norm"] == pytest.approx(norm.flatten(1), abs=1e-5)
@@ -102,12 +104,12 @@ def test_networks_are_left_alone():
 def test_blend_is_mixup_with_one_lambda_per_batch():
     images = data(train=30).train.images
     settings = Cka(samples=20, batch_size=8)
-    places, batches, blend = measure_cka.blended_images(images, settings)
-    assert [len(batch) for batch in batches] == [8, 8, 4]
+    places, blended, blend = measure_cka.blended_images(images, settings)
+    assert blended.shape == (20, 1, 4, 4)
     assert len(set(places.tolist())) == 20
     assert len(set(blend)) == 3
     originals = images[torch.as_tensor(places)].split(8)
-    for batch, original, share in zip(batches, originals, blend, strict=True):
+    for batch, original, share in zip(blended.split(8), originals, blend, strict=True):
         partners = (batch - share * original) / (1 - share)
         gaps = torch.cdist(partners.flatten(1), original.flatten(1))
         assert gaps.min(dim=1).values.max() < 1e-4
@@ -126,9 +128,9 @@ def test_lambda_has_the_moments_of_the_beta_distribution():
 def test_no_blend_and_few_training_images():
     images = data(train=10).train.images
     settings = Cka(samples=640, batch_size=8, mixup_alpha=0)
-    places, batches, blend = measure_cka.blended_images(images, settings)
+    places, blended, blend = measure_cka.blended_images(images, settings)
     assert sorted(places.tolist()) == list(range(10))
-    assert torch.equal(torch.cat(batches), images[torch.as_tensor(places)])
+    assert torch.equal(blended, images[torch.as_tensor(places)])
     assert blend.tolist() == [1.0, 1.0]
 
 
@@ -138,7 +140,7 @@ def test_images_depend_on_the_seed_alone():
         measure_cka.blended_images(images, Cka(samples=16, batch_size=8, seed=seed))
         for seed in (0, 0, 1)
     )
-    assert torch.equal(torch.cat(first[1]), torch.cat(again[1]))
+    assert torch.equal(first[1], again[1])
     assert first[0].tolist() != other[0].tolist()
     assert first[2].tolist() != other[2].tolist()
 

@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import lossatlas
 import numpy as np
 import pytest
+
+import lossatlas
 from lossatlas.similarity import distance, predictions
 from lossatlas.spec.metrics import PRODUCES, Distance
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from similarity_cells import cell, data, modules
+
 from lossatlas import store
 from lossatlas.similarity import performance, predictions
 from lossatlas.spec.metrics import PRODUCES, Performance
-from similarity_cells import cell, data, modules
 
 
 def rows(record):
@@ -51,13 +52,15 @@ def test_stored_predictions_are_enough_for_an_ensemble(tmp_path):
     record = store.read(tmp_path / "p.h5", "performance")
     arrays = {name: array.values for name, array in record.arrays.items()}
     assert arrays["seeds"].tolist() == [1, 3, 8]
-    assert arrays["logits"].shape == arrays["log_probs"].shape == (3, 24, 3)
-    assert arrays["logits"].dtype == arrays["log_probs"].dtype == np.float32
-    again = predictions.nll(predictions.ensemble_log_probs(arrays["log_probs"]), arrays["labels"])
+    assert arrays["test_logits"].shape == arrays["test_log_probs"].shape == (3, 24, 3)
+    assert arrays["test_logits"].dtype == arrays["test_log_probs"].dtype == np.float32
+    again = predictions.nll(
+        predictions.ensemble_log_probs(arrays["test_log_probs"]), arrays["test_labels"]
+    )
     assert again == pytest.approx(record.scalar("ensemble_nll").value, abs=1e-6)
     with torch.no_grad():
         third = members[2](of.test.images).numpy()
-    assert arrays["logits"][2] == pytest.approx(third, abs=1e-6)
+    assert arrays["test_logits"][2] == pytest.approx(third, abs=1e-6)
 
 
 def test_leaves_the_networks_alone():
@@ -98,6 +101,6 @@ def test_no_replica_ended_well(tmp_path):
         ("ensemble_accuracy", "undefined"),
         ("ensemble_nll", "undefined"),
     }
-    assert record.arrays["logits"].values.shape == (0, 24, 3)
+    assert record.arrays["test_logits"].values.shape == (0, 24, 3)
     store.write(tmp_path / "p.h5", record)
     assert len(store.read(tmp_path / "p.h5").scalars) == 2

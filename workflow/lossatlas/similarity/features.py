@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lossatlas.errors import UserError, nearest
-from lossatlas.training.networks import Networks
+from lossatlas.training.networks import Networks, chunk_of
 
 OUTPUTS = ("softmax", "output")
 _WHERE = "cka: layers"
@@ -56,14 +56,14 @@ def _keep(
 
 @torch.no_grad()
 def features(
-    networks: Networks, index: int, batches: Sequence[Tensor], layers: Sequence[str]
+    networks: Networks, index: int, images: Tensor, layers: Sequence[str]
 ) -> dict[str, Tensor]:
-    """Return the features of one replica in evaluation mode: one forward pass per batch.
+    """Return the features of one replica in evaluation mode; each image passes through once.
 
     Args:
         networks: The replicas.
         index: Which one.
-        batches: Images (n, C, H, W) of each batch.
+        images: Images (N, C, H, W).
         layers: 'output' (logits), 'softmax', or names of modules. A module that runs several times
             in one pass counts with its last output.
 
@@ -77,12 +77,12 @@ def features(
     parts: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     hidden = [layer for layer in parts if layer not in OUTPUTS]
     with recording(networks.functional.module, hidden) as kept:
-        for images in batches:
+        for chunk in images.split(chunk_of(images)):
             kept.clear()
-            logits = networks.functional(params, buffers, images, train=False)
+            logits = networks.functional(params, buffers, chunk, train=False)
             found = {**kept, "output": logits, "softmax": logits.softmax(dim=1)}
             for layer, collected in parts.items():
-                collected.append(_rows(found, layer, len(images)))
+                collected.append(_rows(found, layer, len(chunk)))
     return {layer: torch.cat(collected) for layer, collected in parts.items()}
 
 

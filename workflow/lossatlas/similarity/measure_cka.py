@@ -43,7 +43,7 @@ def measure(networks: Networks, settings: Cka) -> Record:
     Raises:
         UserError: If a layer does not exist or there are fewer than 4 training images.
     """
-    places, batches, blend = blended_images(networks.data.train.images, settings)
+    places, images, blend = blended_images(networks.data.train.images, settings)
     record = Record("cka", mode=settings.mode)
     record.arrays = {
         "images": Array(places, ("image",), description="places in the training set"),
@@ -52,7 +52,7 @@ def measure(networks: Networks, settings: Cka) -> Record:
     layers = list(dict.fromkeys(settings.layers))
     centred: dict[str, list[Centred]] = {layer: [] for layer in layers}
     for index in range(len(networks.seeds)):
-        for layer, rows in features(networks, index, batches, layers).items():
+        for layer, rows in features(networks, index, images, layers).items():
             centred[layer].append(centre(rows))
     for layer in layers if networks.pairs() else []:
         biased, unbiased = (matrix.tolist() for matrix in estimates(centred[layer]))
@@ -68,7 +68,7 @@ def measure(networks: Networks, settings: Cka) -> Record:
     return record
 
 
-def blended_images(images: Tensor, settings: Cka) -> tuple[np.ndarray, list[Tensor], np.ndarray]:
+def blended_images(images: Tensor, settings: Cka) -> tuple[np.ndarray, Tensor, np.ndarray]:
     """Draw training images and blend each batch with a permutation of itself (mixup).
 
     x' = lambda x + (1 - lambda) x[permutation], with one lambda ~ Beta(alpha, alpha) per batch
@@ -79,7 +79,7 @@ def blended_images(images: Tensor, settings: Cka) -> tuple[np.ndarray, list[Tens
         settings: `samples`, `batch_size`, `mixup_alpha`, `seed`.
 
     Returns:
-        Places of the images in the training set (N,), the batches, and their lambdas.
+        Places in the training set (N,), blended images (N, C, H, W), and the lambda of each batch.
 
     Raises:
         UserError: If there are fewer than 4 images.
@@ -101,4 +101,4 @@ def blended_images(images: Tensor, settings: Cka) -> tuple[np.ndarray, list[Tens
             batch = share * batch + (1.0 - share) * other
         batches.append(batch)
         blend.append(share)
-    return places.numpy(), batches, np.array(blend)
+    return places.numpy(), torch.cat(batches), np.array(blend)

@@ -33,8 +33,9 @@ def measure(
     Returns:
         A record with, per replica, train_loss, train_accuracy, test_loss, test_accuracy; of the
         cell, ensemble_accuracy and ensemble_nll; and what any later tool needs to evaluate
-        ensembles without a network: arrays `logits` and `log_probs` (replica, image, class),
-        `labels` (image), `seeds` (replica). A number that is not finite is NaN and `undefined`.
+        ensembles without a network: arrays `test_logits` and `test_log_probs` (replica, image,
+        class), `test_labels` (image), `seeds` (replica). A number that is not finite is NaN and
+        `undefined`.
     """
     record = Record("performance")
     test = networks.data.test
@@ -73,8 +74,8 @@ def _arrays(networks: Networks, scores: np.ndarray, log_probs: np.ndarray) -> di
     labels = networks.data.test.labels.cpu().numpy()
     seeds = np.array(networks.seeds, dtype=np.int64)
     return {
-        "logits": Array(scores, axes, description="of the test set"),
-        "log_probs": Array(log_probs.astype(np.float32), axes, "nats", "of the test set"),
-        "labels": Array(labels, ("image",), description="of the test set"),
+        "test_logits": Array(scores, axes),
+        "test_log_probs": Array(log_probs.astype(np.float32), axes, "nats"),
+        "test_labels": Array(labels, ("image",)),
         "seeds": Array(seeds, ("replica",), description="of the rows of the other arrays"),
     }

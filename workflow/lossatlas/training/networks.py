@@ -45,9 +45,19 @@ class Networks:
         return [(i, j) for i in range(count) for j in range(i + 1, count)]
 
 
+def chunk_of(images: torch.Tensor) -> int:
+    """Return how many images to send through a network at once without gradients.
+
+    A CPU is fastest while activations stay in its cache (64 images of 32 x 32 took 0.4 of the
+    time per image of 1024), a GPU when it has much to do.
+    """
+    pixels = 2**16 if images.device.type == "cpu" else 2**21
+    return max(1, pixels // images[0, 0].numel())
+
+
 @torch.no_grad()
-def logits(networks: Networks, index: int, images: torch.Tensor, chunk: int = 1024) -> torch.Tensor:
+def logits(networks: Networks, index: int, images: torch.Tensor) -> torch.Tensor:
     """Return logits (N, classes) of one replica in evaluation mode, computed chunk by chunk."""
     params, buffers = networks.one(index)
-    parts = [networks.functional(params, buffers, x, train=False) for x in images.split(chunk)]
-    return torch.cat(parts)
+    chunks = images.split(chunk_of(images))
+    return torch.cat([networks.functional(params, buffers, x, train=False) for x in chunks])
