@@ -120,12 +120,15 @@ def spoiled(metric, change):
         ("T7", "log_hessian_trace", lambda t: t["value"].sample(frac=1, random_state=0).to_numpy()),
         ("T8", "cka", lambda t: t["value"].where(t["batch_size"] != 1024, 0.75)),
         ("T8", "cka", lambda t: 1 - t["value"]),
+        ("T8", "cka", lambda t: t["value"] + 0.1 * t["batch_size"].between(100, 200)),
         ("T9", "test_accuracy", lambda t: -t["value"]),
         ("T9", "log_hessian_trace", lambda t: t["value"] + 1),
+        ("T9", "mode_connectivity", lambda t: t["value"] - 0.1),
         ("T10", "test_accuracy", lambda t: -t["value"]),
+        ("T10", "test_accuracy", lambda t: t["value"].where(~t["width"].isin((8, 11)), 86.0)),
         ("T11", "test_accuracy", lambda t: -t["value"]),
         ("T12", "cka", lambda t: t["value"].sample(frac=1, random_state=0).to_numpy()),
-        ("T12", "l2_distance", lambda t: t["cell"].map(accuracy())),
+        ("T12", "l2_distance", lambda t: t["cell"].map(accuracy()).round(-1)),
         ("T13", "test_accuracy", lambda t: t["batch_size"] * t["width"]),
         ("T14", "test_accuracy", lambda t: t["value"] - 1.1 * (t["width"] == 91)),
         ("T14", "test_accuracy", lambda t: t["width"].astype(float)),
@@ -135,6 +138,32 @@ def spoiled(metric, change):
 )
 def test_a_spoiled_archive_is_found_out(claim, metric, change):
     assert verdict(spoiled(metric, change), claim)[0] == "no"
+
+
+def test_t6_the_step_must_move():
+    def stepping(at):
+        def value(metric, batch, width):
+            low = width > at[batch]
+            return 0.1 ** (1 + low) if metric == "train_loss" else 8.0 - width / 100 - 3 * low
+
+        return made(at, [2, 4, 8, 16], value)
+
+    assert verdict(stepping({64: 8, 128: 4, 256: 2}), "T6")[0] == "yes"
+    assert verdict(stepping({64: 4, 128: 4, 256: 4}), "T6")[0] == "no"
+    assert verdict(stepping({64: 8, 128: 2, 256: 4}), "T6")[0] == "no"
+
+
+def test_t12_distance_must_be_the_worst_proxy():
+    def value(metric, batch, width):
+        noise = {"l2_distance": second, "mode_connectivity": third}.get(metric, 0.0)
+        return 0.01 * noise * (batch * 7 % 5 - width % 3) + width / 1000
+
+    second, third = 0.5, 0.2
+    assert verdict(made([64, 128, 256], [2, 4, 8], value), "T12")[0] == "yes"
+    second, third = 0.2, 0.5
+    holds, observed = verdict(made([64, 128, 256], [2, 4, 8], value), "T12")
+    assert holds == "no"
+    assert "converged: cka 1.00" in observed
 
 
 def accuracy():

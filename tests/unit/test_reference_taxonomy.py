@@ -143,17 +143,31 @@ def test_missing_truncated_and_empty_archives(tmp_path):
 @pytest.mark.parametrize(
     ("errors", "expected"),
     [
-        ([0, 0, 0, 0, 0], (0, 0, 0)),
         ([0, 0, 5, 0, 0], (-5, 0, 5)),
         ([5, 5, 0, 5, 5], (5, 5, 0)),
-        ([4, 1, 5, 4, 4], (3, 3, 1)),
         ([4, 3, 7, 4, 4], (-3, 1, 3)),
-        ([2, 3, 6, 3, 4], (-3, 1, 3)),  # m = 3
+        ([2, 3, 6, 3, 4], (-3, 1, 3)),  # from the mean of the ends, 3
         ([0, 2, 2, 2, 4], (2, 2, 2)),  # an end is furthest, and the first of two
     ],
 )
-def test_mode_connectivity_by_hand(errors, expected):
-    assert taxonomy_tables.mode_connectivity(np.array(errors, dtype=float)) == expected
+def test_mode_connectivity_by_hand(tmp_path, errors, expected):
+    keys = [f"{part}_{name}" for part in ("tr", "te") for name in ("err", "nll", "loss")]
+    curve = dict.fromkeys([*keys, "dl"], np.zeros(5)) | {"ts": np.linspace(0, 1, 5)}
+    curve["tr_err"] = np.array(errors, dtype=float)
+    path = packed(tmp_path, (f"{CELL}/curve_test.npz", arrays(**curve)))
+    rows = taxonomy_tables.tables(taxonomy_archive.convert(path))["connectivity"][0]
+    assert rows["metric"].tolist() == ["mode_connectivity", "path_dip", "path_bump"]
+    assert tuple(rows["value"]) == expected
+    assert set(rows["status"]) == {"ok"}
+
+
+def test_curves_at_different_places_are_refused(tmp_path):
+    curve = {"ts": np.linspace(0, 1, 5)}
+    other = {"ts": np.linspace(0, 0.9, 5)}
+    names = (f"{CELL}/curve_test.npz", f"{CELL.replace('w2', 'w3')}/curve_test.npz")
+    path = packed(tmp_path, (names[0], arrays(**curve)), (names[1], arrays(**other)))
+    with pytest.raises(UserError, match="curves at different places t"):
+        taxonomy_archive.convert(path)
 
 
 def test_the_record_survives_the_store(tmp_path):

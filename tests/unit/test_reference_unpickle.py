@@ -114,6 +114,8 @@ def dtype_pickle(text: bytes, state: bytes = b"") -> bytes:
         dtype_pickle(b"f8,O"),
         dtype_pickle(b"f8", b"(I3\nVO\ntb"),
         b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(Vf8\ntRVabc\ntR.",
+        b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(Vu1\nI0\nI1\ntRC\x02abtR.",
+        b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(Vf8\nI0\nI1\ntRC\x02abtR.",
         b"cnumpy.core.multiarray\nscalar\n}Vx\nI1\nsb.",
         b"\x80\x03}r\xff\xff\xff\x7f.\x80",
         b"\x80\x05\x8e\xff\xff\xff\xff\xff\xff\xff\x7fab.",

@@ -115,6 +115,10 @@ def test_concatenate_keeps_order_and_refuses_strangers(tmp_path):
     assert both["metric"].tolist() == ["y", "x"]
     assert both.index.tolist() == [0, 1]
     assert str(both["replica"].dtype) == "Int64"
+    collect.write(tmp_path / "empty.csv", table())
+    joined = collect.concatenate([tmp_path / "empty.csv", tmp_path / "a.csv"])
+    pd.testing.assert_frame_equal(joined, collect.read(tmp_path / "a.csv"))
+    assert collect.concatenate([tmp_path / "empty.csv"] * 2).empty
     with pytest.raises(UserError, match=r"c\.csv: has other columns than .*a\.csv"):
         collect.concatenate([tmp_path / "a.csv", tmp_path / "c.csv"])
     for name in "de":

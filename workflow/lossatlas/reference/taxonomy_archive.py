@@ -181,7 +181,7 @@ def _numbers(quantity: Quantity, content: Any, where: str) -> np.ndarray:
 
 
 def _common_points(archive: Path, cells: Cells) -> np.ndarray:
-    """Return the places t along the curves, which all cells share."""
+    """Return the places t along the curves, which all cells share (even ones if there are none)."""
     points = Quantity(CURVE, _member("ts"), ("t",), "", "")
     found = [
         _numbers(points, files[CURVE], f"{archive}: bs {size}, width {width}, {CURVE}")
@@ -190,7 +190,7 @@ def _common_points(archive: Path, cells: Cells) -> np.ndarray:
     ]
     if any(not np.array_equal(one, found[0]) for one in found):
         raise UserError("curves at different places t", where=str(archive), fix=_AGAIN)
-    return found[0] if found else np.full(points.shape, np.nan)
+    return found[0] if found else np.linspace(0, 1, RUNS)
 
 
 def _read(archive: Path) -> Cells:

@@ -9,6 +9,7 @@ from itertools import combinations, permutations, product
 import numpy as np
 import pandas as pd
 
+from lossatlas.connectivity.summary import extremes
 from lossatlas.reference.taxonomy_archive import QUANTITIES, RUNS
 from lossatlas.store import Record, Scalar, Series
 from lossatlas.tables.collect import scalar_frame, series_frame
@@ -51,7 +52,7 @@ def tables(record: Record) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
         axes[cell] = {"width": int(width), "batch_size": int(size)}
         numbers = {name: record.arrays[name].values[i, j] for name in QUANTITIES}
         for kind in KINDS:
-            scalars[kind][cell] = list(_scalars(kind, numbers))
+            scalars[kind][cell] = list(_scalars(kind, points, numbers))
         curves[cell] = [_curve(name, points, numbers) for name in _CURVES]
     none: dict[str, list[Series]] = {cell: [] for cell in axes}
     return {
@@ -73,25 +74,11 @@ def plotted(table: pd.DataFrame) -> pd.DataFrame:
     return table[kept].reset_index(drop=True)
 
 
-def mode_connectivity(errors: np.ndarray) -> tuple[float, float, float]:
-    """Return mode connectivity, dip and bump of a curve, in the unit of the errors.
-
-    With m the mean of the two ends' errors: m - e(t*), where t* is where |e(t) - m| is largest
-    (the first such place, ends included; Yang et al., 2021, equation 4); m - min e; max e - m.
-
-    Args:
-        errors: Training error along the curve, ends first and last (T,).
-    """
-    middle = (errors[0] + errors[-1]) / 2
-    furthest = errors[np.argmax(np.abs(errors - middle))]
-    return float(middle - furthest), float(middle - errors.min()), float(errors.max() - middle)
-
-
-def _scalars(kind: str, numbers: Numbers) -> Iterator[Scalar]:
+def _scalars(kind: str, points: np.ndarray, numbers: Numbers) -> Iterator[Scalar]:
     """Yield the rows of one kind of metric in one cell."""
     if kind == "connectivity":
         names = ("mode_connectivity", "path_dip", "path_bump")
-        values = mode_connectivity(numbers["curve_train_error"])
+        values = extremes(points, numbers["curve_train_error"], "mean")
         for name, value in zip(names, values, strict=True):
             yield _scalar(name, value, 0, 1, "percent")
     elif kind == "cka":

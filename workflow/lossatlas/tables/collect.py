@@ -182,7 +182,9 @@ def concatenate(paths: Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
         if list(table.columns) != list(tables[0].columns):
             fix = "join tables of one experiment and of one sort"
             raise UserError(f"has other columns than {paths[0]}", where=str(path), fix=fix)
-    return pd.concat(tables, ignore_index=True)
+    # An empty column has no type, and would take the type from the others.
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled or tables, ignore_index=True)
 
 
 def cell_summary(table: pd.DataFrame) -> pd.DataFrame:
