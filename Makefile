@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS ?=
+# Archives that lie beside the checkout are used before any download.
+export LOSSATLAS_MIRROR ?= $(abspath $(wildcard ../shared/mirror))
 
 .PHONY: atlas test lint format bench lock help clean
 .DEFAULT_GOAL := atlas

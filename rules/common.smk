@@ -11,9 +11,9 @@ from snakemake.exceptions import WorkflowError
 HERE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
 IMPORTS = [str(HERE.parent / "workflow"), os.getcwd()]
 sys.path[:0] = IMPORTS
-os.environ["PYTHONPATH"] = os.pathsep.join([*IMPORTS, os.getenv("PYTHONPATH", "")])
 
 from lossatlas import measuring, paths
+from lossatlas.entry import share_imports
 from lossatlas.errors import UserError
 from lossatlas.fingerprint import code_of
 from lossatlas.models import target_of
@@ -31,6 +31,7 @@ def plainly(function, *arguments):
         raise WorkflowError(str(error)) from None
 
 
+share_imports(IMPORTS)
 CONFIG = plainly(load, config)
 PLAN = plainly(make_plan, CONFIG)
 FIGURE_NAMES = list(CONFIG.figures)

@@ -1,7 +1,7 @@
 localrules:
     all,
     data,
-    training,
+    train,
     metrics,
     figures,
     claims,
@@ -16,7 +16,7 @@ rule data:
         all_datasets(),
 
 
-rule training:
+rule train:
     """All replicas of all cells, trained."""
     input:
         all_weights(),
@@ -65,3 +65,23 @@ rule status:
         "../envs/analysis.yaml"
     script:
         "../workflow/status.py"
+
+
+rule report:
+    """One HTML page with all figures, captions and claims: results/report.html."""
+    input:
+        figures=figure_files(FIGURE_NAMES, ["png"]),
+        claims=paths.claims(),
+    output:
+        paths.page(),
+    log:
+        paths.log("report", "report"),
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        figures={name: shown(name)[0].draws for name in FIGURE_NAMES},
+        experiments=list(CONFIG.experiments),
+        captions=[caption_of(name) for name in FIGURE_NAMES],
+        code=code_of("lossatlas.page:write"),
+    script:
+        "../workflow/report.py"

@@ -1,4 +1,4 @@
-rule train:
+rule train_replicas:
     """Train a block of replicas of one cell."""
     input:
         dataset=dataset_of,

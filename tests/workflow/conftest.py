@@ -64,7 +64,7 @@ class Project:
         return Project(root, self.config)
 
 
-ONLY_NAMES = {"all", "figures", "metrics", "training", "data", "claims", "taxonomy"}
+ONLY_NAMES = {"all", "figures", "metrics", "train", "data", "claims", "taxonomy"}
 
 
 def fresh(root: Path) -> Project:

@@ -12,7 +12,15 @@ from lossatlas import store
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("atlas")]
 
 FIGURES = ("taxonomy_phase_diagram", "taxonomy_phases", "taxonomy_curves", "taxonomy_spectra")
-PANELS = ["test_accuracy", "train_loss", "log_hessian_eigenvalue", "log_hessian_trace", "mode_connectivity", "cka", "l2_distance"]
+PANELS = [
+    "test_accuracy",
+    "train_loss",
+    "log_hessian_eigenvalue",
+    "log_hessian_trace",
+    "mode_connectivity",
+    "cka",
+    "l2_distance",
+]
 
 
 def test_figures_and_tables_are_there(finished: Project) -> None:
@@ -58,8 +66,11 @@ def test_log_has_one_line_per_epoch(finished: Project) -> None:
 
 def test_every_target_is_explained(project: Project) -> None:
     printed = project.snakemake("--list-target-rules")
-    for target in ("data", "training", "metrics", "figures", "claims", "taxonomy", *FIGURES):
-        assert re.search(rf"^{target}\n +\S|^{target} .*\S", printed, re.MULTILINE), (target, printed)
+    for target in ("data", "train", "metrics", "figures", "claims", "taxonomy", *FIGURES):
+        assert re.search(rf"^{target}\n +\S|^{target} .*\S", printed, re.MULTILINE), (
+            target,
+            printed,
+        )
 
 
 def test_plan_and_status_run_nothing(ready: Project) -> None:
@@ -166,7 +177,7 @@ def test_own_model_and_added_figure(project: Project) -> None:
     drawn = pd.read_csv(project.root / "results/figures/my_diagram.csv")
     assert sorted(drawn["load"].unique()) == [2, 4]
     (project.root / "mynet.py").write_text((project.root / "mynet.py").read_text() + "\nX = 1\n")
-    assert project.jobs("results/figures/my_diagram.csv")["train"] == 2
+    assert project.jobs("results/figures/my_diagram.csv")["train_replicas"] == 2
 
 
 def test_the_paper_grid_is_planned_quickly(project: Project) -> None:

@@ -43,13 +43,13 @@ def test_setting_of_a_metric(ready: Project) -> None:
 
 def test_one_more_width(ready: Project) -> None:
     ready.configure(lambda c: c["experiments"]["smoke"]["load"].update(width=[1, 2, 3]))
-    expected = {"train": 2, "collect": 5, "verdicts": 1, **dict.fromkeys(FIGURES, 1)}
+    expected = {"train_replicas": 2, "collect": 5, "verdicts": 1, **dict.fromkeys(FIGURES, 1)}
     assert ready.jobs() == {**expected, **dict.fromkeys(EACH, 2)}
 
 
 def test_more_seeds(ready: Project) -> None:
     ready.configure(lambda c: c["experiments"]["smoke"].update(seeds=3))
-    expected = {"train": CELLS, "collect": 5, "verdicts": 1, **dict.fromkeys(FIGURES, 1)}
+    expected = {"train_replicas": CELLS, "collect": 5, "verdicts": 1, **dict.fromkeys(FIGURES, 1)}
     assert ready.jobs() == {**expected, **dict.fromkeys(EACH, CELLS)}
 
 
@@ -57,7 +57,7 @@ def test_loss_in_the_training_step(ready: Project) -> None:
     ready.edit(
         "workflow/lossatlas/training/engine.py", "losses.sum()", "losses.sum() + 0 * losses[0]"
     )
-    expected = {"train": CELLS, "collect": 5, "verdicts": 1, **dict.fromkeys(FIGURES, 1)}
+    expected = {"train_replicas": CELLS, "collect": 5, "verdicts": 1, **dict.fromkeys(FIGURES, 1)}
     assert ready.jobs() == {**expected, **dict.fromkeys(EACH, CELLS)}
 
 
@@ -73,7 +73,7 @@ def test_one_figure_needs_its_own_metrics_alone(project: Project) -> None:
     jobs = project.jobs("taxonomy_spectra")
     assert jobs == {
         "dataset": 1,
-        "train": CELLS,
+        "train_replicas": CELLS,
         "hessian": CELLS,
         "collect": 1,
         "taxonomy_spectra": 1,

@@ -14,6 +14,13 @@ from lossatlas import paths
 from lossatlas.errors import UserError
 
 
+def share_imports(folders: list[str]) -> None:
+    """Let the jobs that this process starts import from these folders first."""
+    before = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    after = [*folders, *(part for part in before if part not in folders)]
+    os.environ["PYTHONPATH"] = os.pathsep.join(after)
+
+
 @contextlib.contextmanager
 def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
     """Run a script's body with its output in the log, and mistakes as one line at the terminal.

@@ -101,3 +101,8 @@ def log(rule: str, *parts: str) -> str:
 def benchmark(rule: str, *parts: str) -> str:
     """Time and memory of a job, as Snakemake measures them."""
     return "/".join([f"{ROOT}/benchmarks/{rule}", *parts]) + ".tsv"
+
+
+def page() -> str:
+    """All figures and claims on one page."""
+    return f"{ROOT}/report.html"

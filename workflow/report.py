@@ -1,0 +1,13 @@
+"""Put all figures, their captions and the claims on one page."""
+
+from lossatlas.entry import job
+
+with job(snakemake) as s:  # noqa: F821
+    from lossatlas import page, paths
+
+    figures = [
+        page.Shown(name, png, paths.caption(draws))
+        for (name, draws), png in zip(s.params.figures.items(), s.input.figures, strict=True)
+    ]
+    experiments = ", ".join(s.params.experiments)
+    page.write(s.output[0], figures, s.input.claims, {"experiments": experiments})
