@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,15 +133,15 @@ def finite(values: np.ndarray, kept: np.ndarray, what: str) -> np.ndarray:
     return found
 
 
-def best(values: np.ndarray, pick: Callable[..., np.intp] = np.nanargmax) -> int:
-    """Return the place of the best number of a row, NaN left out.
+def best(values: np.ndarray) -> int:
+    """Return the place of the largest number of a row, NaN left out.
 
     Raises:
         NotTestableError: If all are NaN.
     """
     if np.isnan(values).all():
         raise NotTestableError("a row has no numbers")
-    return int(pick(values))
+    return int(np.nanargmax(values))
 
 
 def _trends(
