@@ -1,0 +1,166 @@
+"""Error along trained curves between replicas and along the straight line (Yang et al., 2021)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lossatlas.connectivity.curves import Curve, straight
+from lossatlas.connectivity.evaluate import (
+    NORM_BATCH,
+    VALUES,
+    Path,
+    Point,
+    evaluate_path,
+    evaluate_point,
+    shuffled,
+)
+from lossatlas.connectivity.pairs import Pair, pairs_of
+from lossatlas.connectivity.summary import Reference, extremes, linear_barrier
+from lossatlas.connectivity.together import fit_curves
+from lossatlas.data.tensors import Split
+from lossatlas.errors import UserError
+from lossatlas.store import Array, Record, Scalar, Series
+from lossatlas.training.networks import Networks
+
+if TYPE_CHECKING:
+    from lossatlas.spec.metrics import Connectivity
+    from lossatlas.training.state import State
+
+PAPER_POINTS = 5
+UNITS = {name: "percent" if name.endswith("error") else "nats" for name in VALUES}
+
+
+def measure(networks: Networks, settings: Connectivity, state: State | None = None) -> Record:
+    """Train a curve for each pair of replicas, and evaluate it and the straight line.
+
+    Mode "fixed" sums a path up against the straight line between the errors of its ends, at
+    `points` places. Mode "paper" does what the authors' code did: the first two seeds, a bend that
+    starts at random, 5 places, the mean error of the ends as reference, BatchNorm statistics from
+    batches of `batch_size`.
+
+    Args:
+        networks: The replicas.
+        settings: Of the metric. Pairs with a diverged replica are left out: their rows are the
+            caller's.
+        state: Where unfinished work is kept and found.
+
+    Returns:
+        A record with, per pair (all in percentage points of training error):
+        `mode_connectivity`, `path_dip`, `path_bump` (see `summary.extremes`) and `linear_barrier`
+        (see `summary.linear_barrier`). Status "diverged" where the curve's training diverged,
+        "undefined" where a loss along a path is not finite. Series over t, per pair:
+        `<curve>_train_loss`, `<curve>_train_error`, `<curve>_test_loss`, `<curve>_test_error` and
+        the same of `linear`; losses are cross entropies without the L2 term. Arrays, over pairs:
+        `pairs` (seeds), `curve_length`, `straight_distance`, `steps`; over replicas:
+        `stored_values`, those with the BatchNorm statistics that training left.
+
+    Raises:
+        UserError: If `pairs` names a seed that the cell does not have, or data are too few.
+        Preempted: If a signal asked the job to leave; the state has been saved.
+    """
+    pairs = [
+        pair
+        for pair in pairs_of(settings, [*networks.seeds, *networks.diverged])
+        if set(pair) <= set(networks.seeds)
+    ]
+    record = Record("connectivity", mode=settings.mode)
+    if not pairs:
+        return record
+    train = shuffled(networks.data.train, "connectivity", settings.seed)
+    index = {seed: place for place, seed in enumerate(networks.seeds)}
+    ends = [(networks.one(index[a]), networks.one(index[b])) for a, b in pairs]
+    words = [("curve", settings.seed, *pair) for pair in pairs]
+    try:
+        curves = fit_curves(networks.functional, ends, train, settings, words, state)
+    except ValueError as error:
+        fix = "use more training images"
+        raise UserError(str(error), where="connectivity", fix=fix) from None
+    ruler = _Ruler(networks, train, settings)
+    for pair, curve in zip(pairs, curves, strict=True):
+        _add(record, pair, curve, ruler, settings)
+    record.arrays |= _arrays(pairs, curves, ruler)
+    return record
+
+
+class _Ruler:
+    """Evaluates paths; each replica once, however many paths end there."""
+
+    def __init__(self, networks: Networks, train: Split, settings: Connectivity) -> None:
+        paper = settings.mode == "paper"
+        self.networks, self.train = networks, train
+        self.t = np.linspace(0.0, 1.0, PAPER_POINTS if paper else settings.points)
+        self.batch = settings.batch_size if paper else NORM_BATCH
+        self._ends: dict[int, Point] = {}
+
+    def end(self, seed: int) -> Point:
+        """Return the values of a replica."""
+        if seed not in self._ends:
+            self._ends[seed] = self._point(seed, stored=False)
+        return self._ends[seed]
+
+    def stored(self) -> np.ndarray:
+        """Return the values (G, 4) of all replicas with the statistics that training left."""
+        points = [self._point(seed, stored=True) for seed in self.networks.seeds]
+        return np.array([[getattr(point, name) for name in VALUES] for point in points])
+
+    def path(self, curve: Curve, pair: Pair) -> Path:
+        """Return the values along a path between two replicas."""
+        ends = (self.end(pair[0]), self.end(pair[1]))
+        functional, test = self.networks.functional, self.networks.data.test
+        return evaluate_path(
+            functional, curve, self.train, test, self.t, batch=self.batch, ends=ends
+        )
+
+    def _point(self, seed: int, *, stored: bool) -> Point:
+        network = self.networks.one(self.networks.seeds.index(seed))
+        functional, test = self.networks.functional, self.networks.data.test
+        return evaluate_point(
+            functional, network, self.train, test, batch=self.batch, stored=stored
+        )
+
+
+def _add(record: Record, pair: Pair, curve: Curve, ruler: _Ruler, settings: Connectivity) -> None:
+    """Add the scalars and series of one pair."""
+    line = ruler.path(straight(curve), pair)
+    barrier = linear_barrier(ruler.t, line.values("train_error"))
+    values = {"linear_barrier": barrier}
+    paths = {"linear": line}
+    status = "diverged"
+    values |= dict.fromkeys(("mode_connectivity", "path_dip", "path_bump"), math.nan)
+    if curve.finite:
+        status = "undefined"
+        paths[settings.curve] = path = ruler.path(curve, pair)
+        reference: Reference = "mean" if settings.mode == "paper" else "line"
+        found = extremes(ruler.t, path.values("train_error"), reference)
+        values["mode_connectivity"], values["path_dip"], values["path_bump"] = found
+    for name, value in sorted(values.items()):
+        bad = "undefined" if name == "linear_barrier" else status
+        state = "ok" if math.isfinite(value) else bad
+        record.scalars.append(Scalar(name, value, *pair, status=state, unit="percent"))
+    for prefix, walked in paths.items():
+        for name, unit in UNITS.items():
+            y = walked.values(name)
+            state = "ok" if np.isfinite(y).all() else "undefined"
+            record.series.append(
+                Series(f"{prefix}_{name}", ruler.t, y, "t", *pair, y_unit=unit, status=state)
+            )
+
+
+def _arrays(pairs: list[Pair], curves: list[Curve], ruler: _Ruler) -> dict[str, Array]:
+    lengths = np.array([curve.length() for curve in curves])
+    distances = np.array([curve.distance() for curve in curves])
+    steps = np.array([curve.step_lengths(ruler.t) for curve in curves])
+    return {
+        "pairs": Array(np.array(pairs), ("pair", "end"), description="seeds"),
+        "curve_length": Array(lengths, ("pair",), description="length of the curve"),
+        "straight_distance": Array(distances, ("pair",), description="distance of the ends"),
+        "steps": Array(steps, ("pair", "step"), description="distances of neighbouring points"),
+        "stored_values": Array(
+            ruler.stored(),
+            ("replica", "value"),
+            description=f"{', '.join(VALUES)} with the BatchNorm statistics that training left",
+        ),
+    }
