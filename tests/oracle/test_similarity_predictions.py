@@ -55,6 +55,10 @@ def test_calibration_error_closed_form():
     assert p.ece(shared, np.array([0, 1])) == pytest.approx(0.13)
     sure = np.array([[0.0, -np.inf]] * 2)  # confidence 1 belongs to the last bin
     assert p.ece(sure, np.array([0, 1])) == 0.5
+    last_two = np.log([[0.95, 0.05], [0.9, 0.1]])
+    assert p.ece(last_two, np.array([0, 1])) == pytest.approx((0.05 + 0.9) / 2)
+    on_edge = np.log([[0.5, 0.5], [0.9, 0.1]])  # 0.5 belongs to the upper of two bins
+    assert p.ece(on_edge, np.array([0, 1]), bins=2) == pytest.approx((0.9 - 0.5) / 2)
 
 
 def test_against_torch_and_torchmetrics():
