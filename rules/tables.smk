@@ -31,7 +31,7 @@ rule table:
     conda:
         "../envs/analysis.yaml"
     params:
-        code=code_of("lossatlas.tables.collect:concatenate"),
+        code=code_of("lossatlas.tables.collect:concatenate", "lossatlas.tables.collect:write"),
     script:
         "../workflow/table.py"
 
@@ -53,6 +53,7 @@ rule reference:
         code=code_of(
             "lossatlas.reference.taxonomy_archive:convert",
             "lossatlas.reference.taxonomy_tables:tables",
+            "lossatlas.tables.collect:write",
         ),
     script:
         "../workflow/reference.py"
@@ -70,6 +71,10 @@ rule verdicts:
         "../envs/analysis.yaml"
     params:
         experiments=claim_experiments(),
-        code=code_of("lossatlas.claims.verdicts:claims"),
+        code=code_of(
+            "lossatlas.claims.verdicts:claims",
+            "lossatlas.tables.collect:cell_summary",
+            "lossatlas.tables.collect:write",
+        ),
     script:
         "../workflow/claims.py"

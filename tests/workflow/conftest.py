@@ -25,7 +25,7 @@ class Project:
 
     def snakemake(self, *arguments: str, ok: bool = True) -> str:
         """Run Snakemake and return all that it prints."""
-        command = [sys.executable, "-m", "snakemake", "--configfile", self.config, *arguments]
+        command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", self.config]
         variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         done = subprocess.run(
             command, cwd=self.root, capture_output=True, text=True, env=variables, timeout=600

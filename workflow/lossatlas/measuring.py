@@ -96,7 +96,7 @@ def _adapter(
     if kind in WITHOUT_TORCH:
         read = checkpoints.read_weights(inputs.weights, good, checkpoint, "np", cell.digest)
         arrays = store.read(inputs.performance, "performance").arrays
-        logits = dict(zip(arrays["seeds"].values.tolist(), arrays["logits"].values, strict=True))
+        logits = dict(zip(arrays["seeds"].values.tolist(), arrays["test_logits"].values, strict=True))
         return adapter(kind)({seed: params for seed, (params, _) in read.items()}, logits, settings)
     return measure_networks(kind, _networks(cell, good, lost, checkpoint, inputs), settings)
 
