@@ -21,7 +21,7 @@ from lossatlas.tables.collect import axes_of
 Floats = NDArray[np.float64]
 
 COLD_AXES = ("batch_size",)  # of these, larger is colder
-_WIDE = 100.0  # largest/smallest positive value from which an axis with a 0 is still logarithmic
+_WIDE = 50.0  # largest/smallest positive value from which an axis with a 0 is still logarithmic
 _ROOMY = 0.15
 _LABEL = (1.5, 2.5)  # mm: width of a character of a tick label, height of the label
 

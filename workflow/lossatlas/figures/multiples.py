@@ -16,7 +16,7 @@ from lossatlas.errors import UserError
 from lossatlas.figures import Drawn, Tables, style
 from lossatlas.figures.grid import Grid, grid_of
 from lossatlas.spec.figures import Figure as Style
-from lossatlas.tables.collect import FIRST, axes_of, cell_summary
+from lossatlas.tables.collect import FIRST, SERIES, axes_of, cell_summary
 
 Place = tuple[float, float]  # load, temperature
 Panels = dict[Place, Axes]
@@ -61,7 +61,8 @@ def curves(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
             _error_scale(axes, rows["y"])
         hatched = _mark(panels, tables, rows, load, temperature)
         paths = [
-            (Line2D([], [], linewidth=1.5, **_look(p)), _words(p)) for p in rows["path"].unique()
+            (Line2D([], [], linewidth=1.5, **_look(path)), _words(path))
+            for path in sorted(rows["path"].unique(), key=lambda path: path == STRAIGHT)
         ]
         thin = Line2D([], [], color=style.GREY, linewidth=0.4)
         _key(figure, [*paths, (thin, "single pairs (thick: their mean)")], hatched)
@@ -111,6 +112,9 @@ def _series(tables: Tables, ending: str, fix: str) -> pd.DataFrame:
         raise UserError(
             f"the figure's tables have no series '...{ending}'", where="figures", fix=fix
         )
+    if rows.empty:  # a table without rows may lack the axes
+        rows = rows.reindex(columns=[*FIRST, *axes_of(tables.scalars), *SERIES])
+        return rows.astype({"x": float, "y": float})
     return rows
 
 
@@ -200,9 +204,15 @@ def _roomy(axes: Axes) -> bool:
     return width / style.MM >= _ROOMY
 
 
+def _largest(values: pd.Series[float]) -> float:
+    """Return the largest finite value, or 0 if none is above it."""
+    numbers = values.to_numpy(float)
+    return float(numbers[np.isfinite(numbers)].max(initial=0))
+
+
 def _error_scale(axes: Axes, errors: pd.Series[float]) -> None:
     """Share one scale of errors: linear below 1%, logarithmic above, if they span that much."""
-    largest = float(np.nanmax(errors, initial=0)) or 1.0
+    largest = _largest(errors) or 1.0
     if largest > 10:
         axes.set_yscale("symlog", linthresh=1, linscale=0.5)
         ticks = [0, 1, 10, 100] if _roomy(axes) else [0, 10]
@@ -213,11 +223,11 @@ def _error_scale(axes: Axes, errors: pd.Series[float]) -> None:
 
 def _spectral_scales(axes: Axes, rows: pd.DataFrame) -> None:
     """Share one scale of eigenvalues (symmetric logarithm) and one of densities (logarithm)."""
-    widest = float(np.nanmax(rows["x"].abs(), initial=0)) or 1.0
-    highest = float(np.nanmax(rows["y"], initial=0)) or 1.0
+    widest = _largest(rows["x"].abs()) or 1.0
+    highest = _largest(rows["y"]) or 1.0
     decade = 10.0 ** np.floor(np.log10(widest))
     axes.set_xscale("symlog", linthresh=decade / 100, linscale=0.5)
-    axes.set_xlim(min(float(np.nanmin(rows["x"], initial=0)) * 1.3, -decade / 100), widest * 1.3)
+    axes.set_xlim(min(-1.3 * _largest(-rows["x"]), -decade / 100), widest * 1.3)
     ticks = [0, decade / 100, decade] if _roomy(axes) else [0, decade]
     axes.set_xticks(ticks, [style.spell_axis(tick) for tick in ticks])
     axes.set_yscale("log", nonpositive="clip")

@@ -205,19 +205,15 @@ def spell(value: float) -> str:
     if size < 0.005:
         mantissa, _, exponent = f"{value:.0e}".partition("e")
         return f"{mantissa}e{int(exponent)}"
-    decimals = next(
-        d
-        for limit, d in ((0.0005, 0), (1, 3), (10, 2), (100, 1), (math.inf, 0))
-        if size < limit or limit == math.inf
-    )
+    decimals = 3 if size < 1 else 2 if size < 10 else 1 if size < 100 else 0
     return f"{value:.{decimals}f}"
 
 
 def spell_error(value: float) -> str:
     """Write a standard error with its leading digit: 12, .4, .009, 3e-3."""
-    if value < 0.005 or value >= 10:
-        return spell(value) if value < 10 else f"{value:.0f}"
-    return f"{value:.1g}".lstrip("0")
+    if value >= 10:
+        return f"{value:.0f}"
+    return spell(value) if value < 0.005 else f"{value:.1g}".lstrip("0")
 
 
 def spell_axis(value: float) -> str:

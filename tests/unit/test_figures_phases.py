@@ -1,0 +1,132 @@
+import math
+
+import figure_tables as ft
+import numpy as np
+import pytest
+
+from lossatlas.figures.taxonomy import phases
+from lossatlas.spec.figures import Figure, Thresholds
+from lossatlas.tables.phases import PHASES
+
+CELLS = ft.product([2, 4, 8], [16, 64])
+WANTED = {
+    (2, 16): "I",
+    (4, 16): "II",
+    (8, 16): "II",
+    (2, 64): "III",
+    (4, 64): "IV-A",
+    (8, 64): "IV-B",
+}
+NUMBERS = {"I": (7, -9, 0.4), "II": (6, 3, 0.8), "III": (4, -9, 0.8)}
+NUMBERS |= {"IV-A": (4, 0, 0.6), "IV-B": (4, 0, 0.8)}
+X = [math.log10(2) * k for k in (0.5, 1.5, 2.5, 3.5)]
+Y = [math.log10(value) for value in (8, 32, 128)]
+
+
+def values(wanted):
+    found = {}
+    for cell, phase in wanted.items():
+        trace, connectivity, cka = NUMBERS[phase]
+        found[("hessian_trace", cell)] = math.exp(trace)
+        found[("mode_connectivity", cell)] = float(connectivity)
+        found[("cka", cell)] = cka
+    return found
+
+
+def drawn(wanted=WANTED, style=None, **options):
+    tables = ft.tables(list(wanted), values=values(wanted), **options)
+    return phases(tables, style or Figure(), "width", "batch_size")
+
+
+def segments(figure, name):
+    """The line between tiles as a set of ((x, y), (x, y)), all strokes of it the same."""
+    strokes = [
+        {tuple(sorted(map(tuple, np.round(line, 6)))) for line in lines.get_segments()}
+        for lines in ft.named(figure.axes[0], name)
+    ]
+    assert all(stroke == strokes[0] for stroke in strokes)
+    return strokes[0]
+
+
+def line(x0, y0, x1, y1):
+    return tuple(sorted([(round(x0, 6), round(y0, 6)), (round(x1, 6), round(y1, 6))]))
+
+
+def test_numbers():
+    numbers = drawn().numbers
+    assert list(numbers) == [
+        *("load", "temperature", "phase", "log_hessian_trace", "mode_connectivity", "cka"),
+        *("test_accuracy", "status"),
+    ]
+    assert len(numbers) == len(CELLS)
+    for row in numbers.itertuples():
+        cell = (row.load, row.temperature)
+        assert row.phase == WANTED[cell]
+        found = (row.log_hessian_trace, row.mode_connectivity, row.cka)
+        assert found == pytest.approx(NUMBERS[WANTED[cell]])
+        accuracy = np.mean([ft.number("test_accuracy", *cell, replica) for replica in (0, 1)])
+        assert row.test_accuracy == pytest.approx(accuracy)
+
+
+def test_tiles_and_labels_tell_the_phase():
+    axes = drawn().figure.axes[0]
+    (mesh,) = ft.named(axes, "tiles")
+    expected = [[PHASES.index(WANTED[w, b]) for w in (2, 4, 8)] for b in (16, 64)]
+    np.testing.assert_array_equal(mesh.get_array(), expected)
+    labels = {}
+    for text in axes.texts:
+        if text.get_text() in PHASES:
+            labels[tuple(np.round(text.get_position(), 6))] = text.get_text()
+    for (w, b), phase in WANTED.items():
+        place = (round(math.log10(w), 6), round(math.log10(b), 6))
+        assert labels[place] == phase
+    assert ft.height(axes, math.log10(16)) > ft.height(axes, math.log10(64))
+
+
+def test_transitions_lie_between_exactly_the_right_cells():
+    figure = drawn().figure
+    assert segments(figure, "hessian") == {line(X[k], Y[1], X[k + 1], Y[1]) for k in range(3)}
+    assert segments(figure, "connectivity") == {line(X[1], Y[k], X[1], Y[k + 1]) for k in range(2)}
+    assert segments(figure, "crossover") == {line(X[2], Y[1], X[2], Y[2])}
+
+
+def test_no_lines_within_a_phase():
+    figure = drawn(dict.fromkeys(CELLS, "II")).figure
+    for name in ("hessian", "connectivity", "crossover"):
+        assert all(len(lines.get_segments()) == 0 for lines in ft.named(figure.axes[0], name))
+
+
+def test_transitions_look_different():
+    axes = drawn().figure.axes[0]
+    solid, dashed = (ft.named(axes, name)[-1] for name in ("hessian", "connectivity"))
+    assert solid.get_linestyle()[0][1] is None
+    assert dashed.get_linestyle()[0][1] is not None
+
+
+def test_thresholds_are_the_style_s_and_named_in_the_key():
+    thresholds = Thresholds(log_hessian_trace=6.5, mode_connectivity=-10, cka=0.5)
+    figure, numbers = drawn(style=Figure(thresholds=thresholds))
+    found = numbers.set_index(["load", "temperature"])["phase"]
+    assert found[2, 16] == "II"  # trace 7, connectivity -9
+    assert found[4, 16] == "IV-B"
+    assert found[4, 64] == "IV-B"
+    legends = [child for child in figure.axes[1].get_children() if hasattr(child, "get_texts")]
+    text = " ".join(t.get_text() for legend in legends for t in legend.get_texts())
+    assert all(number in text for number in ("6.5", "-10", "0.5"))
+
+
+def test_cells_without_a_phase_part_nothing():
+    wanted = {**WANTED}
+    figure, numbers = drawn(wanted, diverged={(4, 16): (0, 1)})
+    axes = figure.axes[0]
+    row = numbers[(numbers["load"] == 4) & (numbers["temperature"] == 16)].iloc[0]
+    assert (row["phase"], row["status"]) == ("", "diverged")
+    assert len(ft.named(axes, "diverged")) == 1
+    assert segments(figure, "connectivity") == {line(X[1], Y[1], X[1], Y[2])}
+    assert line(X[1], Y[1], X[2], Y[1]) not in segments(figure, "hessian")
+
+
+def test_large_grid_has_no_accuracies():
+    cells = ft.product([2**k for k in range(8)], [16, 64])
+    figure = drawn(dict.fromkeys(cells, "IV-A")).figure
+    assert {text.get_text() for text in figure.axes[0].texts} == {"IV-A"}
