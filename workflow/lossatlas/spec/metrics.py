@@ -97,12 +97,84 @@ class Distance(MetricSettings):
     kind: Literal["distance"] = "distance"
 
 
+class Spro(MetricSettings):
+    """How the vertices of simplexes are trained (Benton et al., 2021)."""
+
+    mode: Mode = Field(
+        "fixed",
+        description="'paper': losses summed over samples, log(V^2 + 1e-4) of the first simplex, "
+        "simplexes chosen with equal probability, strength by the rule of the authors' code",
+    )
+    epochs: int = Field(20, ge=1, description="passes over the training data, per vertex")
+    batch_size: int = Field(128, ge=1, description="images per step")
+    learning_rate: float = Field(0.01, gt=0, description="initial step size; annealed by a cosine")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(5e-4, ge=0, description="L2 on the vertex that is trained")
+    samples: int = Field(5, ge=1, description="points of the complex per step")
+    regularisation: float = Field(
+        1e-3, ge=0, description="strength of -log V; in mode 'paper' what its rule starts from"
+    )
+    jitter: float = Field(
+        0.03, ge=0, description="distance of a vertex's start from the mean, by the mean's norm"
+    )
+    seed: int = Field(0, ge=0, description="seed of data order, of points and of starts")
+
+
+class Simplex(Spro):
+    """A complex of simplexes between replicas: loss inside, on segments and on planes."""
+
+    kind: Literal["simplex"] = "simplex"
+    complex: Literal["shared", "single"] | list[list[str]] = Field(
+        "shared",
+        description="'shared': one simplex per mode, all with the same connectors; 'single': one "
+        "simplex grown from the first mode; or a list of simplexes such as [[w0, c0], [w1, c0]]",
+    )
+    modes: int = Field(2, ge=1, description="replicas that 'shared' connects: the first ones")
+    connectors: int = Field(3, ge=1, description="trained vertices of 'shared' and 'single'")
+    points: int = Field(25, ge=1, description="random points at which each simplex is evaluated")
+    places: int = Field(21, ge=3, description="places on each segment")
+    raster: int = Field(21, ge=2, description="points along each side of a plane")
+    images: int = Field(512, ge=1, description="training images for planes")
+
+
+class SimplexVolume(Spro):
+    """Volume of the complex between two replicas against the number of connectors."""
+
+    kind: Literal["simplex_volume"] = "simplex_volume"
+    connectors: int = Field(10, ge=1, description="vertices trained, one after another")
+    regularisations: list[float] = Field(
+        [0.0, 1e-6, 1e-2, 3e-2], min_length=1, description="strengths, each in both modes"
+    )
+    points: int = Field(25, ge=1, description="random points at which each complex is evaluated")
+
+
+class Espro(Spro):
+    """Fast ensembles: simplexes grown from each replica, against the replicas themselves."""
+
+    kind: Literal["espro"] = "espro"
+    vertices: int = Field(2, ge=1, description="trained vertices per replica: dimension at most")
+    draws: int = Field(25, ge=1, description="networks sampled in each simplex (H)")
+    components: int = Field(8, ge=1, description="most replicas in an ensemble (J)")
+    cycles: int = Field(3, ge=0, description="members of fast geometric ensembles; 0: none")
+    cycle_epochs: int = Field(4, ge=2, description="passes over the data per member")
+    cycle_rates: list[float] = Field(
+        [0.05, 0.0005], min_length=2, max_length=2, description="largest and smallest step size"
+    )
+    severities: list[Annotated[float, Field(ge=0)]] = Field(
+        [0.1, 0.2, 0.4, 0.6, 0.8],
+        description="s.d. of Gaussian noise on the normalised test images",
+    )
+
+
 KINDS: dict[str, type[MetricSettings]] = {
     "performance": Performance,
     "hessian": Hessian,
     "connectivity": Connectivity,
     "cka": Cka,
     "distance": Distance,
+    "simplex": Simplex,
+    "simplex_volume": SimplexVolume,
+    "espro": Espro,
 }
 
 # What each kind writes: name of the scalar -> of what ("replica", "pair" or "cell").
@@ -130,4 +202,14 @@ PRODUCES: dict[str, dict[str, str]] = {
         "js_divergence": "pair",
         "logit_cosine": "pair",
     },
+    "simplex": {
+        "mode_loss": "replica",
+        "inside_loss": "cell",
+        "inside_loss_max": "cell",
+        "inside_accuracy_min": "cell",
+        "segment_loss_max": "cell",
+        "path_loss_max": "cell",
+    },
+    "simplex_volume": {"largest_connectors": "cell"},
+    "espro": {"simplex_disagreement": "replica", "mode_disagreement": "cell"},
 }

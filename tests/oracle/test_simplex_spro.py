@@ -1,0 +1,262 @@
+"""SPRO: the gradient against autograd through mixtures, resume, frozen vertices, strengths."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lossatlas.data.tensors import Split
+from lossatlas.errors import UserError
+from lossatlas.models.functional import Functional, Tensors, flatten, state_of, unflatten
+from lossatlas.models.mlp import MLP
+from lossatlas.simplex.complexes import grown, shared
+from lossatlas.simplex.geometry import face_of, regular_log_volume, shape_of
+from lossatlas.simplex.points import buffers_at, log_probs, loss_and_error, named, rows
+from lossatlas.simplex.spro import grow, loss_and_gradient
+from lossatlas.simplex.strength import random_squared_edge, rule
+from lossatlas.simplex.volume_term import VolumeTerm
+from lossatlas.spec.metrics import Spro
+from lossatlas.training.engine import initialise
+from lossatlas.training.state import Preempted, State
+
+torch.set_num_threads(1)
+
+
+class Tied(nn.Module):
+    """Tied weights, LayerNorm and BatchNorm: what wrapped layers get wrong."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.second.weight = self.first.weight
+        self.layer, self.batch = nn.LayerNorm(6), nn.BatchNorm1d(6)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.tanh(self.layer(self.first(x.flatten(1))))
+        return self.head(torch.relu(self.batch(self.second(x))))
+
+
+def split_of(count: int = 48, features: int = 6, classes: int = 3) -> Split:
+    draw = torch.Generator().manual_seed(3)
+    images = torch.randn(count, features, 1, 1, generator=draw)
+    labels = (images.flatten(1)[:, :classes]).argmax(1)
+    return Split(images, labels)
+
+
+def setting(make=Tied, count: int = 2) -> tuple[Functional, torch.Tensor, Tensors]:
+    modules = [initialise(make, seed) for seed in range(count)]
+    functional = Functional(modules[0])
+    states = [state_of(module) for module in modules]
+    return functional, torch.stack([flatten(s[0]) for s in states]), states[0][1]
+
+
+@pytest.mark.parametrize("size", [1, 8])
+def test_gradient_is_that_of_the_mixture(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against autograd through sum c_i v_i itself, one point at a time and vectorised."""
+    monkeypatch.setattr("lossatlas.simplex.spro.group_size", lambda _: size)
+    functional, frozen, buffers = setting()
+    split = split_of()
+    theta = frozen.mean(0) + 0.1
+    weights = torch.tensor([[0.2, 0.0, 0.8], [0.0, 0.5, 0.5], [0.3, 0.6, 0.1]])
+    loss, gradient = loss_and_gradient(functional, buffers, frozen, theta, weights, split)
+    moving = theta.clone().requires_grad_()
+    total = 0.0
+    for row in weights:
+        point = row[:2] @ frozen + row[2] * moving
+        own = {name: b.clone() for name, b in buffers.items()}
+        logits = functional(unflatten(point, functional.shapes), own, split.images, train=True)
+        total = total + F.cross_entropy(logits, split.labels) / len(weights)
+    (expected,) = torch.autograd.grad(total, moving)
+    assert loss == pytest.approx(total.item(), rel=1e-5)
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_tied_weights_stay_one_vertex() -> None:
+    functional, frozen, _ = setting()
+    assert frozen.shape[1] == sum(p.numel() for p in Tied().parameters())
+    stacked = named(frozen, functional.shapes)
+    torch.testing.assert_close(rows(stacked, functional.shapes), frozen)
+
+
+def settings(**changes) -> Spro:
+    base = {"epochs": 3, "batch_size": 16, "learning_rate": 0.05, "samples": 3}
+    return Spro(**{**base, **changes})
+
+
+def test_earlier_vertices_stay_and_the_chain_extends() -> None:
+    functional, modes, buffers = setting()
+    short = grow(functional, buffers, modes, split_of(), shared([0, 1], 1), settings())
+    long = grow(functional, buffers, modes, split_of(), shared([0, 1], 3), settings())
+    assert torch.equal(long.vertices[:2], modes)
+    assert torch.equal(long.vertices[:3], short.vertices)
+    assert len(long.losses) == len(long.strengths) == 3
+    assert not torch.equal(long.vertices[3], long.vertices[4])
+
+
+def test_training_lowers_the_loss_inside() -> None:
+    functional, modes, buffers = setting()
+    split, plan = split_of(), shared([0, 1], 1)
+    done = grow(functional, buffers, modes, split, plan, settings(epochs=30))
+    start, end = modes.mean(0), done.vertices[2]
+    for point, below in ((start, False), (end, True)):
+        middle = (modes[0] + point) / 2
+        logs = log_probs(
+            functional,
+            middle[None],
+            buffers_at(functional, middle[None], buffers, split.images),
+            split.images,
+        )
+        loss = float(loss_and_error(logs, split.labels)[0])
+        assert (loss < 0.8) is below
+
+
+class Interrupted(State):
+    """A state that is told to leave after some steps."""
+
+    def __init__(self, path, key: str, after: int) -> None:
+        super().__init__(path, key)
+        self.left = after
+
+    def due(self) -> bool:
+        self.left -= 1
+        self._leaving = self.left == 0
+        return self._leaving
+
+
+@pytest.mark.parametrize("after", [1, 4, 12, 17])
+def test_resume_is_bit_for_bit(tmp_path, after: int) -> None:
+    functional, modes, buffers = setting()
+    arguments = (functional, buffers, modes, split_of(), shared([0, 1], 2), settings())
+    whole = grow(*arguments)
+    with pytest.raises(Preempted):
+        grow(*arguments, Interrupted(tmp_path / "state", "key", after))
+    resumed = grow(*arguments, State(tmp_path / "state", "key"))
+    assert torch.equal(whole.vertices, resumed.vertices)
+    assert whole.losses == resumed.losses
+    assert whole.strengths == resumed.strengths
+
+
+def test_divergence_is_said() -> None:
+    functional, modes, buffers = setting()
+    plan = shared([0, 1], 2)
+    done = grow(functional, buffers, modes, split_of(), plan, settings(learning_rate=1e30))
+    assert done.diverged
+    assert len(done.vertices) == 2
+
+
+def test_more_strength_more_volume() -> None:
+    functional, modes, buffers = setting()
+    volumes = []
+    for regularisation in (0.0, 0.3):
+        chosen = settings(regularisation=regularisation, epochs=20)
+        done = grow(functional, buffers, modes[:1], split_of(), grown(0, 2), chosen)
+        volumes.append(shape_of(done.vertices).log_volume)
+    assert volumes[1] > volumes[0] + 1
+
+
+@pytest.mark.parametrize("mode", ["fixed", "paper"])
+def test_volume_gradient_against_autograd(mode: str) -> None:
+    draw = torch.Generator().manual_seed(1)
+    frozen = 0.4 * torch.randn(4, 20, generator=draw, dtype=torch.float64)
+    theta = torch.randn(20, generator=draw, dtype=torch.float64).requires_grad_()
+    simplexes = [(0, 2, 3, 4), (1, 2, 3, 4)]
+    term = VolumeTerm(frozen, simplexes, 0.7, settings(mode=mode))
+    gradient = torch.zeros(20, dtype=torch.float64)
+    term.add_gradient(theta.detach(), gradient)
+
+    def volume(simplex: tuple[int, ...]) -> torch.Tensor:
+        vertices = torch.cat([frozen, theta[None]])[list(simplex)]
+        edges = vertices[1:] - vertices[0]
+        return torch.linalg.det(edges @ edges.T).sqrt() / math.factorial(len(edges))
+
+    if mode == "paper":
+        log = torch.log(volume(simplexes[0]) ** 2 + 1e-4)
+    else:
+        log = torch.log(sum(volume(simplex) for simplex in simplexes))
+    (expected,) = torch.autograd.grad(-0.7 * log, theta)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_paper_gradient_dies_below_its_epsilon() -> None:
+    frozen = torch.zeros(2, 3, dtype=torch.float64)
+    frozen[1, 0] = 1e-8
+    theta = torch.tensor([0.0, 1e-8, 0.0], dtype=torch.float64)
+    sizes = {}
+    for mode in ("fixed", "paper"):
+        gradient = torch.zeros(3, dtype=torch.float64)
+        VolumeTerm(frozen, [(0, 1, 2)], 1.0, settings(mode=mode)).add_gradient(theta, gradient)
+        sizes[mode] = float(gradient.norm())
+    assert sizes["fixed"] == pytest.approx(1e8)
+    assert sizes["paper"] < 1e-10
+    on_face = torch.zeros(3, dtype=torch.float64)
+    VolumeTerm(frozen, [(0, 1, 2)], 1.0, settings()).add_gradient(frozen[0], on_face)
+    assert not on_face.any()
+
+
+SPIRAL = nn.Sequential(*[nn.Linear(a, b) for a, b in [(2, 25), *[(25, 25)] * 6, (25, 1)]])
+
+
+def test_strengths_of_the_authors_rule() -> None:
+    """Closed form against their stored and rerun values (specification 8.4)."""
+    assert random_squared_edge(SPIRAL) == pytest.approx(129.6933, abs=1e-4)
+    logs = [2 * regular_log_volume(129.6933, n) for n in range(1, 7)]
+    assert logs == pytest.approx([4.865, 8.056, 10.319, 11.941, 13.077, 13.820], abs=2e-3)
+    found = [rule(3.0, 129.6933, n) for n in (1, 2, 3)]
+    assert found == pytest.approx([0.61663, 0.37238, 0.29073], rel=2e-4)
+    wide = [rule(1e-6, 3509.371, n) for n in (1, 2, 3, 4)]
+    assert wide == pytest.approx([1.225e-7, 6.825e-8, 4.947e-8, 3.979e-8], rel=1e-3)
+    assert rule(1e-10, 3509.371, 2) == 1e-8
+    assert rule(1.0, 0.01, 3) == 1e-8  # the quotient is negative
+    assert rule(1e-6, 3509.371, 0) == pytest.approx(0.01, rel=1e-4)
+
+
+def test_paper_mode_starts_at_the_mean_without_volume() -> None:
+    functional, modes, buffers = setting()
+    chosen = settings(mode="paper", epochs=1, learning_rate=1e-12, weight_decay=0.0)
+    done = grow(functional, buffers, modes, split_of(), shared([0, 1], 2), chosen)
+    torch.testing.assert_close(done.vertices[2], modes.mean(0))
+    torch.testing.assert_close(done.vertices[3], done.vertices[:3].mean(0))
+    assert done.strengths[0] == 0.0
+    assert done.strengths[1] > 0
+
+
+def test_paper_mode_sums_losses() -> None:
+    """Its first step is S times as long as that of the mean."""
+    functional, modes, buffers = setting()
+    steps = {}
+    for mode in ("paper", "fixed"):
+        chosen = settings(
+            mode=mode, epochs=1, batch_size=48, weight_decay=0.0, jitter=0.0, regularisation=0.0
+        )
+        done = grow(functional, buffers, modes, split_of(), shared([0, 1], 1), chosen)
+        steps[mode] = done.vertices[2] - modes.mean(0)
+    torch.testing.assert_close(steps["paper"], 3 * steps["fixed"], rtol=1e-4, atol=1e-6)
+
+
+class Pair(MLP):
+    def forward(self, x):
+        return super().forward(x), x
+
+
+def test_bad_networks_and_modes() -> None:
+    split = split_of()
+    functional, modes, buffers = setting()
+    with pytest.raises(UserError, match="modes w0 and w1 are the same point"):
+        grow(functional, buffers, modes[[0, 0]], split, shared([0, 1], 1), settings())
+    broken = modes.clone()
+    broken[1, 3] = math.nan
+    with pytest.raises(UserError, match="mode w1 has diverged"):
+        grow(functional, buffers, broken, split, shared([0, 1], 1), settings())
+    tuples, modes, buffers = setting(lambda: Pair(3, 6, 1, 4, 1))
+    with pytest.raises(UserError, match="forward returns a tuple"):
+        grow(tuples, buffers, modes, split, shared([0, 1], 1), settings())
+    with pytest.raises(ValueError, match="2 modes for a complex of 1"):
+        grow(tuples, buffers, modes, split, grown(0, 1), settings())
+
+
+def test_face_of_many_vertices_in_few_dimensions() -> None:
+    with pytest.raises(ValueError, match="span no simplex"):
+        face_of(torch.zeros(4, 2))

@@ -1,0 +1,291 @@
+"""Trains the vertices of a complex, one after another (SPRO: Benton et al., 2021, algorithm 1).
+
+Vertices are vectors (P,). Only the newest has a gradient: at a point phi = c theta + sum c_i v_i it
+is c times the gradient at phi, so any module serves, without layers of its own for simplexes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lossatlas.data.tensors import Split
+from lossatlas.errors import UserError
+from lossatlas.models.functional import Functional, Tensors, unflatten
+from lossatlas.simplex import sampling
+from lossatlas.simplex.complexes import Complex, check_dimension
+from lossatlas.simplex.points import check_forward, group_size, named
+from lossatlas.simplex.strength import strength
+from lossatlas.simplex.volume_term import VolumeTerm
+from lossatlas.training.seeds import generator, seed_of
+from lossatlas.training.state import State
+
+if TYPE_CHECKING:
+    from lossatlas.spec.metrics import Spro
+
+
+@dataclass
+class Grown:
+    """A trained complex.
+
+    Attributes:
+        vertices: (V, P): the modes, then the connectors that were trained.
+        losses: Mean training loss of the last epoch of each connector, without the volume term.
+        strengths: Strength of the volume term of each connector.
+        diverged: Whether training a connector ended in numbers that are not finite; the connector
+            and those after it are missing.
+    """
+
+    vertices: Tensor
+    losses: list[float] = field(default_factory=list)
+    strengths: list[float] = field(default_factory=list)
+    diverged: bool = False
+
+
+def grow(
+    functional: Functional,
+    buffers: Tensors,
+    modes: Tensor,
+    split: Split,
+    plan: Complex,
+    settings: Spro,
+    state: State | None = None,
+    words: Sequence[object] = (),
+) -> Grown:
+    """Train all connectors of a complex.
+
+    A finished connector is never touched again: with the same words, a complex of more connectors
+    begins with the same ones.
+
+    Args:
+        functional: The network.
+        buffers: Of one network; training works on copies.
+        modes: (m, P), in the order of `plan.modes`; never moved.
+        split: Training images and labels, on the device to train on.
+        plan: The complex.
+        settings: How to train.
+        state: Where unfinished work is kept and found.
+        words: What the random numbers are named after, besides `settings.seed`.
+
+    Raises:
+        UserError: If two modes are the same point, a mode is not finite, a simplex has more
+            dimensions than there are parameters, or the network gives no logits.
+        Preempted: If a signal asked the job to leave; the state has been saved.
+    """
+    _check(functional, buffers, modes, split, plan)
+    grown, run = Grown(modes), state or State(None, "")
+    found = run.load(modes.device)
+    kept = {} if found is None else found[1]
+    if found is not None:
+        grown.vertices = found[0]["vertices"]
+        grown.losses, grown.strengths = list(kept["losses"]), list(kept["strengths"])
+    for connector in range(len(grown.vertices) - len(modes), plan.connectors):
+        name = (*words, settings.seed, connector)
+        vertex = _Vertex(functional, buffers, grown, split, plan, connector, settings, name)
+        if found is not None and kept.get("connector") == connector:
+            vertex.resume(found[0], kept)
+        vertex.train(run)
+        if not torch.isfinite(vertex.theta).all():
+            grown.diverged = True
+            break
+        grown.vertices = torch.cat([grown.vertices, vertex.theta[None]])
+        grown.losses.append(vertex.loss)
+        grown.strengths.append(vertex.volume.strength)
+    return grown
+
+
+def _check(
+    functional: Functional, buffers: Tensors, modes: Tensor, split: Split, plan: Complex
+) -> None:
+    if len(modes) != len(plan.modes):
+        raise ValueError(f"{len(modes)} modes for a complex of {len(plan.modes)}")
+    check_dimension(plan, modes.shape[1])
+    for i, seed in enumerate(plan.modes):
+        if not torch.isfinite(modes[i]).all():
+            raise UserError(f"mode w{seed} has diverged", where="simplex", fix="leave it out")
+        for j in range(i):
+            if torch.equal(modes[i], modes[j]):
+                what = f"modes w{plan.modes[j]} and w{seed} are the same point"
+                raise UserError(what, where="simplex", fix="use replicas of different seeds")
+    check_forward(functional, modes[0], buffers, split)
+
+
+class _Vertex:
+    """One connector while it is trained."""
+
+    def __init__(
+        self,
+        functional: Functional,
+        buffers: Tensors,
+        grown: Grown,
+        split: Split,
+        plan: Complex,
+        connector: int,
+        settings: Spro,
+        words: tuple[object, ...],
+    ) -> None:
+        self.functional, self.buffers, self.split = functional, buffers, split
+        self.settings, self.words, self.connector, self.grown = settings, words, connector, grown
+        self.frozen = grown.vertices
+        self.simplexes = plan.around(connector)
+        self.theta = self._start()
+        self.velocity = torch.zeros_like(self.theta)
+        self.volume = VolumeTerm(
+            self.frozen, self.simplexes, strength(functional, plan, connector, settings), settings
+        )
+        self.epoch, self.step, self.total, self.loss = 0, 0, 0.0, math.nan
+        size = min(settings.batch_size, len(split))
+        self.steps = len(split) // size
+        self.batch = size
+
+    def _start(self) -> Tensor:
+        """Return the mean of the vertices that the new one joins.
+
+        Where all volumes are 0 there (as in a single simplex) log V has no gradient; mode "fixed"
+        therefore starts a small random step aside.
+        """
+        joined = sorted({v for simplex in self.simplexes for v in simplex})
+        mean = self.frozen[[v for v in joined if v < len(self.frozen)]].mean(0)
+        if self.settings.mode == "paper" or not self.settings.jitter:
+            return mean
+        noise = torch.randn(mean.shape, generator=generator("jitter", *self.words)).to(mean.device)
+        length = self.settings.jitter * torch.linalg.vector_norm(mean)
+        return mean + noise * (length / torch.linalg.vector_norm(noise))
+
+    def train(self, state: State) -> None:
+        """Train to the end, or until numbers are not finite."""
+        settings, device = self.settings, self.theta.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            while self.epoch < settings.epochs and torch.isfinite(self.theta).all():
+                share = self.epoch / settings.epochs
+                self._epoch(settings.learning_rate * 0.5 * (1 + math.cos(math.pi * share)), state)
+                self.loss = self.total / self.steps
+                self.epoch, self.step, self.total = self.epoch + 1, 0, 0.0
+
+    def _epoch(self, rate: float, state: State) -> None:
+        draw = generator("spro", *self.words, self.epoch)
+        order = torch.randperm(len(self.split), generator=draw)
+        for step, index in enumerate(order.split(self.batch)[: self.steps]):
+            # The generator serves the epoch: draws come in order, used or not.
+            weights = self._weights(draw, step < self.step)
+            if step < self.step:
+                continue
+            if self.functional.stochastic:
+                torch.manual_seed(seed_of("noise", *self.words, self.epoch, step))
+            batch = self.split.take(index.to(self.theta.device))
+            self._move(weights, batch, rate)
+            self.step = step + 1
+            if state.due():
+                state.save(self._tensors(), self._values())
+
+    def _weights(self, draw: torch.Generator, past: bool) -> Tensor:
+        """Return barycentric weights (S, V) of this step's points."""
+        count = len(self.simplexes)
+        equal = past or count == 1 or self.settings.mode == "paper"
+        logs = [0.0] * count if equal else self.volume.log_volumes(self.theta)
+        return sampling.in_complex(
+            self.simplexes,
+            sampling.shares(logs),
+            self.settings.samples,
+            len(self.frozen) + 1,
+            draw,
+        )
+
+    def _move(self, weights: Tensor, batch: Split, rate: float) -> None:
+        """One step of SGD with momentum and L2 on the new vertex."""
+        settings = self.settings
+        loss, gradient = loss_and_gradient(
+            self.functional, self.buffers, self.frozen, self.theta, weights, batch
+        )
+        if settings.mode == "paper":  # the authors' code sums where the paper averages
+            gradient *= settings.samples
+        gradient.add_(self.theta, alpha=settings.weight_decay)
+        self.volume.add_gradient(self.theta, gradient)
+        self.velocity.mul_(settings.momentum).add_(gradient)
+        self.theta.add_(self.velocity, alpha=-rate)
+        self.total += loss
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {"vertices": self.frozen, "theta": self.theta, "velocity": self.velocity}
+
+    def _values(self) -> dict[str, object]:
+        numbers = {"epoch": self.epoch, "step": self.step, "total": self.total, "loss": self.loss}
+        done = {"losses": self.grown.losses, "strengths": self.grown.strengths}
+        return {"connector": self.connector, **numbers, **done}
+
+    def resume(self, tensors: dict[str, Tensor], values: dict[str, object]) -> None:
+        """Go on from a state."""
+        self.theta, self.velocity = tensors["theta"].clone(), tensors["velocity"].clone()
+        for name in ("epoch", "step", "total", "loss"):
+            setattr(self, name, values[name])
+
+
+def loss_and_gradient(
+    functional: Functional,
+    buffers: Tensors,
+    frozen: Tensor,
+    theta: Tensor,
+    weights: Tensor,
+    batch: Split,
+) -> tuple[float, Tensor]:
+    """Return the mean loss over points of a complex, and its gradient for the newest vertex.
+
+    Points of a small network go through one vectorised pass, those of a large one follow each
+    other, so that only one graph is held.
+
+    Args:
+        functional: The network; it is called in training mode.
+        buffers: Of one network; BatchNorm statistics are updated in copies that are thrown away.
+        frozen: (V, P) the vertices that do not move.
+        theta: (P,) the one that does.
+        weights: Barycentric (S, V + 1), the last column that of `theta`.
+        batch: Images and labels.
+
+    Returns:
+        Mean cross entropy, and the gradient (P,) of the mean over the S points.
+    """
+    with torch.no_grad():
+        coefficients = weights.to(theta.device, theta.dtype)
+        gradient = torch.zeros_like(theta)
+        losses: list[Tensor] = []
+    size = group_size(functional)
+    for some in coefficients.split(size):
+        with torch.no_grad():
+            points = some[:, :-1] @ frozen
+            points.addcmul_(some[:, -1:], theta[None])
+        loss, gradients = _point_gradients(functional, buffers, points, batch)
+        losses.append(loss)
+        gradient.addmv_(gradients.T, some[:, -1])
+    return float(torch.cat(losses).double().mean()), gradient.div_(len(weights))
+
+
+def _point_gradients(
+    functional: Functional, buffers: Tensors, points: Tensor, batch: Split
+) -> tuple[Tensor, Tensor]:
+    """Return losses (G,) and gradients (G, P) at points (G, P)."""
+    count = len(points)
+    if count == 1:
+        leaves = {n: t.requires_grad_() for n, t in unflatten(points[0], functional.shapes).items()}
+        own = {name: b.clone() for name, b in buffers.items()}
+        losses = F.cross_entropy(functional(leaves, own, batch.images, train=True), batch.labels)[
+            None
+        ]
+    else:
+        leaves = {n: t.requires_grad_() for n, t in named(points, functional.shapes).items()}
+        own = {name: b.expand(count, *b.shape).clone() for name, b in buffers.items()}
+        images = batch.images.expand(count, *batch.images.shape)
+        logits = functional.many(leaves, own, images, train=True)
+        labels = batch.labels.repeat(count)
+        each = F.cross_entropy(logits.flatten(0, 1), labels, reduction="none")
+        losses = each.view(count, -1).mean(1)
+    pieces = torch.autograd.grad(
+        losses.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
+    )
+    with torch.no_grad():
+        return losses.detach(), torch.cat([piece.reshape(count, -1) for piece in pieces], 1)
