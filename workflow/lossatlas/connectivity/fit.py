@@ -95,12 +95,12 @@ class CurveFit:
 
     def _start(self) -> None:
         settings, bends = self.settings, self.settings.bends
-        shares = torch.arange(1, bends + 1) / (bends + 1)
+        shares = [number / (bends + 1) for number in range(1, bends + 1)]
         random = settings.mode == "paper" or settings.start == "random"
         controls = []
         for line, words in zip(self.lines, self.words, strict=True):
             first, last = line.controls
-            points = [torch.lerp(first, last, share) for share in shares.tolist()]
+            points = [torch.lerp(first, last, share) for share in shares]
             if random:
                 points = [
                     random_vector(self.functional, point, generator("bend", *words, index))

@@ -64,8 +64,8 @@ def extremes(t: np.ndarray, values: np.ndarray, reference: Reference = "line") -
     base = (e[0] + e[-1]) / 2 if flat else (1 - places) * e[0] + places * e[-1]
     difference = base - e
     star = int(np.argmax(np.abs(difference)))
-    dip, bump = max(float(difference.max()), 0.0), max(float(-difference.min()), 0.0)
-    return Extremes(float(difference[star]) + 0.0, dip, bump)  # + 0.0: never -0
+    found = (difference[star], max(difference.max(), 0.0), max(-difference.min(), 0.0))
+    return Extremes(*(float(value) + 0.0 for value in found))  # + 0.0: never -0
 
 
 def linear_barrier(t: np.ndarray, values: np.ndarray) -> float:
