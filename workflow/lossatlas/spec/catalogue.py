@@ -11,8 +11,9 @@ from typing import Any
 
 from lossatlas import paths
 from lossatlas.errors import UserError, nearest
+from lossatlas.spec import counts
+from lossatlas.spec.counts import Counts
 
-Counts = tuple[int, int]  # parameters, multiply-adds per image
 # (arguments, classes, channels, image size)
 Cost = Callable[[Mapping[str, Any], int, int, int], Counts]
 
@@ -51,6 +52,15 @@ def _mlp(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -
 NETWORKS: dict[str, Network] = {
     "resnet18": Network("lossatlas.models.resnet18:ResNet18", {"width": 64}, _resnet18),
     "mlp": Network("lossatlas.models.mlp:MLP", {"width": 64, "depth": 2}, _mlp),
+    "convnet": Network("lossatlas.models.convnet:ConvNet", {"width": 16}, counts.convnet),
+    "vgg16": Network("lossatlas.models.vgg16:VGG16", {"width": 64}, counts.vgg16),
+    "vgg16_bn": Network("lossatlas.models.vgg16:VGG16BN", {"width": 64}, counts.vgg16_bn),
+    "preresnet": Network(
+        "lossatlas.models.preresnet:PreResNet", {"depth": 20, "width": 16}, counts.preresnet
+    ),
+    "vit": Network(
+        "lossatlas.models.vit:ViT", {"width": 16, "depth": 4, "heads": 4, "patch": 4}, counts.vit
+    ),
 }
 
 

@@ -1,0 +1,89 @@
+"""Parameters and multiply-adds per image of the built-in networks, from their arguments alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Counts = tuple[int, int]
+
+VGG_STAGES = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))
+
+
+def _sum(parts: list[Counts]) -> Counts:
+    return sum(p for p, _ in parts), sum(m for _, m in parts)
+
+
+def _conv(inputs: int, outputs: int, kernel: int, size: int, bias: bool = True) -> Counts:
+    """Return the counts of a convolution with an output of size x size."""
+    weights = inputs * outputs * kernel**2
+    return weights + outputs * bias, weights * size**2
+
+
+def _linear(inputs: int, outputs: int, rows: int = 1) -> Counts:
+    return inputs * outputs + outputs, inputs * outputs * rows
+
+
+def vgg16(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Count VGG16 without BatchNorm."""
+    k, parts = arguments["width"], []
+    for stage in VGG_STAGES:
+        for multiple in stage:
+            parts.append(_conv(channels, multiple * k, 3, size))
+            channels = multiple * k
+        size = max(size // 2, 1)
+    parts += [_linear(channels * size**2, 8 * k), _linear(8 * k, 8 * k), _linear(8 * k, classes)]
+    return _sum(parts)
+
+
+def vgg16_bn(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Count VGG16 with BatchNorm."""
+    parameters, work = vgg16(arguments, classes, channels, size)
+    return parameters + 2 * sum(map(sum, VGG_STAGES)) * arguments["width"], work
+
+
+def preresnet(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Count PreResNet."""
+    k, depth = arguments["width"], arguments["depth"]
+    bottleneck = depth >= 44
+    parts = [_conv(channels, k, 3, size, bias=False)]
+    channels = k
+    for stage in range(3):
+        for index in range((depth - 2) // (9 if bottleneck else 6)):
+            stride = 2 if stage and not index else 1
+            planes, small = k << stage, -(-size // stride)
+            out = 4 * planes if bottleneck else planes
+            if bottleneck:
+                parts.append(_conv(channels, planes, 1, size, bias=False))
+                parts.append(_conv(planes, planes, 3, small, bias=False))
+                parts.append(_conv(planes, out, 1, small, bias=False))
+                norms = 2 * (channels + 2 * planes)
+            else:
+                parts.append(_conv(channels, planes, 3, small, bias=False))
+                parts.append(_conv(planes, planes, 3, small, bias=False))
+                norms = 2 * (channels + planes)
+            if stride != 1 or channels != out:
+                parts.append(_conv(channels, out, 1, small, bias=False))
+            parts.append((norms, 0))
+            channels, size = out, small
+    return _sum([*parts, (2 * channels, 0), _linear(channels, classes)])
+
+
+def convnet(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Count ConvNet."""
+    k = arguments["width"]
+    sizes = (size, size // 2, size // 4)
+    inputs = (channels, k, 2 * k)
+    parts = [_conv(i, o, 3, s) for i, o, s in zip(inputs, (k, 2 * k, 4 * k), sizes, strict=True)]
+    return _sum([*parts, _linear(4 * k, classes)])
+
+
+def vit(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Count ViT."""
+    d, patch = arguments["width"] * arguments["heads"], arguments["patch"]
+    side = size // patch
+    tokens = side**2
+    layer = [_linear(d, 3 * d, tokens), _linear(d, d, tokens), (4 * d, 2 * tokens**2 * d)]
+    layer += [_linear(d, 4 * d, tokens), _linear(4 * d, d, tokens)]
+    around = [_conv(channels, d, patch, side), (tokens * d + 2 * d, 0), _linear(d, classes)]
+    return _sum([*around, *layer * arguments["depth"]])
