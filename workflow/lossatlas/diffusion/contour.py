@@ -108,7 +108,8 @@ def msl_against_distance(
 ) -> Curve:
     """Average squared loss difference over pairs at about equal distance (Fig. 3a).
 
-    At short distance it tends to twice the variance of the mini-batch loss and not to 0. Arguments and errors as in `msl_against_contour`.
+    At short distance it tends to twice the variance of the mini-batch loss and not to 0. Arguments
+    and errors as in `msl_against_contour`.
     """
     differences = _loss_differences(loss, len(path))
     distances = np.sqrt(squared_distances(path))

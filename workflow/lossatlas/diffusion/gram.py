@@ -48,8 +48,9 @@ class Embedding:
 def path_of_chunks(chunks: Iterable[ArrayLike]) -> Path:
     """Accumulate a path over chunks of parameters, in float64.
 
-    Each chunk is centred in float64 before the product, and step lengths come from differences of
-    the weights: an uncentred float32 product loses all digits of the shortest distances. Memory is one chunk and one T x T matrix.
+    The first point is subtracted in float64 before the product, and step lengths come from
+    differences of the weights: a product of raw float32 weights loses all digits of the shortest
+    distances. Memory is two chunks in float64 and two T x T matrices.
 
     Args:
         chunks: Arrays (T, p_k), the same T points restricted to disjoint sets of parameters.
@@ -61,21 +62,24 @@ def path_of_chunks(chunks: Iterable[ArrayLike]) -> Path:
     gram: Array | None = None
     steps: Array | None = None
     for chunk in chunks:
-        points = finite(chunk, "the trajectory", dimensions=2, least=2)
-        points = points - points[0]  # first, so that a constant trajectory is exactly 0
-        points -= points.mean(axis=0)
-        moves = np.diff(points, axis=0)
-        lengths = np.einsum("tp,tp->t", moves, moves)
+        given = np.asarray(chunk)
+        if given.ndim != 2 or len(given) < 2:
+            raise ValueError("each chunk must have 2 axes and at least 2 points")
         if gram is None or steps is None:
-            gram, steps = points @ points.T, lengths
-        elif len(points) != len(gram):
-            raise ValueError(f"chunks have {len(gram)} and {len(points)} points")
-        else:
-            gram += points @ points.T
-            steps += lengths
+            gram, steps = np.zeros((len(given), len(given))), np.zeros(len(given) - 1)
+        elif len(given) != len(gram):
+            raise ValueError(f"chunks have {len(gram)} and {len(given)} points")
+        points = np.subtract(given, given[0], dtype=np.float64)
+        products = points @ points.T
+        if not np.isfinite(np.diagonal(products)).all():
+            finite(given, "the trajectory", dimensions=2)
+            raise ValueError("the trajectory is too large for float64: the run diverged")
+        gram += products
+        moves = np.diff(points, axis=0)
+        steps += np.einsum("tp,tp->t", moves, moves)
     if gram is None or steps is None:
         raise ValueError("a trajectory needs at least one chunk of parameters")
-    return Path(gram, steps)
+    return Path(_centred(gram), steps)
 
 
 def path_of_points(points: ArrayLike) -> Path:
@@ -102,8 +106,7 @@ def path_of_gram(gram: ArrayLike, steps: ArrayLike | None = None) -> Path:
         raise ValueError(f"the Gram matrix must be square, not {array.shape}")
     if not np.allclose(array, array.T, rtol=0, atol=1e-9 * float(np.abs(array).max())):
         raise ValueError("the Gram matrix must be symmetric")
-    rows = array.mean(axis=0)
-    centred = array - (rows + rows[:, None]) + rows.mean()
+    centred = _centred(array)
     if steps is None:
         return Path(centred, _neighbours(centred))
     lengths = finite(steps, "the squared step lengths")
@@ -183,8 +186,13 @@ def path_of_increments(products: Array) -> Path:
     size = len(products) + 1
     gram = np.zeros((size, size))
     gram[1:, 1:] = np.cumsum(np.cumsum(products, axis=0), axis=1)
+    return Path(_centred(gram), np.diagonal(products).copy())
+
+
+def _centred(gram: Array) -> Array:
+    """Return the inner products of the points after subtracting their mean."""
     rows = gram.mean(axis=0)
-    return Path(gram - (rows + rows[:, None]) + rows.mean(), np.diagonal(products).copy())
+    return gram - (rows + rows[:, None]) + rows.mean()
 
 
 def _neighbours(gram: Array) -> Array:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.fft
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from lossatlas.diffusion.arrays import Array, Ints, finite, lags_within
 from lossatlas.diffusion.curves import REPLICATES, Curve, block_length, curve_of_blocks, spread
@@ -49,9 +50,9 @@ def time_averaged_msd(
 ) -> Curve:
     """Average |x_{i+tau} - x_i|^q over all i of a window, for each lag tau.
 
-    MSD(tau) = 1 / (T - tau) sum_i D_{i, i+tau} for q = 2 (Fig. 2). Other moments
-    tell heavy-tailed steps from correlated ones: a Levy flight of index alpha has exponent 1 at
-    q = 2 and q / alpha at q < alpha.
+    MSD(tau) = 1 / (T - tau) sum_i D_{i, i+tau} for q = 2 (Fig. 2). Other moments tell heavy-tailed
+    steps from correlated ones: a Levy flight of index alpha has exponent 1 at q = 2 and q / alpha
+    at q < alpha.
 
     Args:
         distances: (T, T) squared pair distances.
@@ -149,11 +150,9 @@ def lag_averages(chunks: Iterable[ArrayLike], *, workers: int = 1) -> LagAverage
         given = np.asarray(chunk)
         if given.ndim != 2 or len(given) < 2:
             raise ValueError("each chunk must have 2 axes and at least 2 points")
+        sums = _LagSums.zeros(len(given)) if sums is None else sums
         for first in range(0, given.shape[1], _COLUMNS * workers):
-            points = finite(given[:, first : first + _COLUMNS * workers], "the trajectory",
-                            dimensions=2)  # fmt: skip
-            sums = _LagSums.zeros(len(points)) if sums is None else sums
-            sums.add(points.T.copy(), workers)
+            sums.add(given[:, first : first + _COLUMNS * workers], workers)
     if sums is None:
         raise ValueError("a trajectory needs at least one chunk of parameters")
     return sums.averages()
@@ -176,55 +175,61 @@ def displacement_of_walkers(positions: Array) -> Array:
 
 @dataclass
 class _LagSums:
-    """Running sums over parameters behind `LagAverages`."""
+    """Running sums over parameters, of points z from which start and drift v are taken out.
 
-    power: Array
-    norms: Array
-    along: Array
+    x_t = x_0 + t v + z_t with z_0 = z_{T-1} = 0: what is left is small, so that the squares that
+    cancel in an average are small too.
+    """
+
+    power: Array  # of z, real and imaginary parts interleaved
+    norms: Array  # |z_t|^2
+    moves: Array  # |z_{t+1} - z_t|^2
+    along: Array  # <z_t, v>
     squared_drift: float
-    from_start: Array
-    steps: Array
 
     @classmethod
     def zeros(cls, size: int) -> _LagSums:
-        zeros = np.zeros
-        return cls(
-            zeros(_padded(size) // 2 + 1),
-            zeros(size),
-            zeros(size),
-            0.0,
-            zeros(size),
-            zeros(size - 1),
-        )
+        power = np.zeros(_padded(size) // 2 * 2 + 2)
+        return cls(power, np.zeros(size), np.zeros(size - 1), np.zeros(size), 0.0)
 
-    def add(self, points: Array, workers: int) -> None:
-        """Add parameters (p, T); drift is taken out first, since what remains is small."""
-        size = points.shape[1]
+    def add(self, given: NDArray[Any], workers: int) -> None:
+        """Add parameters (T, p)."""
+        size = len(given)
         if size != len(self.norms):
             raise ValueError(f"chunks have {len(self.norms)} and {size} points")
-        points -= points[:, :1]
-        self.from_start += np.einsum("pt,pt->t", points, points)
-        moves = np.diff(points)
-        self.steps += np.einsum("pt,pt->t", moves, moves)
+        columns = given.T
+        points = np.subtract(columns, columns[:, :1], dtype=np.float64, order="C")
         drift = points[:, -1] / (size - 1)
         points -= drift[:, None] * np.arange(size)
-        points -= points.mean(axis=1, keepdims=True)
-        self.squared_drift += float(drift @ drift)
+        norms = np.einsum("pt,pt->t", points, points)
+        if not np.isfinite(norms).all():
+            finite(given, "the trajectory", dimensions=2)
+            raise ValueError("the trajectory is too large for float64: the run diverged")
+        moves = np.diff(points)
+        self.norms += norms
+        self.moves += np.einsum("pt,pt->t", moves, moves)
         self.along += drift @ points
-        self.norms += np.einsum("pt,pt->t", points, points)
-        spectrum = scipy.fft.rfft(points, _padded(size), workers=workers)
-        self.power += np.einsum("pf,pf->f", spectrum.real, spectrum.real)
-        self.power += np.einsum("pf,pf->f", spectrum.imag, spectrum.imag)
+        self.squared_drift += float(drift @ drift)
+        parts = scipy.fft.rfft(points, _padded(size), workers=workers).view(np.float64)
+        self.power += np.einsum("pf,pf->f", parts, parts)
 
     def averages(self) -> LagAverages:
+        """Put start and drift back."""
         size = len(self.norms)
-        products = scipy.fft.irfft(self.power, _padded(size))[:size, None]
+        time, lag = np.arange(size), np.arange(1, size)
+        power = self.power[::2] + self.power[1::2]
+        products = scipy.fft.irfft(power, _padded(size))[:size, None]
         still = _displacement(self.norms[:, None], products)[:, 0]
-        lag = np.arange(1, size)
         rise = np.cumsum(self.along[::-1]) - np.cumsum(self.along)
         moved = 2 * lag * rise[:-1][::-1] / (size - lag)
+        start = self.norms + 2 * time * self.along + time**2 * self.squared_drift
+        steps = self.moves + 2 * np.diff(self.along) + self.squared_drift
         return LagAverages(
-            lag, still + moved + lag**2 * self.squared_drift, still, self.from_start, self.steps
+            lag,
+            np.maximum(still + moved + lag**2 * self.squared_drift, 0.0),
+            still,
+            np.maximum(start, 0.0),
+            np.maximum(steps, 0.0),
         )
 
 

@@ -37,8 +37,8 @@ def diamond_square(
 
     Corners are 0. Each level sets the square centres to the mean of 4 corners plus u r, then the
     edge midpoints to the mean of their 4 neighbours (3 on the border) plus u r, with u uniform on
-    [-1/2, 1/2); r starts at `amplitude` and shrinks by 2^-hurst per level. Defaults are the paper's
-    (`fractal_landscape_generator.m`), whose structure function has exponents 1.5 to 1.75 rather than 2.
+    [-1/2, 1/2); r starts at `amplitude` and shrinks by 2^-hurst per level. Defaults are those of
+    `fractal_landscape_generator.m`; the structure function then has exponents 1.5 to 1.75, not 2.
 
     Args:
         side: Nodes per side, 2^n + 1 (the paper: 1025).
