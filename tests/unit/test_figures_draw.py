@@ -36,7 +36,7 @@ def test_equal_inputs_make_equal_bytes(inputs, tmp_path, name, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     draw(Figure(draws=name, dpi=60), **inputs, **AXES, outputs=first)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
-    with matplotlib.rc_context({"font.size": 20, "image.cmap": "jet", "pdf.fonttype": 3}):
+    with matplotlib.rc_context({"font.size": 20, "savefig.bbox": "tight", "pdf.fonttype": 3}):
         draw(Figure(draws=name, dpi=60), **inputs, **AXES, outputs=second)
     for extension, path in first.items():
         assert path.read_bytes() == second[extension].read_bytes()
@@ -50,6 +50,7 @@ def test_files_are_what_they_are_called(inputs, tmp_path):
         assert "matplotlib" not in str(image.info).lower()
     text = files["pdf"].read_bytes()
     assert text.startswith(b"%PDF")
+    assert b"FontFile2" in text  # TrueType, which journals ask for
     assert b"CreationDate" not in text
     assert b"Matplotlib" not in text
 

@@ -21,13 +21,11 @@ from lossatlas.tables.collect import cell_summary
 
 # Standard errors, of the colour bar's range: the one whose dot fills a tile, the least with a dot.
 _DOT, _LEAST = 0.25, 0.01
-_ERROR = style.Panel(
-    "", "Standard error of test accuracy", "percentage points", "cividis_r", (0, 2), "log"
-)
+_ERROR = style.Panel("", "Standard error of test accuracy", "% points", "cividis_r", (0, 2), "log")
 # Grey hides the sign of mode connectivity; this line shows it where no numbers are written.
 _POSITIVE = {"colors": style.INK, "linewidths": 0.7}
 # Millimetres: first corner, panel, distance from panel to panel, colour bar's gap and width.
-_CORNER, _SIDE, _PITCH, _BAR = (16.0, 11.0), 37.0, (54.5, 46.0), (1.5, 2.2)
+_CORNER, _SIDE, _PITCH, _BAR = (16.0, 11.0), 39.0, (54.5, 48.0), (2.2, 2.2)
 _HEIGHT = _CORNER[1] + 2 * _PITCH[1] + _SIDE + 7.0
 
 
@@ -111,8 +109,7 @@ def _panel(
         bar.formatter = FuncFormatter(lambda value, _: style.spell_axis(value))
     bar.update_ticks()
     bar.minorticks_off()
-    bar.set_label(panel.unit)
-    beside.yaxis.set_label_coords((_BAR[1] + 9) / _BAR[1], 0.5)
+    beside.set_xlabel(panel.unit, loc="left")
     bar.outline.set_linewidth(0.5)
     return axes
 

@@ -78,7 +78,7 @@ class Panel:
     Attributes:
         metric: Its name in the summary of a table.
         title: Over the panel.
-        unit: Beside the colour bar.
+        unit: Under the colour bar.
         colours: Name of the colour map.
         paper: Colour limits of the paper's figures.
         scale: How values become colours when limits come from the data: "centred" is symmetric
@@ -94,20 +94,20 @@ class Panel:
 
 
 PANELS = (
-    Panel("test_accuracy", "Test accuracy", "accuracy (%)", "viridis", (56, 91)),
-    Panel("train_loss", "Training loss", "loss (nats)", "viridis_r", (0, 3), "log"),
+    Panel("test_accuracy", "Test accuracy", "%", "viridis", (56, 91)),
+    Panel("train_loss", "Training loss", "nats", "viridis_r", (0, 3), "log"),
     Panel("log_hessian_eigenvalue", "Log top Hessian eigenvalue", "ln λ₁", "viridis_r", (0, 6)),
     Panel("log_hessian_trace", "Log Hessian trace", "ln tr H", "viridis_r", (3, 8)),
     Panel(
         "mode_connectivity",
         "Mode connectivity",
-        "percentage points",
+        "% points",
         "PuOr_r",
         (-30, 30),
         "centred",
     ),
     Panel("cka", "CKA similarity", "CKA", "viridis", (0.3, 0.8)),
-    Panel("l2_distance", "Distance of weights", "ℓ₂ norm", "cividis", (0, 100)),
+    Panel("l2_distance", "Distance of weights", "ℓ₂", "cividis", (0, 100)),
 )
 
 # Lightness falls from IV-B to I, so that phases stay apart in grey.
