@@ -49,9 +49,10 @@ def trace(
         tr H = tr(Q^T H Q) + E[z^T (I - QQ^T) H (I - QQ^T) z],
 
     whose variance is smaller (deflation as in Hutch++, Meyer et al., 2021, with a Krylov basis in
-    place of a sketch). At 40 and 100 products its error on dense Hessians of small networks was 7
-    to 30 times below Hutchinson's, below Hutch++, and that of XTrace (Epperly et al., 2024) or
-    less. The standard error is honest because the basis does not depend on the probes.
+    place of a sketch). On dense Hessians of small trained networks its median error at 40 products
+    was 5 to 11 times below Hutchinson's, below that of Hutch++ and about that of XTrace (Epperly
+    et al., 2024); going on from the basis of the eigenvalue halves it again. The standard error is
+    honest because the basis does not depend on the probes.
 
     Args:
         operator: The operator.
