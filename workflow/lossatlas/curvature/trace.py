@@ -51,8 +51,8 @@ def trace(
     whose variance is smaller (deflation as in Hutch++, Meyer et al., 2021, with a Krylov basis in
     place of a sketch). On dense Hessians of small trained networks its median error at 40 products
     was 5 to 10 times below Hutchinson's, below that of Hutch++ and about that of XTrace (Epperly
-    et al., 2024); going on from the basis of the eigenvalue lowers it further. The standard error is
-    honest because the basis does not depend on the probes.
+    et al., 2024); going on from the basis of the eigenvalue lowers it further.
+    The standard error is honest because the basis does not depend on the probes.
 
     Args:
         operator: The operator.
