@@ -55,6 +55,7 @@ rule taxonomy_phases:
 rule taxonomy_curves:
     """Training error along the curves and the straight lines between replicas."""
     input:
+        scalars=figure_tables("taxonomy_curves", "scalars"),
         series=figure_tables("taxonomy_curves", "series"),
     output:
         png=report(
@@ -82,6 +83,7 @@ rule taxonomy_curves:
 rule taxonomy_spectra:
     """Spectral densities of the Hessian over the grid."""
     input:
+        scalars=figure_tables("taxonomy_spectra", "scalars"),
         series=figure_tables("taxonomy_spectra", "series"),
     output:
         png=report(
