@@ -16,8 +16,7 @@ from lossatlas.data.tensors import Split
 from lossatlas.models.functional import Functional, Tensors, reestimate_norms
 from lossatlas.training.seeds import generator, seed_of
 
-CHUNK = 512  # images per pass
-NORM_BATCH = 1024  # images per batch from which BatchNorm statistics are estimated
+NORM_BATCH = 256  # images per batch from which BatchNorm statistics are estimated
 
 
 @dataclass(frozen=True)
@@ -58,13 +57,12 @@ def shuffled(split: Split, *words: object) -> Split:
 
 
 @torch.no_grad()
-def loss_and_error(
-    functional: Functional, network: Network, split: Split, chunk: int = CHUNK
-) -> tuple[float, float]:
+def loss_and_error(functional: Functional, network: Network, split: Split) -> tuple[float, float]:
     """Return the mean cross entropy in nats and the error in percent, in evaluation mode.
 
     Both are NaN where the loss is not finite: an argmax of NaN is a class like any other.
     """
+    chunk = _chunk(split.images)
     loss = torch.zeros((), dtype=torch.float64, device=split.labels.device)
     wrong = torch.zeros((), dtype=torch.long, device=split.labels.device)
     for images, labels in zip(split.images.split(chunk), split.labels.split(chunk), strict=True):
@@ -75,6 +73,16 @@ def loss_and_error(
     if not math.isfinite(mean):
         return math.nan, math.nan
     return mean, 100.0 * wrong.item() / len(split)
+
+
+def _chunk(images: Tensor) -> int:
+    """Return how many images to pass at once.
+
+    On the CPU as many as stay in its caches: 128 of 32 x 32 pixels are up to three times as fast
+    as 1024 of them, while of 8 x 8 pixels 1024 are twice as fast as 128.
+    """
+    pixels = images[0, 0].numel()
+    return max(128, 2**17 // pixels) if images.device.type == "cpu" else 1024
 
 
 def evaluate_point(
