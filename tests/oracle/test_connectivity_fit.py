@@ -208,6 +208,15 @@ def test_what_the_module_does_not_train_stays_on_the_line():
         )
 
 
+def test_the_order_of_names_does_not_matter():
+    functional, split = Functional(network(1)), random_split(40)
+    start, end = (state_of(network(seed)) for seed in (1, 2))
+    turned = [(dict(sorted(p.items(), reverse=True)), b) for p, b in (start, end)]
+    assert list(turned[0][0]) != list(start[0])
+    expected = fit_curve(functional, start, end, split, QUICK)
+    assert fit_curve(functional, *turned, split, QUICK).controls.equal(expected.controls)
+
+
 def test_equal_ends():
     module = network(1)
     curve = fit_of([module, module], random_split(40)).run()[0]

@@ -73,12 +73,10 @@ class CurveFit:
     ) -> None:
         if not len(starts) == len(ends) == len(words) > 0:
             raise ValueError("needs a start, an end and words for each curve, at least one")
-        for params, _ in starts:
-            if dict(functional.shapes) != {name: p.shape for name, p in params.items()}:
-                raise ValueError("the parameters are not those of the module")
         self.functional, self.settings, self.words = functional, settings, list(words)
         self.labels, self.layout = split.labels, Layout(split.images)
-        self.lines = [straight_line(*ends) for ends in zip(starts, ends, strict=True)]
+        pairs = zip(starts, ends, strict=True)
+        self.lines = [straight_line(_ordered(functional, one), two) for one, two in pairs]
         self.steps = self._steps_per_epoch(len(split))
         self.step = 0
         self._start()
@@ -120,12 +118,8 @@ class CurveFit:
             name: piece.view(count, *shape).requires_grad_()
             for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
         }
-        trainable = torch.cat(
-            [
-                torch.full((shape.numel(),), name in set(self.functional.trainable))
-                for name, shape in shapes.items()
-            ]
-        )
+        names = set(self.functional.trainable)
+        trainable = torch.cat([torch.full((s.numel(),), n in names) for n, s in shapes.items()])
         still = None if trainable.all() else (~trainable).to(self.points.device)
         self.still: Tensor | None = still
         self.buffers: Tensors = stack([line.buffers[0] for line in self.lines])
@@ -219,6 +213,14 @@ class CurveFit:
             self.controls[:, 1:-1].copy_(state["bends"])
             self.velocity.copy_(state["velocity"])
         self.step = int(state["step"])
+
+
+def _ordered(functional: Functional, network: Network) -> Network:
+    """Return the network with its parameters in the module's order, which flat vectors follow."""
+    params, buffers = network
+    if dict(functional.shapes) != {name: p.shape for name, p in params.items()}:
+        raise ValueError("the parameters are not those of the module")
+    return {name: params[name] for name in functional.shapes}, buffers
 
 
 def fit_curve(
