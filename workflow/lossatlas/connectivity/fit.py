@@ -109,14 +109,21 @@ class CurveFit:
         self.velocity = torch.zeros_like(self.controls[:, 1:-1])
 
     def _bind(self) -> None:
-        """Make the sampled points gamma(t): a matrix (G, P), and named views that are leaves."""
+        """Make the sampled points gamma(t): a matrix (G, P), and its named copies, the leaves.
+
+        The leaves lie in their own memory: as views of the matrix, whose rows are far apart, they
+        make a step of several narrow ResNet18 on the CPU 1.5 times as slow.
+        """
         count = len(self.words)
         self.points = torch.zeros_like(self.controls[:, 0])
         shapes = self.functional.shapes
         pieces = self.points.split([shape.numel() for shape in shapes.values()], dim=1)
+        self.views = [
+            piece.view(count, *shape) for shape, piece in zip(shapes.values(), pieces, strict=True)
+        ]
         self.leaves = {
-            name: piece.view(count, *shape).requires_grad_()
-            for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
+            name: torch.zeros_like(view, memory_format=torch.contiguous_format).requires_grad_()
+            for name, view in zip(shapes, self.views, strict=True)
         }
         names = set(self.functional.trainable)
         trainable = torch.cat([torch.full((s.numel(),), n in names) for n, s in shapes.items()])
@@ -180,6 +187,7 @@ class CurveFit:
         settings = self.settings
         with torch.no_grad():
             self.points.copy_(torch.bmm(weights[:, None], self.controls)[:, 0])
+            torch._foreach_copy_(list(self.leaves.values()), self.views)
         gradient = self._gradient(index)
         with torch.no_grad():
             inner = weights[:, 1:-1, None]
