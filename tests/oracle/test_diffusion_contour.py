@@ -96,6 +96,9 @@ def test_bins_by_definition():
         edges = np.geomspace(key.min(), key.max(), bins + 1)
         place = np.clip(np.searchsorted(edges, key, side="right") - 1, 0, bins - 1)
         used = np.unique(place)
+        near = (upper[1] - upper[0]) <= 50 / 4
+        reliable = [near[place == b].mean() >= 0.5 for b in used]
+        assert curve.reliable.tolist() == reliable
         np.testing.assert_allclose(curve.y, [value[place == b].mean() for b in used], rtol=1e-10)
         np.testing.assert_allclose(curve.x, [key[place == b].mean() for b in used], rtol=1e-10)
         assert curve.count.sum() == len(key)

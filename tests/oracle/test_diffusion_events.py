@@ -117,11 +117,12 @@ def test_reordered_increments_lose_correlation():
     path = path_of_points(points)
     measured = fit_exponent(time_averaged_msd(squared_distances(path)), 1, 20).value
     null = surrogate_msd(path, rng(), kind="signs", members=8, lags=np.arange(1, 40))
-    fit = fit_exponent(null.curve(), 1, 20)
+    fit = fit_exponent(null, 1, 20)
     assert measured > 1.4
     assert fit.value == pytest.approx(1, abs=4 * fit.stderr + 0.02)
-    assert null.members.shape == (8, 39)
-    np.testing.assert_allclose(null.msd, null.members.mean(axis=0))
+    assert null.replicates.shape == (8, 39)
+    np.testing.assert_allclose(null.y, null.replicates.mean(axis=0))
+    np.testing.assert_allclose(null.stderr, null.replicates.std(axis=0, ddof=1))
 
 
 def test_surrogates_keep_steps_and_sum():

@@ -52,6 +52,16 @@ def test_power_law_is_exact():
     np.testing.assert_allclose(paper_local_exponents(curve.x, curve.y), 1.3)
 
 
+def test_weights_are_stretches_that_do_not_overlap():
+    curve = msd_curve(brownian(200, 1, 5))
+    inside = slice(9, 50)
+    x, pairs = curve.x[inside], curve.count[inside]
+    weighted = np.polyfit(np.log(x), np.log(curve.y[inside]), 1, w=np.sqrt(pairs / x))
+    found = fit_exponent(curve, 10, 50, weights="blocks")
+    assert (found.value, found.prefactor) == pytest.approx((weighted[0], np.exp(weighted[1])))
+    assert abs(found.value - fit_exponent(curve, 10, 50).value) > 1e-3
+
+
 def test_local_windows_have_constant_width():
     curve = curve_of(np.arange(1, 1000), np.arange(1, 1000.0))
     local = local_exponents(curve, decades=0.3)

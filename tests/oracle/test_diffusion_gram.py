@@ -81,6 +81,7 @@ def test_drift_removed():
     path = without_drift(path_of_points(POINTS))
     np.testing.assert_allclose(squared_distances(path), naive_distances(still), atol=1e-10)
     np.testing.assert_allclose(path.steps, np.square(np.diff(still, axis=0)).sum(axis=1))
+    np.testing.assert_allclose(path.gram, path_of_points(still).gram, atol=1e-10)
 
 
 def test_increments_and_back():

@@ -45,6 +45,14 @@ def test_axes():
         np.testing.assert_allclose(Field(slope_in_x.T, mode)(points), [[0, -0.5]] * 20, atol=1e-9)
 
 
+def test_paper_reads_the_next_node_even_on_a_node():
+    field = Field(diamond_square(65, rng(4)), "paper")
+    assert field.nodes[1500] == 0.5
+    expected = field.table[1501 * 2001 + 1501]
+    np.testing.assert_array_equal(field(np.array([[0.5, 0.5], [0.5003, 0.5009]])), [expected] * 2)
+    assert (field.table[1500 * 2001 + 1500] != expected).any()
+
+
 def test_field_at_the_border():
     field = Field(diamond_square(17, rng(4)))
     corners = np.array([[-1, -1], [1, 1], [-1, 1.0]])

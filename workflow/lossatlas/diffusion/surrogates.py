@@ -2,49 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lossatlas.diffusion.arrays import Array, Ints
 from lossatlas.diffusion.curves import Curve, spread
 from lossatlas.diffusion.gram import Path, increments, path_of_increments, squared_distances
 from lossatlas.diffusion.msd import time_averaged_msd
 
 Kind = Literal["order", "signs"]
-
-
-@dataclass(frozen=True)
-class Surrogate:
-    """MSD of an ensemble of surrogates of one path.
-
-    Attributes:
-        lag: (n,) lags.
-        msd: (n,) mean over the ensemble.
-        stddev: (n,) standard deviation over the ensemble.
-        members: (m, n) each member's curve.
-        kind: `order` or `signs`.
-    """
-
-    lag: Ints
-    msd: Array
-    stddev: Array
-    members: Array
-    kind: Kind
-
-    def curve(self) -> Curve:
-        """Return the mean with the members as replicates, for `exponents`.
-
-        Errors then are the spread between members, which is what one path should be compared with.
-        """
-        size = int(self.lag.max())
-        count = np.full(len(self.lag), len(self.members), dtype=np.int64)
-        reliable = np.full(len(self.lag), size > 0)
-        return Curve(
-            self.lag.astype(np.float64), self.msd, self.stddev, count, reliable, self.members
-        )
 
 
 def surrogate(path: Path, kind: Kind, rng: np.random.Generator) -> Path:
@@ -71,11 +39,22 @@ def surrogate_msd(
     kind: Kind = "order",
     members: int = 20,
     lags: ArrayLike | None = None,
-) -> Surrogate:
+) -> Curve:
     """Return the time-averaged MSD of an ensemble of surrogates.
 
     Without drift its exponent is 1; whatever the measured curve has more or less comes from the
     order of the steps.
+
+    Args:
+        path: T points.
+        rng: Draws the surrogates.
+        kind: See `surrogate`.
+        members: How many.
+        lags: Lags; default 1 .. T - 1.
+
+    Returns:
+        The mean over the members. Its replicates are the members and its errors their spread: what
+        one path should be compared with.
 
     Raises:
         ValueError: If there are fewer than 2 members, or a lag does not fit.
@@ -87,5 +66,4 @@ def surrogate_msd(
         for _ in range(members)
     ]
     drawn = np.array([curve.y for curve in curves])
-    lag = curves[0].x.astype(np.int64)
-    return Surrogate(lag, drawn.mean(axis=0), spread(drawn), drawn, kind)
+    return replace(curves[0], y=drawn.mean(axis=0), stderr=spread(drawn), replicates=drawn)
