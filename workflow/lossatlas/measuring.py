@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lossatlas import __version__, store
+from lossatlas import __version__, paths, store
 from lossatlas.spec.cells import Cell, from_spec
 from lossatlas.spec.metrics import KINDS, PRODUCES, MetricSettings
 from lossatlas.training import checkpoints
@@ -23,7 +25,11 @@ ADAPTERS = {
     "connectivity": "lossatlas.connectivity.measure:measure",
     "cka": "lossatlas.similarity.measure_cka:measure",
     "distance": "lossatlas.similarity.distance:measure",
+    "simplex": "lossatlas.simplex.measure:measure",
+    "simplex_volume": "lossatlas.simplex.measure_volume:measure",
+    "espro": "lossatlas.simplex.measure_espro:measure",
 }
+RESUMES = ("connectivity", "simplex", "simplex_volume", "espro")  # keep their unfinished work
 WITHOUT_TORCH = ("distance",)  # reads weights as arrays, and predictions of `performance`
 LEAST = {"pair": 2, "replica": 1, "cell": 1}
 
@@ -71,7 +77,7 @@ def measure_cell(
     lost = [seed for seed in seeds if seed not in good]
     record = store.Record(kind)
     if len(good) >= min(LEAST[of] for of in PRODUCES[kind].values()):
-        record = _adapter(kind, chosen, cell, good, lost, inputs)
+        record = _adapter(kind, chosen, cell, good, lost, inputs, code)
     add_diverged(record, kind, good, lost)
     record.spec, record.settings = cell.spec, chosen.model_dump()
     record.mode = getattr(chosen, "mode", "")
@@ -91,14 +97,27 @@ def _adapter(
     good: list[int],
     lost: list[int],
     inputs: Inputs,
+    code: str,
 ) -> store.Record:
     checkpoint = settings.checkpoint or cell.recipe.checkpoints[0]
     if kind in WITHOUT_TORCH:
         read = checkpoints.read_weights(inputs.weights, good, checkpoint, "np", cell.digest)
         arrays = store.read(inputs.performance, "performance").arrays
-        logits = dict(zip(arrays["seeds"].values.tolist(), arrays["test_logits"].values, strict=True))
+        logits = dict(
+            zip(arrays["seeds"].values.tolist(), arrays["test_logits"].values, strict=True)
+        )
         return adapter(kind)({seed: params for seed, (params, _) in read.items()}, logits, settings)
-    return measure_networks(kind, _networks(cell, good, lost, checkpoint, inputs), settings)
+    networks = _networks(cell, good, lost, checkpoint, inputs)
+    if kind not in RESUMES:
+        return measure_networks(kind, networks, settings)
+    from lossatlas.training.state import State
+
+    asked = json.dumps(settings.model_dump(), sort_keys=True)
+    name = f"{cell.id}.{kind}.{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+    state = State(paths.state(name), f"{cell.digest}:{code}:{good}:{asked}").listen()
+    record = adapter(kind)(networks, settings, state)
+    state.clear()
+    return record
 
 
 def adapter(kind: str) -> Callable[..., store.Record]:
@@ -140,7 +159,8 @@ def _networks(
     functional = Functional(builder_of(cell, data)())
     weights = checkpoints.read_weights(inputs.weights, good, checkpoint, "pt", cell.digest)
     where = ", ".join(inputs.weights)
-    return checkpoints.assemble(functional, weights, data, device.choose(), lost, where)
+    networks = checkpoints.assemble(functional, weights, data, device.choose(), lost, where)
+    return replace(networks, epochs=cell.recipe.epochs)
 
 
 def _provenance(kind: str) -> dict[str, Any]:

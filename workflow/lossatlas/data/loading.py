@@ -49,6 +49,7 @@ def load(
     except KeyError as error:
         fix = "delete the file and run the same command again: it will be made anew"
         raise UserError(f"lacks {error}", where="data set", fix=fix) from None
+    held_out = None
     if part.transforms == "paper":
         images, labels = transforms.paper_load(images, labels, classes, scale, part)
         train = _unit(images, scale, device)
@@ -58,6 +59,10 @@ def load(
         labels = transforms.fixed_label_noise(labels, kept, part.label_noise, classes, part.seed)
         if part.pixel_noise:
             transforms.add_pixel_noise(train, kept, part.pixel_noise, part.seed)
+        rest = np.setdiff1d(np.arange(len(images)), kept)
+        if len(rest):
+            left = torch.from_numpy(arrays["train_labels"][rest]).to(device)
+            held_out = Split(_normalise(_unit(images[rest], scale, device), mean, std), left)
     return TensorData(
         name,
         Split(_normalise(train, mean, std), torch.from_numpy(labels).to(device)),
@@ -66,6 +71,7 @@ def load(
             torch.from_numpy(test_labels).to(device),
         ),
         classes,
+        held_out,
     )
 
 

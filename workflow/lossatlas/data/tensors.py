@@ -24,12 +24,17 @@ class Split:
 
 @dataclass(frozen=True)
 class TensorData:
-    """The two splits and their shape."""
+    """The two splits and their shape.
+
+    `held_out` are the training images that a fraction below 1 leaves out, without noise: for what
+    must be fitted on data that neither training nor the test has seen.
+    """
 
     name: str
     train: Split
     test: Split
     classes: int
+    held_out: Split | None = None
 
     @property
     def channels(self) -> int:

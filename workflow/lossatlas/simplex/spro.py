@@ -97,6 +97,9 @@ def grow(
         grown.vertices = torch.cat([grown.vertices, vertex.theta[None]])
         grown.losses.append(vertex.loss)
         grown.strengths.append(vertex.volume.strength)
+    if not grown.diverged:
+        done = {"losses": grown.losses, "strengths": grown.strengths}
+        run.save({"vertices": grown.vertices}, {"connector": plan.connectors, **done})
     return grown
 
 

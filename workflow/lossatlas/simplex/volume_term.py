@@ -25,8 +25,9 @@ PAPER_EPSILON = 1e-4  # the authors' code adds it to the squared volume inside t
 class VolumeTerm:
     """The term for one vertex.
 
-    Mode "fixed": log of the summed volumes of all simplexes that contain the vertex. Mode "paper":
-    log(V^2 + 1e-4) of the first simplex alone; its gradient dies once V^2 is far below 1e-4.
+    Mode "fixed": log of the summed volumes V of all simplexes that contain the vertex, or half of
+    log(V^2 + epsilon). Mode "paper": log(V^2 + 1e-4) of the first simplex alone. With an epsilon,
+    the gradient dies once V^2 is far below it.
 
     Args:
         frozen: (V, P) the vertices that do not move; the moving one has index V.
@@ -42,9 +43,12 @@ class VolumeTerm:
         strength: float,
         settings: Spro,
     ) -> None:
-        self.strength, self.paper = strength, settings.mode == "paper"
-        chosen = simplexes[:1] if self.paper else simplexes
-        needed = strength > 0 or (len(simplexes) > 1 and not self.paper)
+        paper = settings.mode == "paper"
+        self.strength, self.factor = strength, 2.0 if paper else 1.0
+        usual = PAPER_EPSILON if paper else 0.0
+        self.epsilon = usual if settings.epsilon is None else settings.epsilon
+        chosen = simplexes[:1] if paper else simplexes
+        needed = strength > 0 or (len(simplexes) > 1 and not paper)
         self.faces: list[Face] = []
         if needed:
             index = len(frozen)
@@ -61,14 +65,20 @@ class VolumeTerm:
         found = [face.height(theta) for face in self.faces]
         logs = [f.log_volume_at(h) for f, (h, _) in zip(self.faces, found, strict=True)]
         portions = shares(logs).tolist()
-        for portion, log_volume, (height, direction) in zip(portions, logs, found, strict=True):
-            if not height:
-                continue
-            slope = portion / height
-            if self.paper:
-                # d log(V^2 + eps) = V^2 / (V^2 + eps) x 2 d log V
-                slope = 2.0 / height * _logistic(2.0 * log_volume - math.log(PAPER_EPSILON))
-            gradient.add_(direction.to(gradient.dtype), alpha=-self.strength * slope)
+        force = self.strength * self.factor * self._share(logs)
+        for portion, (height, direction) in zip(portions, found, strict=True):
+            if height:
+                gradient.add_(direction.to(gradient.dtype), alpha=-force * portion / height)
+
+    def _share(self, logs: list[float]) -> float:
+        """Return V^2 / (V^2 + epsilon): d log(V^2 + epsilon) is so much of d log V^2."""
+        if not self.epsilon:
+            return 1.0
+        largest = max(logs)
+        if math.isinf(largest):
+            return 0.0
+        log_volume = largest + math.log(sum(math.exp(one - largest) for one in logs))
+        return _logistic(2.0 * log_volume - math.log(self.epsilon))
 
 
 def _logistic(x: float) -> float:

@@ -114,6 +114,11 @@ class Spro(MetricSettings):
     regularisation: float = Field(
         1e-3, ge=0, description="strength of -log V; in mode 'paper' what its rule starts from"
     )
+    epsilon: float | None = Field(
+        None,
+        ge=0,
+        description="added to V^2 inside the logarithm; default: 0, in mode 'paper' 1e-4",
+    )
     jitter: float = Field(
         0.03, ge=0, description="distance of a vertex's start from the mean, by the mean's norm"
     )
@@ -138,12 +143,16 @@ class Simplex(Spro):
 
 
 class SimplexVolume(Spro):
-    """Volume of the complex between two replicas against the number of connectors."""
+    """Volume of the complex between two replicas against the number of connectors.
+
+    Grown three ways: "fixed", "fixed" with 1e-4 added to V^2, and "paper".
+    """
 
     kind: Literal["simplex_volume"] = "simplex_volume"
-    connectors: int = Field(10, ge=1, description="vertices trained, one after another")
-    regularisations: list[float] = Field(
-        [0.0, 1e-6, 1e-2, 3e-2], min_length=1, description="strengths, each in both modes"
+    epochs: int = Field(10, ge=1, description="passes over the training data, per vertex")
+    connectors: int = Field(12, ge=1, description="vertices trained, one after another")
+    regularisations: list[Annotated[float, Field(ge=0)]] = Field(
+        [0.0, 1e-6, 2e-2, 6e-2], min_length=1, description="strengths, each in all three ways"
     )
     points: int = Field(25, ge=1, description="random points at which each complex is evaluated")
 
@@ -210,6 +219,10 @@ PRODUCES: dict[str, dict[str, str]] = {
         "segment_loss_max": "cell",
         "path_loss_max": "cell",
     },
-    "simplex_volume": {"largest_connectors": "cell"},
+    "simplex_volume": {
+        "log_volume_fixed": "cell",
+        "log_volume_epsilon": "cell",
+        "log_volume_paper": "cell",
+    },
     "espro": {"simplex_disagreement": "replica", "mode_disagreement": "cell"},
 }

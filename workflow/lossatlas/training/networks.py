@@ -21,6 +21,7 @@ class Networks:
         seeds: The G seeds, ascending.
         data: What they were trained on (load transforms applied) and the test set.
         diverged: Seeds of the replicas that diverged; they have no place in `params`.
+        epochs: Passes over the data that training a replica took; 0 if that is not known.
     """
 
     functional: Functional
@@ -29,6 +30,7 @@ class Networks:
     seeds: list[int]
     data: TensorData
     diverged: list[int] = field(default_factory=list)
+    epochs: int = 0
 
     @property
     def device(self) -> torch.device:

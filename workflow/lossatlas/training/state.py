@@ -36,7 +36,8 @@ class State:
         self.path = None if path is None else Path(path)
         self.key, self.every = key, every
         self._saved_at = time.monotonic()
-        self._leaving = False
+        self._leaving = self._listens = False
+        self._parts: list[State] = []
 
     def listen(self) -> State:
         """Save and leave on SIGTERM and SIGUSR1, the warnings that schedulers give."""
@@ -44,6 +45,7 @@ class State:
         def leave(_signal: int, _frame: FrameType | None) -> None:
             self._leaving = True
 
+        self._listens = True
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, leave)
         return self
@@ -84,7 +86,18 @@ class State:
             return None
         return tensors, json.loads(metadata["values"])
 
+    def part(self, *words: object) -> State:
+        """Return the state of a part of the job, in a file of its own; `clear` forgets it too."""
+        name = "-".join(map(str, words))
+        path = None if self.path is None else self.path.with_name(f"{self.path.name}.{name}")
+        one = State(path, f"{self.key}:{name}", self.every)
+        if self._listens:
+            one.listen()
+        self._parts.append(one)
+        return one
+
     def clear(self) -> None:
         """Forget the state: the job is done."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
+        for one in (*self._parts, self):
+            if one.path is not None:
+                one.path.unlink(missing_ok=True)

@@ -1,0 +1,244 @@
+"""The three simplex metrics on tiny networks: tables, identities, resume, and bad input."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from test_simplex_spro import Interrupted
+
+from lossatlas.data.tensors import Split, TensorData
+from lossatlas.errors import UserError
+from lossatlas.models.functional import Functional, flatten, state_of
+from lossatlas.models.mlp import MLP
+from lossatlas.similarity import predictions
+from lossatlas.simplex import fge, measure, measure_espro, measure_volume
+from lossatlas.simplex.complexes import listed, shared
+from lossatlas.spec.metrics import Espro, Simplex, SimplexVolume
+from lossatlas.spec.parts import Recipe
+from lossatlas.store import Record, differences, write
+from lossatlas.training.engine import Engine
+from lossatlas.training.networks import Networks
+from lossatlas.training.state import Preempted, State
+
+torch.set_num_threads(1)
+
+
+def split(count: int, seed: int) -> Split:
+    draw = torch.Generator().manual_seed(seed)
+    images = torch.randn(count, 1, 3, 3, generator=draw)
+    flat = images.flatten(1)
+    return Split(images, (flat[:, :3] * flat[:, 3:6]).argmax(1))
+
+
+@pytest.fixture(scope="module")
+def networks() -> Networks:
+    data = TensorData("toy", split(160, 0), split(60, 1), 3, split(40, 2))
+    recipe = Recipe(epochs=25, batch_size=32, learning_rate=0.1)
+    trained = Engine(lambda: MLP(3, 1, 3, 12, 1), recipe, [0, 1, 4], data.train).train()
+    params, buffers = trained.checkpoints["final"]
+    return Networks(trained.functional, params, buffers, [0, 1, 4], data, epochs=25)
+
+
+FAST = {"epochs": 4, "batch_size": 32, "learning_rate": 0.05, "samples": 2}
+
+
+def frame(record: Record, name: str) -> pd.DataFrame:
+    chosen = [s for s in record.series if s.name.rpartition(":")[0] == name]
+    return pd.DataFrame({s.name.rpartition(":")[2]: s.y for s in chosen})
+
+
+def test_complex_between_modes(networks: Networks) -> None:
+    settings = Simplex(connectors=2, points=6, places=5, raster=4, **FAST)
+    record = measure.measure(networks, settings)
+    inside, edges = frame(record, "inside"), frame(record, "edges")
+    assert len(inside) == 2 * 6
+    assert record.scalar("inside_loss_max").value == inside["train_loss"].max()
+    assert record.scalar("inside_accuracy_min").value == 100 - inside["train_error"].max()
+    segments = frame(record, "segments")
+    assert record.scalar("segment_loss_max").value == segments["train_loss"].max()
+    modes = {s.replica: s.value for s in record.scalars if s.name == "mode_loss"}
+    assert list(modes) == [0, 1]
+    ends = segments.sort_values("t")["train_loss"].to_numpy()
+    assert [ends[0], ends[-1]] == pytest.approx([modes[0], modes[1]], rel=1e-5)
+    over = [
+        edges[edges["to"] == c].groupby("from")["train_loss"].max().loc[[0, 1]].max()
+        for c in (2, 3)
+    ]
+    assert record.scalar("path_loss_max").value == pytest.approx(min(over))
+    assert frame(record, "plane w0 w1 c0").shape == (16, 5)
+    # The corners of a plane have the loss of their vertices, on all training images.
+    vertices = frame(record, "complex")
+    assert vertices["mode"].tolist() == [1, 1, 0, 0]
+    places = vertices[["x", "y", "z"]].to_numpy()
+    corners = frame(record, "plane w0 w1 c0 corners").to_numpy()
+    apart = np.linalg.norm(places[0] - places[1])
+    assert np.linalg.norm(corners[0] - corners[1]) == pytest.approx(apart, rel=1e-4)
+    assert float(record.arrays["projection_share"].values) == pytest.approx(1.0)  # 4 points
+
+
+def test_triangles() -> None:
+    assert measure.triangles(shared([0, 1], 2)) == [(0, 1, 2), (0, 1, 3), (0, 2, 3), (1, 2, 3)]
+    assert measure.triangles(shared([0, 1], 1)) == [(0, 1, 2)]
+    assert measure.triangles(listed([["w0", "c0", "c1", "c2"]], [0])) == [
+        (0, 1, 2),
+        (0, 1, 3),
+        (0, 2, 3),
+        (1, 2, 3),
+    ]
+
+
+def test_volume_against_connectors(networks: Networks) -> None:
+    settings = SimplexVolume(connectors=3, regularisations=[0.3, 0.0], points=4, **FAST)
+    record = measure_volume.measure(networks, settings)
+    table = frame(record, "volume")
+    assert len(table) == 3 * 2 * 3 * 2
+    first = table[table["simplex"] == 0]
+    end = first[first["connectors"] == 3].set_index(["way", "regularisation"])["log_volume"]
+    assert end[0, 0.3] > end[0, 0.0]
+    assert end[0, 0.0] == end[1, 0.0]  # without strength, epsilon changes nothing
+    assert record.scalar("log_volume_fixed").value == pytest.approx(end[0, 0.3])
+    heights = first[first["way"] == 0].groupby("regularisation")["height"].prod()
+    assert np.log(heights[0.3] / 6) == pytest.approx(end[0, 0.3], abs=1e-6)
+
+
+SMALL = Espro(draws=4, severities=[0.5], cycles=2, cycle_epochs=2, components=3, **FAST)
+
+
+@pytest.fixture(scope="module")
+def espro(networks: Networks) -> Record:
+    return measure_espro.measure(networks, SMALL)
+
+
+def test_ensembles_from_what_is_stored(networks: Networks, espro: Record) -> None:
+    """Every number can be had from stored log-probabilities alone."""
+    table = frame(espro, "ensembles")
+    assert sorted(table["method"].unique()) == [-1, 0, 1, 2]
+    logs = espro.arrays["simplex2_test_log_probs"].values
+    assert logs.shape == (3, 4, 60, 3)
+    row = table[(table["method"] == 2) & (table["components"] == 2) & (table["group"] == 0)].iloc[0]
+    probabilities = np.exp(logs[:2].astype(float)).reshape(8, 60, 3).mean(0)
+    labels = networks.data.test.labels.numpy()
+    expected = -np.log(probabilities[np.arange(60), labels]).mean()
+    assert row["nll"] == pytest.approx(expected, rel=1e-9)
+    assert row["error"] == pytest.approx(100 * np.mean(probabilities.argmax(1) != labels))
+    members = [predictions.nll(one, labels) for one in logs[:2].reshape(8, 60, 3)]
+    assert row["member_nll"] == pytest.approx(np.mean(members))
+    assert row["passes"] == 2 * (25 + 2 * 4 * 2)
+    assert (table["nll"] <= table["member_nll"] + 1e-12).all()  # Jensen
+
+
+def test_replicas_are_the_deep_ensemble(networks: Networks, espro: Record) -> None:
+    labels = networks.data.test.labels
+    direct = networks.functional.many(
+        networks.params,
+        networks.buffers,
+        networks.data.test.images.expand(3, -1, -1, -1, -1),
+        train=False,
+    )
+    stored = espro.arrays["simplex0_test_log_probs"].values[:, 0]
+    np.testing.assert_allclose(stored, torch.log_softmax(direct, 2).numpy(), atol=1e-5)
+    disagreement = predictions.disagreement(direct[0], direct[1])
+    assert disagreement >= 0
+    assert len(labels) == stored.shape[1]
+
+
+def test_corruption_and_reliability(espro: Record) -> None:
+    table = frame(espro, "corruption")
+    clean = table[table["severity"] == 0]["error"].mean()
+    assert table[table["severity"] == 0.5]["error"].mean() > clean
+    bins = frame(espro, "reliability")
+    assert bins.groupby(["method", "scaled"])["share"].sum().to_numpy() == pytest.approx(1.0)
+
+
+def test_groups() -> None:
+    found = measure_espro.groups(5, 2)
+    assert [g for g, apart in found if apart] == [[0, 1], [2, 3]]
+    assert sorted(i for g, _ in found for i in g) == sorted([*range(5), *range(5)])
+    assert measure_espro.groups(3, 3) == [([0, 1, 2], True)]
+
+
+@pytest.mark.parametrize("after", [3, 70])
+def test_interrupted_metric_gives_the_same(networks, espro, tmp_path, after, monkeypatch) -> None:
+    class Part(Interrupted):
+        left = after
+
+        def __init__(self, path, key: str, every: float = 60.0) -> None:
+            State.__init__(self, path, key)
+
+        def due(self) -> bool:
+            Part.left -= 1
+            self._leaving = Part.left == 0
+            return self._leaving
+
+    state = State(tmp_path / "state", "key")
+    with monkeypatch.context() as patch:
+        patch.setattr(state, "part", lambda *w: Part(tmp_path / f"state.{w[0]}", f"key:{w[0]}"))
+        with pytest.raises(Preempted):
+            measure_espro.measure(networks, SMALL, state)
+    assert any(tmp_path.iterdir())
+    again = State(tmp_path / "state", "key")
+    resumed = measure_espro.measure(networks, SMALL, again)
+    write(tmp_path / "a.h5", espro)
+    write(tmp_path / "b.h5", resumed)
+    assert differences(tmp_path / "a.h5", tmp_path / "b.h5") == []
+    again.clear()
+    assert not list(tmp_path.glob("state*"))
+
+
+def test_bad_input(networks: Networks) -> None:
+    without = replace(networks, data=replace(networks.data, held_out=None))
+    with pytest.raises(UserError, match="no training images are held out"):
+        measure_espro.measure(without, SMALL)
+    with pytest.raises(UserError, match="5 modes are asked for, and 3 replicas ended well"):
+        measure.measure(networks, Simplex(modes=5, **FAST))
+    with pytest.raises(UserError, match="unknown mode 'w2'"):
+        measure.measure(networks, Simplex(complex=[["w2", "c0"]], **FAST))
+    with pytest.raises(UserError, match="diverged"):
+        measure_espro.measure(networks, SMALL.model_copy(update={"learning_rate": 1e30}))
+    for field in ("draws", "components"):
+        with pytest.raises(ValueError, match=field):
+            Espro(**{field: 0})
+
+
+def test_diverged_complex_has_a_status(networks: Networks) -> None:
+    settings = Simplex(**{**FAST, "learning_rate": 1e30}, points=3, places=3)
+    record = measure.measure(networks, settings)
+    assert record.status == "diverged"
+    assert np.isfinite(record.scalar("segment_loss_max").value)
+    assert record.scalar("path_loss_max").status == "undefined"
+
+
+def test_cyclic_rate() -> None:
+    rates = [fge.cyclic_rate(4 * epoch / 4, 4, 0.05, 0.0001) for epoch in range(4)]
+    assert rates == pytest.approx([0.05, 0.02505, 0.0001, 0.02505])
+
+
+def test_members_of_a_linear_network() -> None:
+    """Against torch.optim with the rate set by hand."""
+    data = split(32, 0)
+    module = MLP(3, 1, 3, 4, 1)
+    params, buffers = state_of(module)
+    start = flatten(params)
+    found = fge.members(
+        Functional(module),
+        buffers,
+        start,
+        data,
+        count=2,
+        cycle_epochs=2,
+        rates=(0.1, 0.01),
+        batch_size=32,
+    )
+    optimiser = torch.optim.SGD(module.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)
+    expected = []
+    for step in range(3):
+        optimiser.param_groups[0]["lr"] = fge.cyclic_rate(step + 1, 2, 0.1, 0.01)
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(module(data.images), data.labels).backward()
+        optimiser.step()
+        if step in (0, 2):
+            expected.append(flatten(state_of(module)[0]))
+            )
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,75 @@
+"""Fast geometric ensembles: members along a cyclic learning rate (Garipov et al., 2018)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lossatlas.data.tensors import Split
+from lossatlas.models.functional import Functional, Tensors
+from lossatlas.simplex.spro import loss_and_gradient
+from lossatlas.training.seeds import generator, seed_of
+
+
+def cyclic_rate(step: float, cycle: float, largest: float, smallest: float) -> float:
+    """Return the rate at a step: linear from the largest to the smallest at mid-cycle, and back."""
+    t = (step % cycle) / cycle
+    share = 2.0 * t if t <= 0.5 else 2.0 - 2.0 * t
+    return (1.0 - share) * largest + share * smallest
+
+
+def members(
+    functional: Functional,
+    buffers: Tensors,
+    start: Tensor,
+    split: Split,
+    *,
+    count: int,
+    cycle_epochs: int,
+    rates: tuple[float, float],
+    batch_size: int = 128,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    words: tuple[object, ...] = (),
+) -> Tensor:
+    """Train on from a network and keep its weights at the lowest rate of each cycle.
+
+    Args:
+        functional: The network.
+        buffers: Of the network; not changed.
+        start: (P,).
+        split: Training images and labels.
+        count: Cycles, a member each.
+        cycle_epochs: Passes over the data per cycle.
+        rates: Largest and smallest learning rate.
+        batch_size: Images per step; an incomplete last batch is left out.
+        momentum: Of SGD.
+        weight_decay: L2.
+        words: What the random numbers are named after.
+
+    Returns:
+        (count, P).
+    """
+    theta, velocity, found = start.clone(), torch.zeros_like(start), []
+    size = min(batch_size, len(split))
+    steps = len(split) // size
+    cycle = cycle_epochs * steps
+    alone, nothing = torch.ones(1, 1, dtype=torch.float64), start.new_zeros(0, len(start))
+    device = start.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        # The last member is complete half a cycle before the end of the last cycle.
+        for step in range(count * cycle - cycle // 2):
+            if step % steps == 0:
+                draw = generator("fge", *words, step // steps)
+                order = torch.randperm(len(split), generator=draw).to(device)
+            first = step % steps * size
+            if functional.stochastic:
+                torch.manual_seed(seed_of("noise", "fge", *words, step))
+            batch = split.take(order[first : first + size])
+            _, gradient = loss_and_gradient(functional, buffers, nothing, theta, alone, batch)
+            gradient.add_(theta, alpha=weight_decay)
+            velocity.mul_(momentum).add_(gradient)
+            theta.add_(velocity, alpha=-cyclic_rate(step + 1, cycle, *rates))
+            if (step + 1) % cycle == cycle // 2:
+                found.append(theta.clone())
+    return torch.stack(found)

@@ -1,0 +1,240 @@
+"""A complex between the replicas of a cell: how low the loss is inside, on edges and on planes."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from lossatlas.connectivity.evaluate import shuffled
+from lossatlas.data.tensors import Split
+from lossatlas.similarity.rows import scalar
+from lossatlas.simplex import complexes, planes, sampling
+from lossatlas.simplex.columns import Rows, columns
+from lossatlas.simplex.complexes import Complex
+from lossatlas.simplex.geometry import shape_of
+from lossatlas.simplex.points import rows
+from lossatlas.simplex.spro import Grown, grow
+from lossatlas.store import Array, Record
+from lossatlas.training.networks import Networks
+from lossatlas.training.seeds import generator
+
+if TYPE_CHECKING:
+    from lossatlas.spec.metrics import Simplex
+    from lossatlas.training.state import State
+
+
+def measure(networks: Networks, settings: Simplex, state: State | None = None) -> Record:
+    """Train the connectors of a complex, then look at its loss.
+
+    BatchNorm statistics are estimated anew, on the training images, at every point.
+
+    Args:
+        networks: The replicas.
+        settings: Of the metric.
+        state: Where unfinished work is kept and found.
+
+    Returns:
+        A record with the scalars of `spec.metrics.PRODUCES`: loss (nats) of each mode; mean and
+        largest loss and least accuracy (percent) at random points inside; largest loss on the
+        straight segments between modes, and on the least bad path over one connector. All on the
+        training images. Tables as series (see `columns`): `inside`, `edges`, `segments`, `volumes`,
+        `complex` (vertices in three principal directions), and for each plane its raster and its
+        corners. Array `weights`: barycentric weights of the random points.
+
+    Raises:
+        UserError: If the complex does not fit the replicas or the network.
+        Preempted: If a signal asked the job to leave; the state has been saved.
+    """
+    plan = complexes.chosen(
+        settings.complex, settings.modes, settings.connectors, networks.seeds, "metrics: simplex"
+    )
+    record = Record("simplex", mode=settings.mode)
+    points = rows(networks.params, networks.functional.shapes)
+    modes = points[[networks.seeds.index(seed) for seed in plan.modes]]
+    train = shuffled(networks.data.train, "simplex", settings.seed)
+    buffers = networks.one(0)[1]
+    part = None if state is None else state.part("complex")
+    grown = grow(networks.functional, buffers, modes, train, plan, settings, part, ("complex",))
+    if grown.diverged:
+        record.status = "diverged"
+        plan = Complex(
+            plan.modes,
+            len(grown.losses),
+            tuple(plan.until(len(grown.losses))),
+        )
+    ruler = Ruler(networks, train)
+    _modes(record, plan, grown, ruler)
+    _inside(record, plan, grown, ruler, settings)
+    _edges(record, plan, grown, ruler, settings)
+    _volumes(record, plan, grown)
+    _planes(record, plan, grown, ruler, settings)
+    return record
+
+
+class Ruler:
+    """Evaluates mixtures of vertices on both splits, BatchNorm statistics estimated anew."""
+
+    def __init__(self, networks: Networks, train: Split) -> None:
+        self.functional, self.buffers = networks.functional, networks.one(0)[1]
+        self.train, self.test = train, networks.data.test
+
+    def values(self, vertices: Tensor, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Return train and test loss (nats) and error (percent) at barycentric weights (..., V)."""
+        found: dict[str, np.ndarray] = {}
+        for name, split in (("train", self.train), ("test", self.test)):
+            loss, error = self.at(vertices, weights, split)
+            found |= {f"{name}_loss": loss, f"{name}_error": error}
+        return found
+
+    def at(
+        self, vertices: Tensor, weights: np.ndarray, split: Split
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return loss and error on one split."""
+        return planes.evaluate(
+            self.functional, vertices, weights, self.buffers, split, self.train.images
+        )
+
+
+def _modes(record: Record, plan: Complex, grown: Grown, ruler: Ruler) -> None:
+    count = len(plan.modes)
+    loss, _ = ruler.at(grown.vertices[:count], np.eye(count), ruler.train)
+    for seed, value in zip(plan.modes, loss, strict=True):
+        record.scalars.append(scalar("mode_loss", float(value), replica=seed, unit="nats"))
+
+
+def _inside(record: Record, plan: Complex, grown: Grown, ruler: Ruler, settings: Simplex) -> None:
+    """Evaluate random points of each simplex."""
+    count, found = len(grown.vertices), Rows()
+    table = np.zeros((len(plan.simplexes), settings.points, count))
+    for index, simplex in enumerate(plan.simplexes):
+        draw = generator("inside", settings.seed, index)
+        weights = sampling.uniform(settings.points, len(simplex), draw).numpy()
+        table[index][:, list(simplex)] = weights
+        values = ruler.values(grown.vertices, table[index])
+        for row in range(settings.points):
+            found.add(simplex=index, **{name: v[row] for name, v in values.items()})
+    losses = np.array([row["train_loss"] for row in found.rows])
+    errors = np.array([row["train_error"] for row in found.rows])
+    record.scalars += [
+        scalar("inside_loss", float(losses.mean()), unit="nats"),
+        scalar("inside_loss_max", float(losses.max()), unit="nats"),
+        scalar("inside_accuracy_min", float(100.0 - errors.max()), unit="percent"),
+    ]
+    record.series += found.series("inside")
+    axes = ("simplex", "point", "vertex")
+    record.arrays["weights"] = Array(table, axes, "", "barycentric, of the random points")
+    _projection(record, plan, grown, table.reshape(-1, count), losses)
+
+
+def _projection(
+    record: Record, plan: Complex, grown: Grown, weights: np.ndarray, losses: np.ndarray
+) -> None:
+    """Add vertices and random points in the three principal directions of the vertices."""
+    centred = grown.vertices.double() - grown.vertices.double().mean(0)
+    gram = (centred @ centred.T).cpu().numpy()
+    values, vectors = np.linalg.eigh(gram)
+    values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
+    flat = np.zeros((len(gram), 3))
+    kept = min(3, len(gram))
+    flat[:, :kept] = vectors[:, :kept] * np.sqrt(values[:kept])
+    kinds = [1] * len(plan.modes) + [0] * plan.connectors
+    numbers = [*plan.modes, *range(plan.connectors)]
+    place = dict(zip("xyz", flat.T, strict=True))
+    record.series += columns("complex", {"mode": kinds, "number": numbers, **place})
+    edges = np.array(plan.edges()).reshape(-1, 2)
+    record.series += columns("complex edges", {"from": edges[:, 0], "to": edges[:, 1]})
+    inside = dict(zip("xyz", (weights @ flat).T, strict=True))
+    record.series += columns("complex points", {**inside, "train_loss": losses})
+    total = float(values.sum())
+    share = float(values[:kept].sum()) / total if total else math.nan
+    record.arrays["projection_share"] = Array(np.array(share), (), "", "variance that is shown")
+
+
+def _edges(record: Record, plan: Complex, grown: Grown, ruler: Ruler, settings: Simplex) -> None:
+    """Evaluate edges of simplexes, and the straight segments between modes."""
+    modes = range(len(plan.modes))
+    t = np.linspace(0.0, 1.0, settings.places)
+    highest: dict[tuple[int, int], float] = {}
+    for name, pairs in (("edges", plan.edges()), ("segments", list(combinations(modes, 2)))):
+        found = Rows()
+        for first, last in pairs:
+            weights = np.zeros((len(t), len(grown.vertices)))
+            weights[:, first], weights[:, last] = 1.0 - t, t
+            values = ruler.values(grown.vertices, weights)
+            highest[first, last] = float(values["train_loss"].max())
+            for row, place in enumerate(t):
+                here = {key: v[row] for key, v in values.items()}
+                found.add(**{"from": first, "to": last, "t": place}, **here)
+        record.series += found.series(name)
+    pairs = list(combinations(modes, 2))
+    straight = max((highest[pair] for pair in pairs), default=math.nan)
+    connectors = range(len(plan.modes), len(grown.vertices))
+    bent = [
+        min(
+            (
+                max(highest[a, c], highest[b, c])
+                for c in connectors
+                if (a, c) in highest and (b, c) in highest
+            ),
+            default=math.nan,
+        )
+        for a, b in pairs
+    ]
+    over = [value for value in bent if math.isfinite(value)]
+    record.scalars.append(scalar("segment_loss_max", straight, unit="nats"))
+    record.scalars.append(scalar("path_loss_max", max(over, default=math.nan), unit="nats"))
+
+
+def _volumes(record: Record, plan: Complex, grown: Grown) -> None:
+    found = Rows()
+    for index, simplex in enumerate(plan.simplexes):
+        shape = shape_of(grown.vertices[list(simplex)])
+        finite = shape.log_volume if shape.status == "ok" else math.nan
+        height = float(shape.heights[-1]) if len(shape.heights) else math.nan
+        found.add(simplex=index, dimension=len(simplex) - 1, log_volume=finite, height=height)
+    record.series += found.series("volumes")
+
+
+def triangles(plan: Complex) -> list[tuple[int, int, int]]:
+    """Return up to four triangles worth a picture.
+
+    Two modes and a connector that both share, for the first two connectors; and each of the two
+    modes with both connectors (Benton et al., 2021, figure 3). Of one simplex, its faces.
+    """
+    edges, count = set(plan.edges()), len(plan.modes)
+    connectors = range(count, count + plan.connectors)
+    for first, second in combinations(range(count), 2):
+        common = [c for c in connectors if {(first, c), (second, c)} <= edges][:2]
+        if common:
+            found = [(first, second, c) for c in common]
+            both = [(mode, common[0], common[1]) for mode in (first, second) if len(common) == 2]
+            return found + both
+    faces = {(a, b, c) for simplex in plan.simplexes for a, b, c in combinations(simplex, 3)}
+    return sorted(faces)[:4]
+
+
+def _planes(record: Record, plan: Complex, grown: Grown, ruler: Ruler, settings: Simplex) -> None:
+    some = ruler.train.take(slice(0, settings.images))
+    for corners in triangles(plan):
+        chosen = grown.vertices[list(corners)]
+        name = f"plane {' '.join(plan.names[v] for v in corners)}"
+        plane = planes.raster(chosen, settings.raster)
+        loss, error = ruler.at(chosen, plane.weights, some)
+        u, v = np.meshgrid(plane.u, plane.v)
+        record.series += columns(
+            name,
+            {
+                "u": u.ravel(),
+                "v": v.ravel(),
+                "inside": plane.inside.ravel(),
+                "loss": loss.ravel(),
+                "error": error.ravel(),
+            },
+        )
+        record.series += columns(
+            f"{name} corners", {"u": plane.corners[:, 0], "v": plane.corners[:, 1]}
+        )

@@ -1,0 +1,149 @@
+"""Volume of the complex between two replicas as connectors are added, for several strengths.
+
+The paper reads a collapse of the volume as the dimension of a manifold of low loss, but its code
+adds 1e-4 to the squared volume inside the logarithm, and below that the regulariser stops pushing.
+So the complex is grown three ways: "fixed", the same with that 1e-4 alone, and "paper".
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from lossatlas.connectivity.evaluate import shuffled
+from lossatlas.data.tensors import Split
+from lossatlas.similarity import predictions
+from lossatlas.similarity.rows import scalar
+from lossatlas.simplex import complexes, ensembles, sampling
+from lossatlas.simplex.columns import Rows
+from lossatlas.simplex.complexes import Complex
+from lossatlas.simplex.geometry import Shape, effective_edge, shape_of
+from lossatlas.simplex.points import buffers_at, log_probs, loss_and_error, rows
+from lossatlas.simplex.spro import Grown, grow
+from lossatlas.simplex.volume_term import PAPER_EPSILON
+from lossatlas.store import Array, Record
+from lossatlas.training.networks import Networks
+from lossatlas.training.seeds import generator
+
+if TYPE_CHECKING:
+    from lossatlas.spec.metrics import SimplexVolume
+    from lossatlas.training.state import State
+
+# The number of a way is its place.
+WAYS: dict[str, dict[str, Any]] = {
+    "fixed": {"mode": "fixed"},
+    "epsilon": {"mode": "fixed", "epsilon": PAPER_EPSILON},
+    "paper": {"mode": "paper"},
+}
+
+
+def measure(networks: Networks, settings: SimplexVolume, state: State | None = None) -> Record:
+    """Grow the complex between the first two replicas in each way and strength.
+
+    Args:
+        networks: The replicas.
+        settings: Of the metric; its `mode` and `epsilon` are not looked at.
+        state: Where unfinished work is kept and found.
+
+    Returns:
+        A record with the final log-volume of each way (at the largest strength) as scalars, and
+        the table `volume` as series: way (see `WAYS`), regularisation, strength, connectors,
+        simplex, log_volume, height (of the newest vertex), width (least singular value of the
+        edges), edge (of the regular simplex of that volume), train_loss (mean) and train_accuracy
+        (least) at random points, test_nll and test_error (of their mixture). Array `singular_values` (run,
+        connectors, value), of the first simplex.
+
+    Raises:
+        UserError: If there are fewer than two replicas, or they are the same.
+        Preempted: If a signal asked the job to leave; the state has been saved.
+    """
+    plan = complexes.chosen(
+        "shared", 2, settings.connectors, networks.seeds, "metrics: simplex_volume"
+    )
+    record, found = Record("simplex_volume"), Rows()
+    functional, buffers = networks.functional, networks.one(0)[1]
+    modes = rows(networks.params, functional.shapes)[:2]
+    train = shuffled(networks.data.train, "simplex", settings.seed)
+    strengths = sorted(set(settings.regularisations))
+    count = settings.connectors
+    spectra = np.full((len(WAYS) * len(strengths), count, count), math.nan)
+    run = 0
+    for number, (way, changes) in enumerate(WAYS.items()):
+        last = math.nan
+        for regularisation in strengths:
+            asked = settings.model_copy(update={**changes, "regularisation": regularisation})
+            part = None if state is None else state.part(way, regularisation)
+            grown = grow(functional, buffers, modes, train, plan, asked, part, ("volume",))
+            head = {"way": float(number), "regularisation": regularisation}
+            shapes = _add(found, head, networks, train, plan, grown, settings)
+            for row, shape in enumerate(shapes):
+                spectra[run, row, : row + 1] = shape.singular_values.numpy()
+            last = shapes[-1].log_volume if len(shapes) == count else math.nan
+            run += 1
+        record.scalars.append(scalar(f"log_volume_{way}", last))
+    record.series += found.series("volume")
+    axes = ("run", "connectors", "value")
+    record.arrays["singular_values"] = Array(spectra, axes, "", "of the first simplex's edges")
+    return record
+
+
+def _add(
+    found: Rows,
+    head: dict[str, float],
+    networks: Networks,
+    train: Split,
+    plan: Complex,
+    grown: Grown,
+    settings: SimplexVolume,
+) -> list[Shape]:
+    """Add the rows of one run; return the shape of the first simplex for each size."""
+    firsts = []
+    for connectors, strength in enumerate(grown.strengths, 1):
+        simplexes = plan.until(connectors)
+        inside = _inside(networks, train, simplexes, grown.vertices, settings)
+        for index, simplex in enumerate(simplexes):
+            shape = shape_of(grown.vertices[list(simplex)])
+            if not index:
+                firsts.append(shape)
+            known = shape.status == "ok"
+            found.add(
+                **head,
+                strength=strength,
+                connectors=connectors,
+                simplex=index,
+                log_volume=shape.log_volume if known else math.nan,
+                height=float(shape.heights[-1]),
+                width=float(shape.singular_values[-1]),
+                edge=effective_edge(shape.log_volume, connectors),
+                **inside,
+            )
+    return firsts
+
+
+def _inside(
+    networks: Networks,
+    train: Split,
+    simplexes: list[tuple[int, ...]],
+    vertices: Tensor,
+    settings: SimplexVolume,
+) -> dict[str, float]:
+    """Evaluate random points of a complex, the same for every run."""
+    equal = sampling.shares([0.0] * len(simplexes))
+    draw = generator("volume", settings.seed, len(simplexes[0]))
+    weights = sampling.in_complex(simplexes, equal, settings.points, len(vertices), draw)
+    points = weights.to(vertices.device, vertices.dtype) @ vertices
+    functional, buffers = networks.functional, networks.one(0)[1]
+    own = buffers_at(functional, points, buffers, train.images)
+    losses, errors = loss_and_error(log_probs(functional, points, own, train.images), train.labels)
+    test = networks.data.test
+    mixed = ensembles.mixture(log_probs(functional, points, own, test.images).cpu().numpy())
+    labels = test.labels.cpu().numpy()
+    return {
+        "train_loss": float(losses.mean()),
+        "train_accuracy": 100.0 - float(errors.max()),
+        "test_nll": predictions.nll(mixed, labels),
+        "test_error": 100.0 - predictions.accuracy(mixed, labels),
+    }
