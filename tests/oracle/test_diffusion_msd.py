@@ -151,3 +151,14 @@ def test_walkers_one_by_one():
     found = displacement_of_walkers(paths)
     for walker in range(4):
         np.testing.assert_allclose(found[:, walker], naive_msd(paths[:, walker]), rtol=1e-9)
+
+
+@pytest.mark.parametrize("place", [0, 5, 29])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e200])
+def test_diverged_run(place, value):
+    points = brownian(30, 3, 0)
+    points[place, 1] = value
+    message = "too large" if value == 1e200 else f"not finite from index {place} on"
+    for function in (path_of_points, lambda x: lag_averages([x])):
+        with pytest.raises(ValueError, match=message):
+            function(points)

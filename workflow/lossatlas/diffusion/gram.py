@@ -69,8 +69,9 @@ def path_of_chunks(chunks: Iterable[ArrayLike]) -> Path:
             gram, steps = np.zeros((len(given), len(given))), np.zeros(len(given) - 1)
         elif len(given) != len(gram):
             raise ValueError(f"chunks have {len(gram)} and {len(given)} points")
-        points = np.subtract(given, given[0], dtype=np.float64)
-        products = points @ points.T
+        with np.errstate(invalid="ignore", over="ignore"):  # a diverged run; refused below
+            points = np.subtract(given, given[0], dtype=np.float64)
+            products = points @ points.T
         if not np.isfinite(np.diagonal(products)).all():
             finite(given, "the trajectory", dimensions=2)
             raise ValueError("the trajectory is too large for float64: the run diverged")

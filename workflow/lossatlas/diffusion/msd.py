@@ -81,8 +81,8 @@ def msd_from_start(distances: Array) -> Array:
 def paper_msd_from_start(chunks: Iterable[ArrayLike]) -> Array:
     """Return what the authors' code draws in Fig. 2f: sum_p (x_t[p] - x_t[0])^2 at t = 0 .. T - 1.
 
-    It subtracts the first parameter where the first point was meant, so that it is
-    no displacement, and it needs the weights.
+    It subtracts the first parameter where the first point was meant, so that it is no
+    displacement, and it needs the weights.
 
     Args:
         chunks: Arrays (T, p_k); the first column of the first chunk is parameter 0.
@@ -198,10 +198,11 @@ class _LagSums:
         if size != len(self.norms):
             raise ValueError(f"chunks have {len(self.norms)} and {size} points")
         columns = given.T
-        points = np.subtract(columns, columns[:, :1], dtype=np.float64, order="C")
-        drift = points[:, -1] / (size - 1)
-        points -= drift[:, None] * np.arange(size)
-        norms = np.einsum("pt,pt->t", points, points)
+        with np.errstate(invalid="ignore", over="ignore"):  # a diverged run; refused below
+            points = np.subtract(columns, columns[:, :1], dtype=np.float64, order="C")
+            drift = points[:, -1] / (size - 1)
+            points -= drift[:, None] * np.arange(size)
+            norms = np.einsum("pt,pt->t", points, points)
         if not np.isfinite(norms).all():
             finite(given, "the trajectory", dimensions=2)
             raise ValueError("the trajectory is too large for float64: the run diverged")
