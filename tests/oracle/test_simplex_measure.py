@@ -240,5 +240,4 @@ def test_members_of_a_linear_network() -> None:
         optimiser.step()
         if step in (0, 2):
             expected.append(flatten(state_of(module)[0]))
-            )
     torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-5)
