@@ -21,9 +21,9 @@ from lossatlas.connectivity import (
     linear_barrier,
 )
 from lossatlas.connectivity.fit import learning_rate
-from lossatlas.connectivity.together import group_size
 from lossatlas.data.tensors import Split
 from lossatlas.models.functional import Functional, flatten, stack, state_of, unflatten
+from lossatlas.models.layout import is_small
 from lossatlas.spec.metrics import Connectivity
 from lossatlas.training.seeds import generator
 from lossatlas.training.state import Preempted, State
@@ -268,10 +268,10 @@ def _normless():
 
 def test_small_networks_are_trained_together():
     small = Functional(network(1))
-    assert group_size(small, torch.zeros(2, 3, 32, 32)) == 4
+    assert is_small(small, torch.zeros(2, 3, 32, 32))
     wide = Functional(nn.Linear(1000, 1000))
-    assert group_size(wide, torch.zeros(2, 3, 32, 32)) == 1
-    assert group_size(wide, torch.zeros(2, 1000)) == 4
+    assert not is_small(wide, torch.zeros(2, 3, 32, 32))
+    assert is_small(wide, torch.zeros(2, 1000))
 
 
 def test_the_curve_goes_around_the_barrier_of_a_real_problem():

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossatlas.connectivity.curves import Curve, Network, coefficients, straight_line
-from lossatlas.connectivity.layout import Layout
 from lossatlas.connectivity.starts import random_vector
 from lossatlas.data.tensors import Split
 from lossatlas.models.functional import Functional, Tensors, stack
+from lossatlas.models.layout import Layout
 from lossatlas.training.seeds import generator, seed_of
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from lossatlas.connectivity.curves import Curve, Network
 from lossatlas.connectivity.fit import CurveFit, Words
 from lossatlas.data.tensors import Split
 from lossatlas.models.functional import Functional
+from lossatlas.models.layout import is_small
 
 if TYPE_CHECKING:
     from lossatlas.spec.metrics import Connectivity
     from lossatlas.training.state import State
 
-TOGETHER = 4  # curves trained together...
-SMALL = 5e7  # ...of a network with at most so many (parameters x pixels)
+TOGETHER = 4  # curves of a small network that are trained together
 
 
 def fit_curves(
@@ -46,7 +46,7 @@ def fit_curves(
     found = None if state is None else state.load(split.images.device)
     resumed, kept = found[0] if found else {}, dict[str, Tensor]()
     curves: list[Curve] = []
-    size = group_size(functional, split.images)
+    size = TOGETHER if is_small(functional, split.images) else 1
     for first in range(0, len(pairs), size):
         starts, ends = zip(*pairs[first : first + size], strict=True)
         fit = CurveFit(functional, starts, ends, split, settings, words[first : first + size])
@@ -66,15 +66,3 @@ def _named(fit: CurveFit, names: dict[str, str]) -> dict[str, Tensor]:
 def _save(state: State, kept: dict[str, Tensor], names: dict[str, str], fit: CurveFit) -> None:
     if state.due():
         state.save(kept | _named(fit, names), {})
-
-
-def group_size(functional: Functional, images: Tensor) -> int:
-    """Return how many curves to train together.
-
-    Measured with ResNet18 on one CPU core, a step of four curves together costs, against four
-    steps of one: 0.4 at width 2, 0.7 at width 8 and 1.0 at width 16 on 8 x 8 images; 0.5 at width
-    2, 0.7 at width 4 and 1.3 at width 8 on 32 x 32 images.
-    """
-    parameters = sum(shape.numel() for shape in functional.shapes.values())
-    pixels = images[0, 0].numel()
-    return TOGETHER if parameters * pixels <= SMALL else 1

@@ -1,8 +1,8 @@
 """The training engine: G replicas of one cell by SGD, data on the device, no loader.
 
-Replicas are trained together as one vectorised network (`torch.vmap` over stacked parameters).
-Parameters of all replicas lie in one matrix (G, P), so that a step of the optimiser is four
-operations whatever the number of layers.
+Replicas of a small network are trained as one vectorised network (`torch.vmap` over stacked
+parameters), those of a larger one side by side. Parameters of all replicas lie in one matrix
+(G, P), so that a step of the optimiser is four operations whatever the number of layers.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lossatlas.data.tensors import Split
 from lossatlas.models.functional import Functional, Tensors, one_of, stack, state_of
+from lossatlas.models.layout import Layout, is_small
 from lossatlas.spec.parts import Recipe
 from lossatlas.training.schedules import has_settled, learning_rate
 from lossatlas.training.seeds import generator, seed_of
@@ -91,6 +92,35 @@ class _Run:
         return found | {f"epoch/{kind}": e for kind, e in self.epoch_of.items()}
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Replicas that are computed together: rows of the matrix, and their named copies.
+
+    The copies, which autograd sees as leaves, lie in memory of their own: as views of the matrix,
+    whose rows are far apart, they make a step of several narrow networks 1.5 times as slow.
+    """
+
+    rows: slice
+    views: list[Tensor]
+    leaves: Tensors
+
+    @classmethod
+    def of(cls, flat: Tensor, shapes: dict[str, torch.Size], rows: slice) -> _Group:
+        """Make the group of these rows of the parameters (G, P)."""
+        pieces = flat[rows].split([shape.numel() for shape in shapes.values()], dim=1)
+        views = [p.view(-1, *shape) for p, shape in zip(pieces, shapes.values(), strict=True)]
+        leaves = {
+            name: torch.empty_like(view, memory_format=torch.contiguous_format).requires_grad_()
+            for name, view in zip(shapes, views, strict=True)
+        }
+        return cls(rows, views, leaves)
+
+    def refresh(self) -> None:
+        """Copy the parameters into the leaves."""
+        with torch.no_grad():
+            torch._foreach_copy_(list(self.leaves.values()), self.views)
+
+
 class Engine:
     """Trains the replicas of one cell.
 
@@ -116,6 +146,7 @@ class Engine:
         self.state = state or State(None, "")
         self.report = report or (lambda _: None)
         self.device = split.images.device
+        self.layout = Layout(split.images)
         modules = [initialise(build, seed) for seed in seeds]
         self.functional = Functional(modules[0])
         states = [state_of(module) for module in modules]
@@ -135,14 +166,12 @@ class Engine:
         self._bind()
 
     def _bind(self) -> None:
-        """Make the named parameters: views of the rows of `flat` that autograd sees as leaves."""
+        """Divide the replicas into groups that are computed together."""
         count = len(self.seeds)
+        size = count if is_small(self.functional, self.split.images) else 1
         shapes = {n: self.functional.shapes[n] for n in self.functional.trainable}
-        pieces = self.run.flat.split([shape.numel() for shape in shapes.values()], dim=1)
-        self.leaves = {
-            name: piece.view(count, *shape).requires_grad_()
-            for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
-        }
+        rows = [slice(first, first + size) for first in range(0, count, size)]
+        self.groups = [_Group.of(self.run.flat, shapes, row) for row in rows]
 
     def train(self) -> Trained:
         """Train to the end, from the saved state if there is one.
@@ -174,16 +203,8 @@ class Engine:
     def _step(self, index: Tensor, rate: float) -> None:
         """One step of SGD with momentum and L2, as torch.optim.SGD defines it, on all replicas."""
         run, recipe = self.run, self.recipe
-        labels = self.split.labels[index]
-        params = {**self.frozen, **self.leaves}
-        logits = self.functional.many(params, run.buffers, self.split.images[index], train=True)
-        each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-        losses = each.view_as(labels).mean(dim=1)
-        gradients = torch.autograd.grad(
-            losses.sum(), list(self.leaves.values()), allow_unused=True, materialize_grads=True
-        )
+        gradient = torch.cat([self._gradient(group, index[group.rows]) for group in self.groups])
         with torch.no_grad():
-            gradient = torch.cat([g.reshape(len(labels), -1) for g in gradients], 1)
             if recipe.weight_decay:
                 gradient.add_(run.flat, alpha=recipe.weight_decay)
             run.velocity.mul_(recipe.momentum).add_(gradient)
@@ -191,8 +212,24 @@ class Engine:
             if recipe.nesterov:
                 move = gradient.add_(run.velocity, alpha=recipe.momentum)
             run.flat.add_(move, alpha=-rate)
-            run.sums[0] += losses * labels.shape[1]
-            run.sums[1] += (logits.argmax(2) == labels).sum(1)
+
+    def _gradient(self, group: _Group, index: Tensor) -> Tensor:
+        """Return the gradients (g, P) of the mean cross entropies of a group's replicas."""
+        group.refresh()
+        labels = self.split.labels[index]
+        params = {**{name: p[group.rows] for name, p in self.frozen.items()}, **group.leaves}
+        buffers = {name: b[group.rows] for name, b in self.run.buffers.items()}
+        images = self.layout.take(index)
+        logits = self.functional.many(params, buffers, images, train=True)
+        each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+        losses = each.view_as(labels).mean(dim=1)
+        pieces = torch.autograd.grad(
+            losses.sum(), list(group.leaves.values()), allow_unused=True, materialize_grads=True
+        )
+        with torch.no_grad():
+            self.run.sums[0, group.rows] += losses * labels.shape[1]
+            self.run.sums[1, group.rows] += (logits.argmax(2) == labels).sum(1)
+            return torch.cat([piece.reshape(len(labels), -1) for piece in pieces], 1)
 
     def _close_epoch(self, seconds: float) -> None:
         run, recipe = self.run, self.recipe

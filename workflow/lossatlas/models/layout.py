@@ -1,8 +1,24 @@
-"""Images laid out in memory for the speed of convolutions."""
+"""What makes several networks fast together: how images lie in memory, and when to vectorise."""
 
 from __future__ import annotations
 
 from torch import Tensor
+
+from lossatlas.models.functional import Functional
+
+SMALL = 5e7  # most (parameters x pixels) of a network that is faster in company on the CPU
+
+
+def is_small(functional: Functional, images: Tensor) -> bool:
+    """Say whether several of these networks are faster as one vectorised network.
+
+    Measured with ResNet18 on one CPU core, a step of four networks together costs, against four
+    steps of one: 0.4 at width 2, 0.7 at width 8 and 1.0 at width 16 on 8 x 8 images; 0.5 at width
+    2, 0.7 at width 4 and 1.3 at width 8 on 32 x 32 images. On a GPU launches count for more, so
+    all networks that share a job are vectorised.
+    """
+    parameters = sum(shape.numel() for shape in functional.shapes.values())
+    return images.device.type != "cpu" or parameters * images[0, 0].numel() <= SMALL
 
 
 class Layout:

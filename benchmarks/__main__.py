@@ -1,0 +1,51 @@
+"""Runs every benchmark in a process of its own: `python -m benchmarks --peers FOLDER`.
+
+FOLDER holds checkouts of the repositories that we measure against, each under its own name:
+
+    loss_landscape_taxonomy    nsfzyzz/loss_landscape_taxonomy
+    loss-surface-simplexes     g-benton/loss-surface-simplexes
+
+Without a checkout the comparisons with it are left out. All numbers are ratios within one run:
+median (lowest to highest); above 1 means that ours is faster, smaller or more exact.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PEERS = {
+    "training": "loss_landscape_taxonomy",
+    "connectivity": "loss_landscape_taxonomy",
+    "curvature": "loss_landscape_taxonomy",
+    "similarity": "loss_landscape_taxonomy",
+    "simplex": "loss-surface-simplexes",
+}
+
+
+def main() -> int:
+    """Run them one after another; return how many failed."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("--peers", default="", help="folder with checkouts of the peers")
+    parser.add_argument("names", nargs="*", help="which benchmarks; default: all")
+    options = parser.parse_args()
+    names = options.names or sorted(p.stem for p in HERE.glob("*.py") if p.stem[0] != "_")
+    failed = 0
+    for name in names:
+        print(f"\n== {name}", flush=True)
+        command = [sys.executable, str(HERE / f"{name}.py")]
+        if name in PEERS:
+            peer = Path(options.peers) / PEERS[name] if options.peers else None
+            if peer is None or not peer.is_dir():
+                print(f"left out: no checkout of {PEERS[name]} (make bench PEERS=folder)")
+                continue
+            command += ["--peer", str(peer)]
+        failed += subprocess.run(command, check=False).returncode != 0
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
