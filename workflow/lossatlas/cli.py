@@ -41,9 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint", nargs="+", required=True, metavar="FILE", help="one file per replica"
     )
     metric.add_argument("--model", required=True, help="built-in name, or package.module:object")
-    metric.add_argument(
-        "--data", required=True, help="name, .h5, .npz or package.module:object"
-    )
+    metric.add_argument("--data", required=True, help="name, .h5, .npz or package.module:object")
     metric.add_argument("--arg", nargs="*", default=[], metavar="KEY=VALUE", help="of the model")
     metric.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of the metric")
     metric.add_argument("--out", metavar="FILE.h5", help="write the record there too")
