@@ -40,13 +40,13 @@ class Plane:
         return np.asarray((self.weights >= -1e-9).all(axis=2))
 
 
-def raster(corners: Tensor, points: int, margin: float = 0.2) -> Plane:
+def raster(corners: Tensor, points: int, margin: float = 0.15) -> Plane:
     """Lay a raster over the plane through three points.
 
     Args:
         corners: (3, P).
         points: Along each side of the raster.
-        margin: Room around the triangle, as a share of its extent in each direction.
+        margin: Room around the triangle, as a share of its larger extent.
 
     Raises:
         UserError: If the corners lie on one line, or a corner is not finite.
@@ -67,9 +67,9 @@ def raster(corners: Tensor, points: int, margin: float = 0.2) -> Plane:
         raise UserError("the three points lie on one line", where="plane", fix=fix)
     flat = np.array([[0.0, 0.0], [float(length), 0.0], [along, height]])
     low, high = flat.min(axis=0), flat.max(axis=0)
-    room = margin * (high - low)
-    u = np.linspace(low[0] - room[0], high[0] + room[0], points)
-    v = np.linspace(low[1] - room[1], high[1] + room[1], points)
+    room = margin * (high - low).max()
+    u = np.linspace(low[0] - room, high[0] + room, points)
+    v = np.linspace(low[1] - room, high[1] + room, points)
     third = np.broadcast_to((v / height)[:, None], (points, points))
     weight = (u[None, :] - third * along) / float(length)
     return Plane(u, v, np.stack([1.0 - weight - third, weight, third], axis=2), flat)

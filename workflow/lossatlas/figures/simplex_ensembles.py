@@ -1,0 +1,179 @@
+"""Pictures of ensembles: error and likelihood, calibration, corrupted images."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from lossatlas.figures import Drawn, Tables, style
+from lossatlas.figures.frames import frame
+from lossatlas.reference import simplex_curves
+from lossatlas.spec.figures import Figure as Chosen
+
+MEASURES = {"error": "test error (%)", "nll": "test NLL (nats)"}
+COLOURS = {0: style.INK, 1: "#2a78b0", 2: "#d1731c", 3: "#5a9a4a", -1: "#9a68a8"}
+MARKERS = {0: "o", 1: "s", 2: "^", 3: "D", -1: "x"}
+
+
+def method_name(code: int) -> str:
+    """Return the words for a method: the replicas, a simplex, or fast geometric ensembling."""
+    return {0: "deep ensemble", -1: "fast geometric ensemble"}.get(code, f"{code}-simplex")
+
+
+def _look(code: int) -> dict[str, Any]:
+    colour = COLOURS.get(code, style.GREY)
+    return {"color": colour, "marker": MARKERS.get(code, "."), "markersize": 3.5}
+
+
+def averages(table: pd.DataFrame, by: str, measures: list[str]) -> pd.DataFrame:
+    """Return mean and standard error over groups of components, per method and `by`.
+
+    Groups overlap, so the error is a lower bound.
+    """
+    rows = []
+    groups: Any = table.groupby(["method", by])
+    for (method, place), group in groups:
+        row: dict[str, Any] = {"method": int(method), by: place, "groups": len(group)}
+        for name in measures:
+            spread = group[name].std(ddof=1) / math.sqrt(len(group)) if len(group) > 1 else np.nan
+            row |= {name: group[name].mean(), f"{name}_stderr": spread}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _lines(axes: Axes, table: pd.DataFrame, x: str, y: str, **look: Any) -> None:
+    lines: Any = table.groupby("method")
+    for method, line in lines:
+        errors = line[f"{y}_stderr"]
+        style_of = {**_look(int(method)), **look}
+        axes.errorbar(line[x], line[y], errors, capsize=1.5, elinewidth=0.6, **style_of)
+
+
+def _key(figure: Figure, methods: list[int], extra: list[tuple[Line2D, str]] | None = None) -> None:
+    lines = [(Line2D([], [], **_look(code)), method_name(code)) for code in methods]
+    handles, words = zip(*lines, *(extra or []), strict=True)
+    figure.legend(handles, words, loc="upper center", ncols=len(words))
+
+
+def ensembles(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
+    """Draw error and NLL against components and training time, beside the published curves."""
+    del chosen, load, temperature
+    table = frame(tables, "ensembles")
+    means = averages(table, "components", [*MEASURES, "passes"])
+    methods = sorted(means["method"].unique(), key=lambda code: (code < 0, code))
+    with style.sheet():
+        figure = style.page(110)
+        panels = figure.subplots(2, 3)
+        for row, (name, words) in enumerate(MEASURES.items()):
+            for column, x in enumerate(("components", "passes")):
+                _lines(panels[row, column], means, x, name)
+                panels[row, column].set_ylabel(words)
+        for axes, (data, curves) in zip(panels[:, 2], simplex_curves.ERRORS.items(), strict=True):
+            for code, errors in curves.items():
+                axes.plot(range(1, len(errors) + 1), errors, **_look(code), linestyle="--")
+            axes.set_title(f"published, {data}")
+            axes.set_ylabel(MEASURES["error"])
+        panels[0, 0].set_title("ours")
+        for axes, words in zip(
+            panels[1],
+            ("components", "passes over the training data", "components"),
+            strict=True,
+        ):
+            axes.set_xlabel(words)
+        _key(figure, methods, [(Line2D([], [], color=style.GREY, linestyle="--"), "published")])
+        figure.subplots_adjust(0.07, 0.09, 0.98, 0.88, wspace=0.28, hspace=0.32)
+    ours = means.assign(source="ours")
+    theirs = pd.DataFrame(
+        [
+            {"source": data, "method": code, "components": j, "error": error}
+            for data, curves in simplex_curves.ERRORS.items()
+            for code, errors in curves.items()
+            for j, error in enumerate(errors, 1)
+        ]
+    )
+    numbers = pd.concat([ours, theirs], ignore_index=True)
+    numbers["method"] = [method_name(code) for code in numbers["method"]]
+    columns = ["source", "method", "components", "passes", "error", "error_stderr", "nll"]
+    return Drawn(figure, numbers[[*columns, "nll_stderr", "groups"]])
+
+
+def calibration(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
+    """Draw reliability, and calibration error and NLL before and after scaling."""
+    del chosen, load, temperature
+    bins, table = frame(tables, "reliability"), frame(tables, "ensembles")
+    names = ["ece", "ece_scaled", "nll", "nll_scaled"]
+    means = averages(table, "components", names)
+    methods = sorted(means["method"].unique(), key=lambda code: (code < 0, code))
+    with style.sheet():
+        figure = style.page(115)
+        panels = figure.subplots(2, 2)
+        for axes, (calm, words) in zip(
+            panels[0], ((0, "as predicted"), (1, "temperature scaled")), strict=True
+        ):
+            axes.axhline(0, color=style.GREY, linewidth=0.6)
+            for code in methods:
+                line = bins[(bins["method"] == code) & (bins["scaled"] == calm)]
+                gap, size = line["accuracy"] - line["confidence"], 150 * line["share"] ** 0.5
+                axes.plot(line["confidence"], gap, color=COLOURS.get(code), linewidth=0.4)
+                axes.scatter(line["confidence"], gap, size, COLOURS.get(code), alpha=0.6, lw=0)
+            axes.set_title(f"{words}, {int(means['components'].max())} components")
+            axes.set_xlabel("confidence")
+            axes.set_ylabel("accuracy − confidence")
+        below = (("ece", "calibration error (15 bins)"), ("nll", MEASURES["nll"]))
+        for axes, (name, words) in zip(panels[1], below, strict=True):
+            _lines(axes, means, "components", name)
+            _lines(axes, means, "components", f"{name}_scaled", linestyle="--")
+            axes.set_xlabel("components")
+            axes.set_ylabel(words)
+        _key(figure, methods, [(Line2D([], [], color=style.GREY, linestyle="--"), "scaled")])
+        figure.subplots_adjust(0.08, 0.09, 0.98, 0.88, wspace=0.25, hspace=0.38)
+    reliable = bins.assign(part="reliability", method=[method_name(int(m)) for m in bins["method"]])
+    curves = means.assign(part="components", method=[method_name(int(m)) for m in means["method"]])
+    numbers = pd.concat([reliable, curves], ignore_index=True)
+    return Drawn(figure, numbers[["part", *numbers.columns.drop("part")]])
+
+
+def corruption(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
+    """Draw error, NLL and calibration error against the strength of Gaussian noise."""
+    del chosen, load, temperature
+    table = frame(tables, "corruption")
+    rows = {
+        "error": "test error (%)",
+        "nll_scaled": "test NLL (nats), scaled",
+        "ece_scaled": "calibration error, scaled",
+    }
+    means = averages(table, "severity", list(rows))
+    methods = sorted(means["method"].unique(), key=lambda code: (code < 0, code))
+    base = means[means["method"] == 0].set_index("severity")
+    with style.sheet():
+        figure = style.page(105)
+        panels = figure.subplots(2, len(rows), sharex=True)
+        for column, (name, words) in enumerate(rows.items()):
+            _lines(panels[0, column], means, "severity", name)
+            panels[0, column].set_ylabel(words)
+            apart = means.copy()
+            apart[name] = means[name] - base[name].loc[means["severity"]].to_numpy()
+            apart[f"{name}_stderr"] = _paired(table, apart, name)
+            _lines(panels[1, column], apart, "severity", name)
+            panels[1, column].set_xlabel("s.d. of the noise")
+            panels[1, column].set_title("minus deep ensemble", fontsize=7)
+        _key(figure, methods)
+        figure.subplots_adjust(0.07, 0.1, 0.98, 0.91, wspace=0.32, hspace=0.2)
+    named = means.assign(method=[method_name(int(m)) for m in means["method"]])
+    return Drawn(figure, named.assign(components=int(table["components"].max())))
+
+
+def _paired(table: pd.DataFrame, order: pd.DataFrame, name: str) -> list[float]:
+    """Return standard errors of paired differences from the deep ensemble, over groups."""
+    wide = table.pivot_table(index=["severity", "group"], columns="method", values=name)
+    found = []
+    for method, severity in zip(order["method"], order["severity"], strict=True):
+        gaps = (wide[method] - wide[0]).loc[severity]
+        found.append(float(gaps.std(ddof=1)) / math.sqrt(len(gaps)) if len(gaps) > 1 else np.nan)
+    return found

@@ -1,0 +1,198 @@
+"""Pictures of a complex: planes through its vertices, its projection, its volume."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from lossatlas.errors import UserError
+from lossatlas.figures import Drawn, Tables, style
+from lossatlas.figures.frames import frame, frames
+from lossatlas.spec.figures import Figure as Chosen
+
+LOSS = "training loss (nats)"
+LOSSES = "viridis"
+_TICKS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
+FLOOR = 1e-3  # the smallest loss that has a colour of its own
+
+
+def planes(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
+    """Draw the loss on planes through vertices of the complex, true to length."""
+    del chosen, load, temperature
+    rasters = frames(tables, "plane ")
+    names = [name for name in rasters if not name.endswith(" corners")]
+    if not names:
+        fix = "let 'simplex' have a complex with a triangle"
+        raise UserError("the figure's tables have no plane", where="figures", fix=fix)
+    losses = np.concatenate([rasters[name]["loss"].to_numpy() for name in names])
+    scale = _log_scale(losses)
+    with style.sheet():
+        rows = math.ceil(len(names) / 2)
+        figure = style.page(14 + 48 * rows)
+        panels = figure.subplots(rows, min(len(names), 2), squeeze=False).ravel()
+        for axes, name in zip(panels, names, strict=False):
+            image = draw_plane(axes, rasters[name], rasters[f"{name} corners"], name, scale)
+        for axes in panels[len(names) :]:
+            axes.set_axis_off()
+        figure.subplots_adjust(0.07, 0.09, 0.88, 0.95, wspace=0.2, hspace=0.3)
+        loss_bar(figure, image, scale, (0.91, 0.25, 0.018, 0.5))
+    columns = ["u", "v", "inside", "loss", "error"]
+    parts = [rasters[name][columns].assign(plane=name.removeprefix("plane ")) for name in names]
+    return Drawn(figure, pd.concat(parts, ignore_index=True)[["plane", *columns]])
+
+
+def _log_scale(losses: np.ndarray) -> LogNorm:
+    finite = losses[np.isfinite(losses)]
+    low = max(float(finite.min(initial=1.0)), FLOOR)
+    return LogNorm(low, max(float(finite.max(initial=0.0)), 2 * low))
+
+
+def loss_bar(
+    figure: Figure, image: Any, scale: LogNorm, place: tuple[float, float, float, float]
+) -> None:
+    """Draw the colour bar of losses at a place (left, bottom, width, height) of the page."""
+    low, high = cast(float, scale.vmin), cast(float, scale.vmax)
+    ticks = [tick for tick in _TICKS if low <= tick <= high]
+    bar = figure.colorbar(image, cax=figure.add_axes(place), ticks=ticks)
+    bar.ax.set_yticklabels([f"{tick:g}" for tick in ticks])
+    bar.set_label(LOSS)
+
+
+def draw_plane(
+    axes: Axes, raster: pd.DataFrame, corners: pd.DataFrame, name: str, scale: LogNorm
+) -> Any:
+    """Draw one plane; distances on paper are proportional to those in parameter space."""
+    wide = raster.pivot(index="v", columns="u", values="loss")
+    levels = np.geomspace(cast(float, scale.vmin), cast(float, scale.vmax), 24)
+    loss = np.clip(wide.to_numpy(), levels[0], levels[-1])
+    image = axes.contourf(
+        wide.columns, wide.index, loss, levels, cmap=LOSSES, norm=scale, extend="max"
+    )
+    error = raster.pivot(index="v", columns="u", values="error").to_numpy()
+    lines = [level for level in (2, 10, 50) if np.nanmin(error) < level < np.nanmax(error)]
+    if lines:
+        marks = axes.contour(wide.columns, wide.index, error, lines, colors="white", linewidths=0.6)
+        axes.clabel(marks, fmt="%g%%", fontsize=6)
+    around = corners.iloc[[0, 1, 2, 0]]
+    axes.plot(around["u"], around["v"], color="white", linewidth=1.2)
+    middle = corners.mean()
+    for label, (_, corner) in zip(name.split()[1:], corners.iterrows(), strict=True):
+        axes.plot(corner["u"], corner["v"], "o", color="white", mec=style.INK, ms=5)
+        away = corner - middle
+        away = away / (np.hypot(*away) or 1.0)
+        axes.annotate(
+            _spell(label),
+            (corner["u"], corner["v"]),
+            (9 * away["u"], 9 * away["v"]),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=6.5,
+            bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.8},
+        )
+    axes.set_aspect("equal")
+    axes.set_title(" – ".join(map(_spell, name.split()[1:])))
+    axes.set_xlabel("distance")
+    axes.set_ylabel("distance")
+    return image
+
+
+def _spell(vertex: str) -> str:
+    return f"{'θ' if vertex[0] == 'c' else 'w'}{vertex[1:]}"
+
+
+def complex_3d(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
+    """Draw vertices, edges and random points of the complex in three principal directions."""
+    del chosen, load, temperature
+    vertices, points = frame(tables, "complex"), frame(tables, "complex points")
+    edges = frames(tables, "complex edges").get("complex edges", pd.DataFrame())
+    with style.sheet():
+        figure = style.page(105, 130)
+        axes: Any = figure.add_subplot(projection="3d")
+        axes.set_position((-0.02, 0.02, 0.86, 0.98))
+        for _, edge in edges.iterrows():
+            pair = vertices.iloc[[int(edge["from"]), int(edge["to"])]]
+            axes.plot(pair["x"], pair["y"], pair["z"], color=style.GREY, linewidth=0.7)
+        cloud = axes.scatter(
+            points["x"],
+            points["y"],
+            points["z"],
+            c=points["train_loss"],
+            cmap=LOSSES,
+            norm=_log_scale(points["train_loss"].to_numpy()),
+            s=7,
+            linewidths=0,
+        )
+        for kind, marker, colour in ((1, "o", "#b5382a"), (0, "^", style.INK)):
+            some = vertices[vertices["mode"] == kind]
+            axes.plot(some["x"], some["y"], some["z"], marker, color=colour, ms=6)
+        for _, vertex in vertices.iterrows():
+            label = f"{'w' if vertex['mode'] else 'θ'}{int(vertex['number'])}"
+            axes.text(vertex["x"], vertex["y"], vertex["z"], f"  {label}", fontsize=7)
+        for name in "xyz":
+            getattr(axes, f"set_{name}label")(f"direction {'xyz'.index(name) + 1}")
+            axes.locator_params(name, nbins=5)
+        axes.view_init(22, -60)
+        marks = [
+            (Line2D([], [], marker="o", linestyle="", color="#b5382a"), "mode"),
+            (Line2D([], [], marker="^", linestyle="", color=style.INK), "connector"),
+        ]
+        figure.legend(*zip(*marks, strict=True), loc="upper right")
+        bar = figure.colorbar(cloud, cax=figure.add_axes((0.85, 0.25, 0.022, 0.45)))
+        bar.set_label(f"{LOSS} inside")
+    kinds = np.where(vertices["mode"] == 1, "mode", "connector")
+    shown = vertices.assign(kind=kinds)[["kind", "number", "x", "y", "z"]]
+    dots = points.assign(kind="point", number=np.arange(len(points)))
+    columns = ["kind", "number", "x", "y", "z", "train_loss"]
+    return Drawn(figure, pd.concat([shown, dots], ignore_index=True).reindex(columns=columns))
+
+
+WAYS = {2: "paper", 1: "fixed, V² + 10⁻⁴", 0: "fixed"}
+
+
+def volume(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
+    """Draw volume, height of the newest vertex and loss against the number of connectors."""
+    del chosen, load, temperature
+    table = frame(tables, "volume")
+    table = table[table["simplex"] == 0].assign(
+        log10_squared_volume=lambda t: 2 * t["log_volume"] / math.log(10)
+    )
+    rows = {
+        "log10_squared_volume": "log₁₀ V²",
+        "height": "height of the newest vertex",
+        "train_loss": "training loss inside (nats)",
+    }
+    strengths = sorted(table["regularisation"].unique())
+    colours = colormaps["viridis"](np.linspace(0, 0.85, len(strengths)))
+    with style.sheet():
+        figure = style.page(150)
+        panels = figure.subplots(len(rows), len(WAYS), sharex=True, sharey="row")
+        for column, (way, title) in enumerate(WAYS.items()):
+            panels[0, column].set_title(title)
+            panels[0, column].axhline(-4, color=style.GREY, linewidth=0.6, linestyle=":")
+            panels[-1, column].set_xlabel("connectors")
+            for colour, strength in zip(colours, strengths, strict=True):
+                run = table[(table["way"] == way) & (table["regularisation"] == strength)]
+                for row, name in enumerate(rows):
+                    axes = panels[row, column]
+                    width = 1.0 if strength else 2.5  # what lies on top of it stays visible
+                    axes.plot(run["connectors"], run[name], ".-", color=colour, lw=width, ms=4)
+        for row, words in enumerate(rows.values()):
+            panels[row, 0].set_ylabel(words)
+        panels[1, 0].set_yscale("log")
+        panels[0, 0].annotate("10⁻⁴", (1, -4), (0, 2), textcoords="offset points", fontsize=6)
+        lines = [Line2D([], [], color=colour) for colour in colours]
+        words_ = [f"strength {style.spell_axis(s)}" for s in strengths]
+        figure.legend(lines, words_, loc="upper center", ncols=len(lines))
+        figure.subplots_adjust(0.08, 0.07, 0.98, 0.91, wspace=0.06, hspace=0.1)
+    named = table.assign(way=[WAYS[int(way)] for way in table["way"]])
+    columns = ["way", "regularisation", "strength", "connectors", *rows, "width", "edge"]
+    return Drawn(figure, named[columns].reset_index(drop=True))

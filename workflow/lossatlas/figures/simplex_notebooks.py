@@ -1,0 +1,117 @@
+"""Pictures of the two small studies: two spirals, and whether sampling is biased."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+
+from lossatlas.figures import Drawn, Tables, style
+from lossatlas.figures.frames import frame, frames
+from lossatlas.figures.simplex_landscape import draw_plane, loss_bar
+from lossatlas.spec.figures import Figure as Chosen
+
+CLASSES = ("#2a78b0", "#d1731c")
+PREDICTIONS = {
+    "nll_base": "base",
+    "nll_sample": "samples",
+    "nll_logits": "mean logit",
+    "nll_ensemble": "mean\nprobability",
+}
+
+
+def two_spirals(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
+    """Draw the faces of a simplex, decision fields of points in it, and NLL over seeds."""
+    del chosen, load, temperature
+    rasters, fields, data = frames(tables, "plane "), frame(tables, "fields"), frame(tables, "data")
+    summary = frame(tables, "summary")
+    names = [name for name in rasters if not name.endswith(" corners")]
+    scale = LogNorm(1e-3, 1.0)
+    with style.sheet():
+        figure = style.page(150)
+        grid = figure.add_gridspec(3, 4, left=0.06, right=0.9, top=0.96, bottom=0.07)
+        grid.update(hspace=0.35, wspace=0.25)
+        for column, name in enumerate(names):
+            axes = figure.add_subplot(grid[0, column])
+            image = draw_plane(axes, rasters[name], rasters[f"{name} corners"], name, scale)
+            axes.set_xlabel("")
+            axes.set_ylabel("distance" if not column else "")
+        loss_bar(figure, image, scale, (0.92, 0.7, 0.012, 0.25))
+        for column, name in enumerate(("sample0", "sample1", "sample2", "ensemble")):
+            axes = figure.add_subplot(grid[1, column])
+            wide = fields.pivot(index="y", columns="x", values=name)
+            shades = axes.pcolormesh(
+                wide.columns, wide.index, wide, cmap="PuOr_r", vmin=0, vmax=1, rasterized=True
+            )
+            for label, colour in enumerate(CLASSES):
+                some = data[data["label"] == label]
+                axes.plot(some["x"], some["y"], ".", color=colour, mec="white", mew=0.3, ms=4)
+            axes.set_aspect("equal")
+            axes.set_title("100 samples" if name == "ensemble" else f"sample {name[-1]}")
+        field = figure.colorbar(shades, cax=figure.add_axes((0.92, 0.39, 0.012, 0.22)))
+        field.set_label("probability of class 1")
+        for column, strength in enumerate(sorted(summary["regularisation"].unique())):
+            axes = figure.add_subplot(grid[2, 2 * column : 2 * column + 2])
+            rows = summary[summary["regularisation"] == strength]
+            places = np.arange(len(PREDICTIONS))
+            for _, row in rows.iterrows():
+                axes.plot(places, row[list(PREDICTIONS)], color=style.GREY, linewidth=0.5)
+            axes.plot(places, rows[list(PREDICTIONS)].median(), "o-", color=style.INK, ms=4)
+            axes.set_xticks(places, list(PREDICTIONS.values()))
+            axes.set_yscale("log")
+            low = np.nanmin(summary[list(PREDICTIONS)]) / 1.3
+            axes.set_ylim(low, np.nanmax(summary[list(PREDICTIONS)]) * 1.3)
+            axes.set_yticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
+            axes.minorticks_off()
+            axes.set_ylabel("test NLL (nats)" if not column else "")
+            words = f"volume rule from {strength:g}" if strength else "no volume term"
+            axes.set_title(f"{words}: {len(rows)} seeds, their median in black")
+    return Drawn(figure, summary)
+
+
+def sampling_bias(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
+    """Draw points of both samplers in both triangles, and the shares of their quarters."""
+    del chosen, load, temperature
+    points, tests = frame(tables, "points"), frame(tables, "tests")
+    with style.sheet():
+        figure = style.page(105)
+        for row, wrong in enumerate((0, 1)):
+            for column, elongated in enumerate((0, 1)):
+                some = points[(points["wrong"] == wrong) & (points["elongated"] == elongated)]
+                place = figure.add_subplot(2, 3, 3 * row + column + 1, projection="3d")
+                _triangle(place, some, 100.0 if elongated else 1.0)
+            axes = figure.add_subplot(2, 3, 3 * row + 3)
+            rows = tests[tests["wrong"] == wrong]
+            _shares(axes, rows)
+            words = "normalised uniform numbers" if wrong else "exponential (Dirichlet)"
+            figure.text(0.02, 0.97 - 0.49 * row, words, fontsize=8, va="top")
+        figure.subplots_adjust(0.02, 0.08, 0.98, 0.9, wspace=0.25, hspace=0.35)
+    return Drawn(figure, tests)
+
+
+def _triangle(axes: Any, points: pd.DataFrame, length: float) -> None:
+    corners = np.array([[0, 0, 1], [0, 1, 0], [length, 0, 0], [0, 0, 1]])
+    axes.plot(*corners.T, color=style.INK, linewidth=0.8)
+    columns = (points[name].to_numpy() for name in "xyz")
+    axes.scatter(*columns, s=3, color=CLASSES[0], linewidths=0)
+    axes.set(xlim=(0, length), ylim=(0, 1), zlim=(0, 1))
+    for name in "xyz":
+        axes.locator_params(name, nbins=3)
+    axes.view_init(20, 20)
+
+
+def _shares(axes: Axes, rows: pd.DataFrame) -> None:
+    names = [f"quarter{i}" for i in range(4)]
+    for index, (_, row) in enumerate(rows.iterrows()):
+        words = "elongated" if row["elongated"] else "unit"
+        label = f"{words}: p = {style.spell(row['p_chi_square']) or '0'}"
+        places = np.arange(4) + 0.38 * index - 0.19
+        axes.bar(places, row[names], 0.36, color=CLASSES[index], label=label)
+    axes.axhline(0.25, color=style.INK, linewidth=0.6)
+    axes.set_xticks(range(4), ["corner 1", "corner 2", "corner 3", "middle"])
+    axes.set_ylim(0, 0.65)
+    axes.set_ylabel("share of the points")
+    axes.legend(loc="upper left")
