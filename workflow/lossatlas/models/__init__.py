@@ -66,6 +66,8 @@ def build(
     from torch import nn
 
     make = load_object(target_of(builder))
+    if not callable(make):
+        raise UserError(f"is a {type(make).__name__}, not a builder", where=builder)
     given = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
     parameters = inspect.signature(make).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):

@@ -1,0 +1,208 @@
+"""The command line: a researcher's own checkpoint, differences, and one line for mistakes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from lossatlas import models, store
+from lossatlas.cli import main
+
+torch.set_num_threads(1)
+NETWORK = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes, hidden=4):
+        super().__init__()
+        self.first = nn.Linear(64, hidden)
+        self.norm = nn.BatchNorm1d(hidden)
+        self.last = nn.Linear(hidden, num_classes)
+
+    def forward(self, x):
+        return self.last(self.norm(self.first(x.flatten(1)).relu()))
+
+
+def broken(**_):
+    raise ValueError("no")
+
+
+number = 3
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a network, two checkpoints in both formats, and data."""
+    (tmp_path / "cli_net.py").write_text(NETWORK)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        net = models.build("cli_net:Net", {}, num_classes=10, in_channels=1, image_size=8)
+        torch.save(net.state_dict(), tmp_path / f"{seed}.pt")
+        save_file(net.state_dict(), tmp_path / f"{seed}.safetensors")
+    random = np.random.default_rng(0)
+    images = random.integers(0, 255, (90, 8, 8, 1), dtype=np.uint8)
+    labels = np.arange(90) % 10
+    np.savez(
+        tmp_path / "data.npz",
+        train_images=images[:60],
+        train_labels=labels[:60],
+        test_images=images[60:],
+        test_labels=labels[60:],
+    )
+    return tmp_path
+
+
+MODEL = ["--model", "cli_net:Net", "--data", "data.npz"]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "scalar"),
+    [
+        ("performance", [], "test_accuracy"),
+        ("hessian", ["samples=40", "density_probes=0"], "hessian_eigenvalue"),
+        ("cka", ["samples=40", "batch_size=20"], "cka"),
+        ("distance", [], "l2_distance"),
+        ("connectivity", ["epochs=2", "points=3"], "mode_connectivity"),
+    ],
+)
+def test_every_metric_runs(here: Path, name: str, settings: list[str], scalar: str) -> None:
+    chosen = ["--set", *settings] if settings else []
+    files = ["--checkpoint", "0.pt", "1.safetensors"]
+    assert main(["metric", name, *files, *MODEL, *chosen, "--out", "o.h5"]) == 0
+    record = store.read(here / "o.h5", name)
+    values = [s.value for s in record.scalars if s.name == scalar]
+    assert values
+    assert np.isfinite(values).all()
+
+
+def test_both_formats_hold_the_same(here: Path) -> None:
+    for out, file in (("a.h5", "0.pt"), ("b.h5", "0.safetensors")):
+        assert main(["metric", "performance", "--checkpoint", file, *MODEL, "--out", out]) == 0
+    found = store.differences(here / "a.h5", here / "b.h5")
+    assert [line.split(":")[0] for line in found] == ["/@provenance"]
+
+
+def test_values_equal_a_plain_evaluation(here: Path) -> None:
+    assert main(["metric", "performance", "--checkpoint", "0.pt", *MODEL, "--out", "o.h5"]) == 0
+    data = np.load(here / "data.npz")
+    net = models.build("cli_net:Net", {}, num_classes=10, in_channels=1, image_size=8).eval()
+    net.load_state_dict(torch.load(here / "0.pt", weights_only=True))
+    train = data["train_images"] / 255
+    images = torch.tensor((data["test_images"] / 255 - train.mean()) / train.std()).float()
+    right = net(images.permute(0, 3, 1, 2)).argmax(1).numpy() == data["test_labels"]
+    value = store.read(here / "o.h5").scalar("test_accuracy").value
+    assert value == pytest.approx(100 * right.mean())
+
+
+def says(capsys: pytest.CaptureFixture[str], arguments: list[str], text: str) -> None:
+    assert main(arguments) == 1
+    printed = capsys.readouterr().err
+    assert text in printed, printed
+    assert printed.startswith("lossatlas: ")
+    assert printed.count("\n") == 1
+
+
+BAD = [
+    (["metric", "hesian", "--checkpoint", "0.pt", *MODEL], "did you mean 'hessian'?"),
+    (["metric", "cka", "--checkpoint", "0.pt", *MODEL], "'cka' compares checkpoints; 1 given"),
+    (["metric", "hessian", "--checkpoint", "9.pt", *MODEL], "9.pt: no such file"),
+    (["metric", "hessian", "--checkpoint", "cli_net.py", *MODEL], "not a file of tensors"),
+    (
+        ["metric", "hessian", "--checkpoint", "0.pt", *MODEL, "--set", "sample=3"],
+        "no setting 'sample' (did you mean 'samples'?)",
+    ),
+    (["metric", "hessian", "--checkpoint", "0.pt", *MODEL, "--set", "samples"], "not KEY=VALUE"),
+    (["metric", "hessian", "--checkpoint", "0.pt", *MODEL, "--arg", "hidden=5"], "has shape"),
+    (["metric", "hessian", "--checkpoint", "0.pt", *MODEL, "--arg", "hide=5"], "refuses its"),
+    (
+        [
+            "metric",
+            "hessian",
+            "--checkpoint",
+            "0.pt",
+            "--model",
+            "cli_net:Ned",
+            "--data",
+            "data.npz",
+        ],
+        "'cli_net' has no 'Ned' (did you mean 'Net'?)",
+    ),
+    (
+        ["metric", "hessian", "--checkpoint", "0.pt", "--model", "resnet", "--data", "data.npz"],
+        "unknown model 'resnet' (did you mean 'resnet18'?",
+    ),
+    (
+        ["metric", "hessian", "--checkpoint", "0.pt", "--model", "nowhere:x", "--data", "data.npz"],
+        "'nowhere' does not import",
+    ),
+    (
+        [
+            "metric",
+            "hessian",
+            "--checkpoint",
+            "0.pt",
+            "--model",
+            "cli_net:number",
+            "--data",
+            "digits",
+        ],
+        "cli_net:number: is a int, not a builder",
+    ),
+    (
+        [
+            "metric",
+            "hessian",
+            "--checkpoint",
+            "0.pt",
+            "--model",
+            "cli_net:broken",
+            "--data",
+            "digits",
+        ],
+        "refuses its arguments: no",
+    ),
+    (["diff", "gone.h5", "gone.h5"], "gone.h5: no such file"),
+    (["show", "data.npz"], "truncated, or not an HDF5 file"),
+    (["train", "--spec", "gone", "--data", "d.h5", "--out", "o"], "gone: cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "text"), BAD)
+def test_mistakes(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
+) -> None:
+    says(capsys, arguments, text)
+
+
+def test_a_pickle_that_executes_code_is_refused(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import os
+    import pickle
+
+    class Hostile:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {here}/executed",)
+
+    (here / "hostile.pt").write_bytes(pickle.dumps({"weight": Hostile()}, 2))
+    torch.save({"weight": Hostile()}, here / "hostile2.pt")
+    for file in ("hostile.pt", "hostile2.pt"):
+        says(capsys, ["metric", "hessian", "--checkpoint", file, *MODEL], "not a file of tensors")
+    assert not (here / "executed").exists()
+
+
+def test_diff_and_show(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in (("a.h5", 1.0), ("b.h5", 2.0)):
+        store.write(name, store.Record("cka", [store.Scalar("cka", value, 0, 1)]))
+    assert main(["diff", "a.h5", "a.h5"]) == 0
+    assert "equal" in capsys.readouterr().out
+    assert main(["diff", "a.h5", "b.h5"]) == 1
+    assert "/scalars: value: 1 of 1 values differ, largest 1" in capsys.readouterr().out
+    assert main(["show", "a.h5"]) == 0
+    assert "cka" in capsys.readouterr().out
