@@ -9,11 +9,13 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from lossatlas import __version__, paths, store
+from lossatlas.connectivity.pairs import pairs_of
 from lossatlas.spec.cells import Cell, from_spec
-from lossatlas.spec.metrics import KINDS, PRODUCES, MetricSettings
+from lossatlas.spec.metrics import KINDS, PRODUCES, Connectivity, MetricSettings
 from lossatlas.training import checkpoints
 
 if TYPE_CHECKING:
@@ -78,7 +80,7 @@ def measure_cell(
     record = store.Record(kind)
     if len(good) >= min(LEAST[of] for of in PRODUCES[kind].values()):
         record = _adapter(kind, chosen, cell, good, lost, inputs, code)
-    add_diverged(record, kind, good, lost)
+    add_diverged(record, kind, good, lost, _pairs(chosen, seeds))
     record.spec, record.settings = cell.spec, chosen.model_dump()
     record.mode = getattr(chosen, "mode", "")
     record.provenance = {**_provenance(kind), "code": code, "seeds": list(seeds)}
@@ -172,20 +174,36 @@ def _provenance(kind: str) -> dict[str, Any]:
     return {"versions": versions, "device": "cpu", "dtype": "float64"}
 
 
-def add_diverged(record: store.Record, kind: str, good: list[int], lost: list[int]) -> None:
-    """Add a row of status "diverged" for what diverged replicas keep from being measured."""
+def _pairs(settings: MetricSettings, seeds: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the pairs of replicas that a metric compares: all, unless its settings choose."""
+    if isinstance(settings, Connectivity):
+        return pairs_of(settings, seeds)
+    return list(combinations(sorted(seeds), 2))
+
+
+def add_diverged(
+    record: store.Record,
+    kind: str,
+    good: list[int],
+    lost: list[int],
+    pairs: Sequence[tuple[int, int]],
+) -> None:
+    """Add a row of status "diverged" for what diverged replicas keep from being measured.
+
+    Args:
+        record: Of the replicas that ended well; rows are added.
+        kind: Of the metric.
+        good: Seeds of the replicas that ended well.
+        lost: Seeds of the diverged ones.
+        pairs: Pairs of seeds that the metric compares.
+    """
     nan = float("nan")
     for name, of in PRODUCES[kind].items():
         if of == "replica":
             rows = [store.Scalar(name, nan, seed, status="diverged") for seed in lost]
         elif of == "pair":
-            everyone = sorted([*good, *lost])
-            rows = [
-                store.Scalar(name, nan, a, b, status="diverged")
-                for i, a in enumerate(everyone)
-                for b in everyone[i + 1 :]
-                if a in lost or b in lost
-            ]
+            missing = [pair for pair in pairs if set(pair) & set(lost)]
+            rows = [store.Scalar(name, nan, a, b, status="diverged") for a, b in missing]
         else:
             rows = [] if good else [store.Scalar(name, nan, status="diverged")]
         record.scalars += rows

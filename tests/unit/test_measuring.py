@@ -1,0 +1,97 @@
+"""Metric jobs: diverged replicas become rows, inputs are checked, what is measured is recorded."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lossatlas import measuring, store
+from lossatlas.data.convert import convert
+from lossatlas.errors import UserError
+from lossatlas.spec.cells import Cell
+from lossatlas.spec.metrics import KINDS, PRODUCES
+from lossatlas.spec.parts import DataPart, ModelPart, Recipe
+from lossatlas.training import checkpoints, job
+from lossatlas.training.engine import Engine
+
+torch.set_num_threads(1)
+SETTINGS = {
+    "performance": {},
+    "hessian": {"samples": 40, "density_probes": 0, "iterations": 60, "probes": 9},
+    "connectivity": {"epochs": 1, "points": 3},
+    "cka": {"samples": 40, "batch_size": 20},
+    "distance": {},
+}
+
+
+def cell(fraction: float = 0.05) -> Cell:
+    data = DataPart(source="digits", fraction=fraction)
+    recipe = Recipe(epochs=1, batch_size=16)
+    return Cell(data, ModelPart(builder="mlp", width=4, depth=1), recipe)
+
+
+def prepared(folder: Path, seeds: list[int], lost: list[int]) -> measuring.Inputs:
+    """Train a block of which some replicas diverge, as a job does."""
+    dataset = str(folder / "digits.h5")
+    store.write(dataset, convert("digits"))
+    data = job.load(dataset, cell().data)
+    engine = Engine(job.builder_of(cell(), data), cell().recipe, seeds, data.train)
+    with torch.no_grad():
+        for seed in lost:
+            engine.run.flat[seeds.index(seed)] = float("nan")
+    trained = engine.train()
+    weights, history = str(folder / "w.safetensors"), str(folder / "h.h5")
+    checkpoints.save(weights, trained, cell().digest)
+    store.write(history, job.training_record(trained))
+    inputs = measuring.Inputs([weights], [history], dataset, str(folder / "p.h5"))
+    store.write(inputs.performance, measured("performance", seeds, inputs))
+    return inputs
+
+
+def measured(kind: str, seeds: list[int], inputs: measuring.Inputs) -> store.Record:
+    return measuring.measure_cell(kind, SETTINGS[kind], cell().spec, seeds, inputs, "code")
+
+
+@pytest.mark.parametrize("kind", list(SETTINGS))
+@pytest.mark.parametrize("lost", [[], [1], [0, 1], [0, 1, 2]])
+def test_every_replica_and_pair_has_a_row(tmp_path: Path, kind: str, lost: list[int]) -> None:
+    inputs = prepared(tmp_path, [0, 1, 2], lost)
+    record = measured(kind, [0, 1, 2], inputs)
+    pairs = [(0, 1), (1, 2)] if kind == "connectivity" else [(0, 1), (0, 2), (1, 2)]
+    who = {"replica": [(s, None) for s in range(3)], "pair": pairs, "cell": [(None, None)]}
+    for name, of in PRODUCES[kind].items():
+        rows = {(s.replica, s.partner): s for s in record.scalars if s.name == name}
+        assert set(rows) == set(who[of])
+        for key, row in rows.items():
+            gone = bool(set(key) & set(lost)) or (of == "cell" and len(lost) == 3)
+            assert row.status == ("diverged" if gone else "ok")
+            assert np.isnan(row.value) == gone
+    assert record.status == ("diverged" if len(lost) == 3 else "ok")
+    assert record.spec == cell().spec
+    assert record.provenance["code"] == "code"
+    path = tmp_path / "out.h5"
+    store.write(path, record)
+    assert store.read(path, kind).settings == KINDS[kind](**SETTINGS[kind]).model_dump()
+
+
+def test_weights_of_another_cell_are_refused(tmp_path: Path) -> None:
+    inputs = prepared(tmp_path, [0, 1], [])
+    other = cell(0.1).spec
+    with pytest.raises(UserError, match="weights of another cell"):
+        measuring.measure_cell("cka", SETTINGS["cka"], other, [0, 1], inputs, "code")
+
+
+def test_a_checkpoint_that_was_not_kept(tmp_path: Path) -> None:
+    inputs = prepared(tmp_path, [0, 1], [])
+    with pytest.raises(UserError, match=r"holds no checkpoint 'best' \(valid: final\)"):
+        measuring.measure_cell("cka", {"checkpoint": "best"}, cell().spec, [0, 1], inputs, "code")
+
+
+def test_missing_seed(tmp_path: Path) -> None:
+    inputs = prepared(tmp_path, [0, 1], [])
+    record = measured("performance", [0, 1, 2], inputs)
+    assert [s.replica for s in record.scalars if s.name == "test_loss" and s.status == "ok"] == [
+        0,
+        1,
+    ]
