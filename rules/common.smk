@@ -37,6 +37,12 @@ PLAN = plainly(make_plan, CONFIG)
 FIGURE_NAMES = list(CONFIG.figures)
 REFERENCE = "taxonomy_reference"
 REFERENCE_KINDS = ["performance", "hessian", "connectivity", "cka", "distance"]
+STUDIES = "studies"
+STUDY_OF = {
+    "two_spirals": "lossatlas.simplex.spirals:study",
+    "sampling_bias": "lossatlas.simplex.sampling_bias:study",
+}
+SIMPLEX_KINDS = ["simplex", "simplex_volume", "espro"]
 CLAIMS = [paths.claims()] if CONFIG.figures else []
 
 
@@ -93,6 +99,14 @@ def settings_of(wildcards):
     return compact(CONFIG.metric(wildcards.metric).model_dump())
 
 
+def kind_of(wildcards):
+    return CONFIG.metric(wildcards.metric).kind
+
+
+def metric_code(wildcards):
+    return code_of(*METRIC_CODE[kind_of(wildcards)])
+
+
 def seeds_of(wildcards):
     return planned(wildcards).seeds
 
@@ -132,12 +146,14 @@ def shown(figure):
     style = CONFIG.figures.get(figure) or Figure(draws=figure)
     if FIGURES[style.draws].reference:
         return style, REFERENCE
+    if FIGURES[style.draws].study:
+        return style, STUDIES
     return style, style.experiment or next(iter(CONFIG.experiments))
 
 
 def named_metric(style, experiment, kind):
     """Return the experiment's metric of a kind that the figure shows."""
-    if experiment == REFERENCE:
+    if experiment in (REFERENCE, STUDIES):
         return kind
     if kind in style.metrics:
         return style.metrics[kind]
@@ -178,6 +194,8 @@ def figure_axis(figure, which):
     experiment = shown(figure)[1]
     if experiment == REFERENCE:
         return {"load": "width", "temperature": "batch_size"}[which]
+    if experiment == STUDIES:
+        return ""
     return next(iter(getattr(CONFIG.experiments[experiment], which)), "")
 
 

@@ -6,6 +6,7 @@ localrules:
     figures,
     claims,
     taxonomy,
+    simplex,
     plan,
     status,
 
@@ -44,6 +45,13 @@ rule taxonomy:
     """Everything of the taxonomy paper: its figures, ours beside the published ones, and claims."""
     input:
         figure_files([name for name in FIGURE_NAMES if shown(name)[0].draws.startswith("taxonomy")]),
+        paths.claims(),
+
+
+rule simplex:
+    """Everything of the simplex paper: complexes, volumes, fast ensembles, studies, and claims."""
+    input:
+        figure_files([name for name in FIGURE_NAMES if shown(name)[0].draws.startswith("simplex")]),
         paths.claims(),
 
 

@@ -68,6 +68,11 @@ def metric(cell_id: str, name: str) -> str:
     return f"{cell(cell_id)}/metrics/{name}.h5"
 
 
+def study(name: str) -> str:
+    """A small experiment that has no cells."""
+    return f"{ROOT}/studies/{name}.h5"
+
+
 def metric_table(experiment: str, name: str) -> str:
     """One row per scalar of one metric over an experiment."""
     return f"{ROOT}/tables/{experiment}/{name}.csv"

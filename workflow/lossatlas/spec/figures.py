@@ -19,6 +19,7 @@ class Drawing:
     scalars: tuple[str, ...] = ()
     series: tuple[str, ...] = ()
     reference: bool = False  # drawn from the authors' published results, not from an experiment
+    study: bool = False  # drawn from a study that has no cells
 
 
 _ALL = ("performance", "hessian", "connectivity", "cka", "distance")
@@ -36,6 +37,24 @@ FIGURES: dict[str, Drawing] = {
     ),
     "taxonomy_reference_phases": Drawing(
         "lossatlas.figures.taxonomy:phases", _PHASES, reference=True
+    ),
+    "simplex_planes": Drawing("lossatlas.figures.simplex_landscape:planes", (), ("simplex",)),
+    "simplex_complex_3d": Drawing(
+        "lossatlas.figures.simplex_landscape:complex_3d", (), ("simplex",)
+    ),
+    "simplex_volume": Drawing(
+        "lossatlas.figures.simplex_landscape:volume", (), ("simplex_volume",)
+    ),
+    "simplex_ensembles": Drawing("lossatlas.figures.simplex_ensembles:ensembles", (), ("espro",)),
+    "simplex_calibration": Drawing(
+        "lossatlas.figures.simplex_ensembles:calibration", (), ("espro",)
+    ),
+    "simplex_corruption": Drawing("lossatlas.figures.simplex_ensembles:corruption", (), ("espro",)),
+    "simplex_two_spirals": Drawing(
+        "lossatlas.figures.simplex_notebooks:two_spirals", (), ("two_spirals",), study=True
+    ),
+    "simplex_sampling_bias": Drawing(
+        "lossatlas.figures.simplex_notebooks:sampling_bias", (), ("sampling_bias",), study=True
     ),
 }
 

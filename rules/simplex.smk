@@ -1,0 +1,48 @@
+rule simplexes:
+    """Simplexes between the replicas of a cell, or grown from each: vertices, loss, ensembles."""
+    input:
+        weights=weights_of,
+        histories=histories_of,
+        dataset=dataset_of,
+    output:
+        paths.metric("{cell}", "{metric}"),
+    log:
+        paths.log("{metric}", "{cell}"),
+    benchmark:
+        paths.benchmark("{metric}", "{cell}")
+    wildcard_constraints:
+        metric="|".join(map(metrics_of, SIMPLEX_KINDS)),
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=2000,
+        gpu=1,
+    params:
+        kind=kind_of,
+        settings=settings_of,
+        spec=spec_of,
+        seeds=seeds_of,
+        code=metric_code,
+    script:
+        "../workflow/metric.py"
+
+
+rule study:
+    """An experiment on toy data that has no cells: two spirals, or sampling in triangles."""
+    output:
+        record=paths.study("{study}"),
+        scalars=paths.metric_table(STUDIES, "{study}"),
+        series=paths.series_table(STUDIES, "{study}"),
+    log:
+        paths.log("study", "{study}"),
+    wildcard_constraints:
+        study="|".join(STUDY_OF),
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        target=lambda wildcards: STUDY_OF[wildcards.study],
+        code=lambda wildcards: code_of(STUDY_OF[wildcards.study]),
+    script:
+        "../workflow/study.py"

@@ -1,0 +1,17 @@
+"""Run a study that has no cells: its record and its tables."""
+
+from lossatlas.entry import job
+
+with job(snakemake) as s:  # noqa: F821
+    from lossatlas import device, store
+    from lossatlas.models import load_object
+    from lossatlas.tables import collect
+
+    device.set_threads(s.threads)
+    record, name = load_object(s.params.target)(), s.wildcards.study
+    store.write(s.output.record, record)
+    axes = {name: {}}
+    scalars = collect.scalar_frame("studies", axes, {name: record.scalars})
+    series = collect.series_frame("studies", axes, {name: record.series})
+    collect.write(s.output.scalars, scalars)
+    collect.write(s.output.series, series)
