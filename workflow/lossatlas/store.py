@@ -211,12 +211,13 @@ def _unseed(stored: int) -> int | None:
     return None if stored == NOBODY else int(stored)
 
 
-def read(path: str | os.PathLike[str], kind: str | None = None) -> Record:
+def read(path: str | os.PathLike[str], kind: str | None = None, *, arrays: bool = True) -> Record:
     """Read a record.
 
     Args:
         path: The file.
         kind: Refuse a record of another kind.
+        arrays: Whether to read its arrays, which may be large.
 
     Raises:
         UserError: If the file is missing, truncated, foreign, of another kind or schema.
@@ -239,7 +240,7 @@ def read(path: str | os.PathLike[str], kind: str | None = None) -> Record:
             kind=attributes["kind"],
             scalars=scalars,
             series=[_read_series(one) for one in file["series"].values()],
-            arrays={name: _read_array(one) for name, one in file["arrays"].items()},
+            arrays={n: _read_array(one) for n, one in file["arrays"].items()} if arrays else {},
             status=attributes["status"],
             mode=attributes["mode"],
             spec=json.loads(attributes["spec"]),

@@ -173,10 +173,9 @@ def _valid_keys(keys: list[str]) -> list[str]:
     }
     if not keys:
         return list(Config.model_fields)
-    if keys[-1] == "early_stop":
-        return list(
-            models["recipes"].model_fields["early_stop"].annotation.__args__[0].model_fields
-        )
+    if keys[-1] in ("early_stop", "record"):
+        part = models["recipes"].model_fields[keys[-1]].annotation
+        return list(part.__args__[0].model_fields)
     model = models.get(keys[0])
     return list(model.model_fields) if model else []
 
@@ -291,6 +290,12 @@ def _check_cell(cell: Cell, where: str) -> None:
     if cell.recipe.batch_size > images:
         what = f"batch_size {cell.recipe.batch_size} is more than the {images} training images"
         raise UserError(what, where=f"{where}: cell {cell.id}", fix=f"at most {images}")
+    record, steps = cell.recipe.record, cell.recipe.steps(images)
+    if record is not None and not record.windows(steps):
+        what = f"a window of {record.length} points from point {record.start} on is longer than"
+        fix = "a shorter 'record.length', or more epochs"
+        where = f"{where}: cell {cell.id}"
+        raise UserError(f"{what} the run, which has {steps + 1}", where=where, fix=fix)
 
 
 def _check_enough(config: Config, one: Experiment, where: str) -> None:

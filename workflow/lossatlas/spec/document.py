@@ -17,7 +17,7 @@ from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES
 from lossatlas.spec.config import Config, Experiment, json_schema
 from lossatlas.spec.figures import FIGURES, Figure, Thresholds
 from lossatlas.spec.metrics import KINDS, PRODUCES
-from lossatlas.spec.parts import DataPart, EarlyStop, ModelPart, Recipe
+from lossatlas.spec.parts import DataPart, EarlyStop, ModelPart, Recipe, Recording
 
 README = paths.PROJECT / "config" / "README.md"
 SCHEMA = paths.PROJECT / "workflow" / "schemas" / "config.schema.json"
@@ -59,6 +59,7 @@ def markdown() -> str:
         _section("models.&lt;name&gt;", ModelPart, _model_text()),
         _section("recipes.&lt;name&gt;", Recipe, "SGD on the mean cross entropy."),
         _section("recipes.&lt;name&gt;.early_stop", EarlyStop, ""),
+        _section("recipes.&lt;name&gt;.record", Recording, ""),
         _section("experiments.&lt;name&gt;", Experiment, _axes_text()),
         METRICS,
         *(_metric(kind) for kind in KINDS),

@@ -58,6 +58,26 @@ class EarlyStop(Strict):
     stop: bool = Field(False, description="end training there; otherwise just keep the weights")
 
 
+class Recording(Strict):
+    """What of the path of the weights is recorded: windows of points; point 0 is the start."""
+
+    start: int = Field(0, ge=0, description="first point of the first window")
+    length: int = Field(1000, ge=2, description="points of a window; as many weights in memory")
+    stride: int = Field(1000, ge=1, description="from the start of one window to the next")
+    projection: int = Field(
+        1024, ge=0, description="dimensions of the random projection of every point; 0: none"
+    )
+    gradients: int = Field(
+        256, ge=0, description="parameters, drawn once, whose gradients are kept at every step"
+    )
+    seed: int = Field(0, ge=0, description="seed of the projection and of these parameters")
+
+    def windows(self, steps: int) -> list[tuple[int, int]]:
+        """Return (first, end) of the full windows of a run of that many steps."""
+        last = steps + 1 - self.length
+        return [(first, first + self.length) for first in range(self.start, last + 1, self.stride)]
+
+
 class Recipe(Strict):
     """How a network is trained: SGD with momentum on the cross entropy."""
 
@@ -78,6 +98,7 @@ class Recipe(Strict):
     checkpoints: list[Literal["final", "best", "early"]] = Field(
         ["final"], description="weights kept: last epoch, lowest running training loss, early stop"
     )
+    record: Recording | None = Field(None, description="what of the path is recorded")
 
     @field_validator("decay_epochs")
     @classmethod
@@ -95,3 +116,8 @@ class Recipe(Strict):
         if self.cosine and self.decay_epochs:
             raise ValueError("choose one of 'cosine' and 'decay_epochs'")
         return self
+
+    def steps(self, images: int) -> int:
+        """Return the steps of a whole run on that many images."""
+        kept = self.incomplete_batch == "keep" and images % self.batch_size > 0
+        return (images // self.batch_size + kept) * self.epochs

@@ -112,7 +112,7 @@ def statuses(paths: Iterable[str]) -> dict[int, str]:
     """
     found = {}
     for path in paths:
-        record = store.read(path, "training")
+        record = store.read(path, "training", arrays=False)
         for scalar in record.scalars:
             if scalar.name == "final_train_loss" and scalar.replica is not None:
                 found[scalar.replica] = scalar.status

@@ -21,6 +21,8 @@ from lossatlas.data.tensors import Split
 from lossatlas.models.functional import Functional, Tensors, one_of, stack, state_of
 from lossatlas.models.layout import Layout, is_small
 from lossatlas.spec.parts import Recipe
+from lossatlas.store import Array
+from lossatlas.training.recorder import PREFIX, Recorder
 from lossatlas.training.schedules import has_settled, learning_rate
 from lossatlas.training.seeds import generator, seed_of
 from lossatlas.training.state import State
@@ -41,6 +43,7 @@ class Trained:
         rates: Learning rate of each epoch.
         diverged: Booleans (G,).
         epoch_of: "best", "early" -> epoch (G,), from 1; 0 where there is none.
+        path: What the recipe's `record` asked for.
     """
 
     functional: Functional
@@ -50,6 +53,7 @@ class Trained:
     rates: list[float]
     diverged: np.ndarray
     epoch_of: dict[str, np.ndarray]
+    path: dict[str, Array] = field(default_factory=dict)
 
 
 def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -172,6 +176,14 @@ class Engine:
         shapes = {n: self.functional.shapes[n] for n in self.functional.trainable}
         rows = [slice(first, first + size) for first in range(0, count, size)]
         self.groups = [_Group.of(self.run.flat, shapes, row) for row in rows]
+        self.recorder = None
+        if self.recipe.record is not None:
+            steps = self.recipe.steps(len(self.split))
+            sizes = [shape.numel() for shape in shapes.values()]
+            resumes = self.state.path is not None
+            self.recorder = Recorder(
+                self.recipe.record, steps, self.run.flat, sizes, resumes=resumes
+            )
 
     def train(self) -> Trained:
         """Train to the end, from the saved state if there is one.
@@ -185,6 +197,8 @@ class Engine:
             started = time.perf_counter()
             self._epoch()
             self._close_epoch(time.perf_counter() - started)
+        if self.recorder is not None:
+            self.recorder.finish(run.flat)
         return self._trained()
 
     def _epoch(self) -> None:
@@ -202,9 +216,14 @@ class Engine:
 
     def _step(self, index: Tensor, rate: float) -> None:
         """One step of SGD with momentum and L2, as torch.optim.SGD defines it, on all replicas."""
-        run, recipe = self.run, self.recipe
+        run, recipe, recorder = self.run, self.recipe, self.recorder
+        if recorder is not None:
+            recorder.begin(self._now)
+        before = run.sums[0].clone()
         gradient = torch.cat([self._gradient(group, index[group.rows]) for group in self.groups])
         with torch.no_grad():
+            if recorder is not None:
+                recorder.step(run.flat, gradient, (run.sums[0] - before) / index.shape[1])
             if recipe.weight_decay:
                 gradient.add_(run.flat, alpha=recipe.weight_decay)
             run.velocity.mul_(recipe.momentum).add_(gradient)
@@ -277,10 +296,13 @@ class Engine:
             done |= has_settled(np.array(losses), rule)
         return bool(done.all())
 
-    def _save(self) -> None:
+    def _now(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         run = self.run
-        values = {"epoch": run.epoch, "step": run.step, "history": run.history}
-        self.state.save(run.tensors(), values)
+        return run.tensors(), {"epoch": run.epoch, "step": run.step, "history": run.history}
+
+    def _save(self) -> None:
+        now = self._now()
+        self.state.save(*(now if self.recorder is None else self.recorder.resumable(now)))
 
     def _resume(self) -> None:
         saved = self.state.load(self.device)
@@ -288,13 +310,15 @@ class Engine:
             return
         tensors, values = saved
         mine = self.run.tensors()
-        if mine.keys() != tensors.keys():
+        if mine.keys() != {name for name in tensors if not name.startswith(PREFIX)}:
             return
         with torch.no_grad():
             for name, tensor in mine.items():
                 tensor.copy_(tensors[name])
         self.run.epoch, self.run.step = values["epoch"], values["step"]
         self.run.history = values["history"]
+        if self.recorder is not None:
+            self.recorder.restore(tensors, values)
 
     def _trained(self) -> Trained:
         run = self.run
@@ -307,14 +331,16 @@ class Engine:
             if kind == "early":
                 flat, buffers = self._early_or_final(flat, buffers)
             checkpoints[kind] = (self._named(flat), buffers)
+        rates = [learning_rate(self.recipe, epoch) for epoch in range(run.epoch)]
         return Trained(
             self.functional,
             self.seeds,
             checkpoints,
             history,
-            [learning_rate(self.recipe, epoch) for epoch in range(run.epoch)],
+            rates,
             diverged,
             {kind: epochs.cpu().numpy() for kind, epochs in run.epoch_of.items()},
+            {} if self.recorder is None else self.recorder.arrays(rates),
         )
 
     def _early_or_final(self, flat: Tensor, buffers: Tensors) -> tuple[Tensor, Tensors]:

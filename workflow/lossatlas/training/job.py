@@ -88,6 +88,8 @@ def training_record(trained: Trained) -> store.Record:
             record.scalars.append(store.Scalar(f"{kind}_epoch", chosen, seed, status=status))
     rates = np.array(trained.rates)
     record.arrays["learning_rate"] = store.Array(rates, ("epoch",))
+    record.arrays["seeds"] = store.Array(np.array(trained.seeds), ("replica",))
+    record.arrays |= trained.path
     record.status = "diverged" if trained.diverged.all() else "ok"
     return record
 

@@ -1,0 +1,233 @@
+"""The recorder: against every weight vector kept in float64; resumed; windows; divergence."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lossatlas import models
+from lossatlas.data.tensors import Split
+from lossatlas.diffusion.gram import path_of_gram, path_of_points, squared_distances
+from lossatlas.errors import UserError
+from lossatlas.spec.config import load
+from lossatlas.spec.parts import Recipe, Recording
+from lossatlas.training import engine as engine_module
+from lossatlas.training.engine import Engine, batches, initialise
+from lossatlas.training.recorder import Projection, gram_of_ring
+from lossatlas.training.state import Preempted, State
+
+torch.set_num_threads(1)
+
+PLAN = Recording(start=3, length=12, stride=5, projection=8, gradients=7)
+SEEDS = [2, 5]
+
+
+def split() -> Split:
+    made = torch.Generator().manual_seed(3)
+    images = torch.randn(50, 1, 8, 8, generator=made)
+    return Split(images, (images.mean(dim=(1, 2, 3)) * 20).round().long() % 4)
+
+
+def mlp():
+    shape = {"num_classes": 4, "in_channels": 1, "image_size": 8}
+    return models.build("mlp", {"width": 6, "depth": 1}, **shape)
+
+
+def recipe(**more) -> Recipe:
+    plain = {"epochs": 8, "batch_size": 8, "learning_rate": 0.1, "momentum": 0.0}
+    return Recipe(**{**plain, "weight_decay": 0.0, "record": PLAN, **more})
+
+
+def naive(chosen: Recipe, seed: int) -> tuple[np.ndarray, list[float], np.ndarray]:
+    """Train by a plain loop; return all weights (T, P), losses and gradients before each step."""
+    module, data = initialise(mlp, seed), split()
+    points, losses, gradients = [], [], []
+    parameters = list(module.parameters())
+
+    def flat(tensors) -> np.ndarray:
+        return np.concatenate([t.detach().numpy().ravel() for t in tensors])
+
+    points.append(flat(parameters))
+    for epoch in range(chosen.epochs):
+        for index in batches(len(data), [seed], epoch, chosen):
+            batch = data.take(index[0])
+            loss = F.cross_entropy(module(batch.images), batch.labels)
+            grads = torch.autograd.grad(loss, parameters)
+            with torch.no_grad():
+                for p, g in zip(parameters, grads, strict=True):
+                    p -= chosen.learning_rate * g
+            losses.append(loss.item())
+            gradients.append(flat(grads))
+            points.append(flat(parameters))
+    return np.array(points), losses, np.array(gradients)
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, np.ndarray]:
+    trained = Engine(mlp, recipe(), SEEDS, split()).train()
+    return {name: array.values for name, array in trained.path.items()}
+
+
+def test_equals_every_weight_vector_kept(recorded: dict[str, np.ndarray]) -> None:
+    windows = recorded["path_window"]
+    assert windows.tolist() == [[first, first + 12] for first in range(3, 38, 5)]
+    for place, seed in enumerate(SEEDS):
+        points, losses, gradients = naive(recipe(), seed)
+        assert len(points) == 49
+        exact = points.astype(np.float64)
+        np.testing.assert_allclose(recorded["path_loss"][:, place], losses, rtol=1e-5)
+        steps = np.square(np.diff(exact, axis=0)).sum(1)
+        np.testing.assert_allclose(recorded["path_step"][:, place], steps, rtol=1e-3)
+        moved = np.square(exact - exact[0]).sum(1)
+        np.testing.assert_allclose(recorded["path_distance"][:, place], moved, rtol=1e-3)
+        squares = recorded["path_layer_gradient"][:, place].sum(1)
+        np.testing.assert_allclose(squares, np.square(gradients).sum(1), rtol=1e-3)
+        for number, (first, end) in enumerate(windows):
+            gram = recorded["path_gram"][number, place]
+            path = path_of_gram(
+                gram + np.triu(gram, 1).T, recorded["path_step"][first : end - 1, place]
+            )
+            wanted = squared_distances(path_of_points(exact[first:end]))
+            np.testing.assert_allclose(squared_distances(path), wanted, rtol=1e-3, atol=1e-9)
+
+
+def test_late_window_keeps_its_short_distances() -> None:
+    """|w|^2 = 2500 and steps of 3e-5: the Gram matrix agrees with float64 to 1e-9."""
+    made = torch.Generator().manual_seed(0)
+    moves = torch.randn(40, 3000, generator=made, dtype=torch.float64) * (3e-5 / 3000) ** 0.5
+    points = (torch.full((3000,), (2500 / 3000) ** 0.5) + moves.cumsum(0)).float()
+    placed = torch.empty_like(points)
+    for time, point in enumerate(points, start=53):
+        placed[time % 40] = point
+    found = squared_distances(path_of_gram(gram_of_ring(placed, 53).numpy()))
+    exact = points.double().numpy()
+    wanted = np.square(exact[:, None] - exact).sum(2)
+    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-18)
+
+
+def test_gradients_follow_from_the_weights(recorded: dict[str, np.ndarray]) -> None:
+    """With plain SGD the increments are the gradients, so no Gram matrix of theirs is kept."""
+    ratio = recorded["path_step"] / recorded["path_layer_gradient"].sum(2)
+    np.testing.assert_allclose(np.sqrt(ratio), 0.1, rtol=1e-4)
+    assert (recorded["path_rate"] == 0.1).all()
+    _, _, gradients = naive(recipe(), SEEDS[1])
+    columns = recorded["path_gradient"][:, 1]
+    assert columns.shape == (48, 7)
+    for column in columns.T:
+        gaps = np.abs(gradients - column[:, None]).max(axis=0)
+        assert gaps.min() < 1e-5
+
+
+def test_projection_keeps_squared_distances() -> None:
+    vectors = torch.randn(1, 500, dtype=torch.float64)
+    ratios = []
+    for seed in range(400):
+        image = Projection(500, 32, seed, vectors.device)(vectors)
+        ratios.append(float(image.square().sum() / vectors.square().sum()))
+    assert np.mean(ratios) == pytest.approx(1, abs=4 * (2 / 32 / 400) ** 0.5)
+    assert np.std(ratios) == pytest.approx((2 / 32) ** 0.5, rel=0.2)
+    whole = Projection(500, 512, 0, vectors.device)(vectors)
+    assert float(whole.square().sum()) == pytest.approx(float(vectors.square().sum()))
+
+
+def test_projection_is_linear_and_recorded_from_the_start(recorded: dict[str, np.ndarray]) -> None:
+    points, _, _ = naive(recipe(), SEEDS[0])
+    project = Projection(points.shape[1], 8, 0, torch.device("cpu"))
+    wanted = project(torch.from_numpy(points - points[0])).numpy()
+    np.testing.assert_allclose(recorded["path_projection"][:, 0], wanted, rtol=1e-3, atol=1e-5)
+
+
+class StopsAt(State):
+    """Saves and leaves after so many steps."""
+
+    def __init__(self, path: Path, steps: int) -> None:
+        super().__init__(path, "key")
+        self.steps, self._leaving = steps, True
+
+    def due(self) -> bool:
+        self.steps -= 1
+        return self.steps == 0
+
+
+@pytest.mark.parametrize("plan", [PLAN, Recording(length=9, stride=20, projection=0, gradients=0)])
+def test_resumed_runs_are_equal_bit_for_bit(plan: Recording, tmp_path: Path) -> None:
+    chosen = recipe(momentum=0.9, checkpoints=["best"], record=plan)
+    whole = Engine(mlp, chosen, SEEDS, split()).train()
+    for steps in (1, 3, 4, 9, 16, 23, 30, 41, 48):
+        path = tmp_path / f"{steps}"
+        with pytest.raises(Preempted):
+            Engine(mlp, chosen, SEEDS, split(), StopsAt(path, steps)).train()
+        with suppress(Preempted):  # once more, if there are 14 steps left
+            Engine(mlp, chosen, SEEDS, split(), StopsAt(path, 14)).train()
+        again = Engine(mlp, chosen, SEEDS, split(), State(path, "key")).train()
+        assert whole.path.keys() == again.path.keys()
+        for name, array in whole.path.items():
+            np.testing.assert_array_equal(array.values, again.path[name].values, err_msg=name)
+        for name, tensor in whole.checkpoints["best"][0].items():
+            assert torch.equal(tensor, again.checkpoints["best"][0][name])
+
+
+def test_weights_of_a_window_are_never_saved(tmp_path: Path) -> None:
+    with pytest.raises(Preempted):
+        Engine(mlp, recipe(), SEEDS, split(), StopsAt(tmp_path / "state", 10)).train()
+    tensors, _ = State(tmp_path / "state", "key").load(torch.device("cpu"))
+    size = tensors["flat"].shape[1]
+    assert all(t.numel() <= 12 * len(SEEDS) * size / 2 for t in tensors.values())
+
+
+def test_recording_changes_no_weight() -> None:
+    with_, without = (Engine(mlp, recipe(record=r), SEEDS, split()).train() for r in (PLAN, None))
+    assert without.path == {}
+    for name, tensor in with_.checkpoints["final"][0].items():
+        assert torch.equal(tensor, without.checkpoints["final"][0][name])
+
+
+def test_divergence_inside_a_window_spoils_just_later_windows(monkeypatch) -> None:
+    original = Engine._gradient
+
+    def explode(self, group, index):
+        gradient = original(self, group, index)
+        if self.recorder.time == 20:
+            gradient[1] = float("nan")
+        return gradient
+
+    monkeypatch.setattr(engine_module.Engine, "_gradient", explode)
+    trained = Engine(mlp, recipe(), SEEDS, split()).train()
+    assert trained.diverged.tolist() == [False, True]
+    grams = trained.path["path_gram"].values
+    sound = np.isfinite(grams).all(axis=(2, 3))
+    assert sound[:, 0].all()
+    assert sound[:, 1].tolist() == [end <= 21 for _, end in trained.path["path_window"].values]
+
+
+def config(**record) -> dict:
+    plain = {"epochs": 1, "batch_size": 64}
+    return {
+        "datasets": {"digits": None},
+        "models": {"mlp": None},
+        "recipes": {"short": {**plain, "record": record}},
+        "experiments": {"one": {"dataset": "digits", "model": "mlp", "recipe": "short"}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"length": 100}, r"a window of 100 points from point 0 on is longer than the run"),
+        ({"length": 10, "start": 20}, r"longer than the run, which has 23"),
+        ({"length": 10, "stride": 0}, r"recipes.short.record.stride: .*greater than or equal to 1"),
+        ({"length": 1}, r"recipes.short.record.length"),
+        ({"lenght": 10}, r"unknown key 'lenght'.*'length'"),
+    ],
+)
+def test_bad_windows_are_refused_before_anything_runs(record: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        load(config(**record))
+
+
+def test_the_longest_window_fits() -> None:
+    assert Recipe(epochs=1, batch_size=64, record={"length": 23}).record.windows(22) == [(0, 23)]
+    load(config(length=23))
