@@ -257,5 +257,29 @@ def claim_experiments():
     return found
 
 
+def simplex_claim_tables():
+    """Return experiment -> kind -> tables of scalars and of series, for claims on simplexes."""
+    found = {}
+    for name, experiment in CONFIG.experiments.items():
+        kinds = {}
+        for metric in experiment.metrics:
+            both = [paths.metric_table(name, metric), paths.series_table(name, metric)]
+            kinds.setdefault(CONFIG.metric(metric).kind, both)
+        if set(kinds) & set(SIMPLEX_KINDS):
+            found[name] = {k: kinds[k] for k in [*SIMPLEX_KINDS, "connectivity"] if k in kinds}
+    drawn = [FIGURES[shown(figure)[0].draws] for figure in FIGURE_NAMES]
+    studies = [kind for figure in drawn if figure.study for kind in figure.series]
+    if studies:
+        found[STUDIES] = {
+            kind: [paths.metric_table(STUDIES, kind), paths.series_table(STUDIES, kind)]
+            for kind in dict.fromkeys(studies)
+        }
+    return found
+
+
 def claim_tables(wildcards):
-    return [table for tables in claim_experiments().values() for table in tables]
+    simplexes = simplex_claim_tables().values()
+    return [
+        *[table for tables in claim_experiments().values() for table in tables],
+        *[table for kinds in simplexes for both in kinds.values() for table in both],
+    ]

@@ -71,6 +71,7 @@ rule verdicts:
         "../envs/analysis.yaml"
     params:
         experiments=claim_experiments(),
+        simplexes=simplex_claim_tables(),
         code=code_of(
             "lossatlas.claims.verdicts:claims",
             "lossatlas.tables.collect:cell_summary",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from lossatlas.claims import taxonomy
+from lossatlas.claims import simplex, taxonomy
 from lossatlas.claims.grid import Grid, NotTestableError, grid
 from lossatlas.reference import taxonomy_tables
 from lossatlas.spec.figures import Thresholds
@@ -27,7 +27,9 @@ COLUMNS = [
 
 
 def claims(
-    tables: Mapping[str, pd.DataFrame], thresholds: Thresholds | None = None
+    tables: Mapping[str, pd.DataFrame],
+    thresholds: Thresholds | None = None,
+    simplexes: Mapping[str, simplex.Found] | None = None,
 ) -> pd.DataFrame:
     """Check every claim on every experiment.
 
@@ -35,6 +37,7 @@ def claims(
         tables: Experiment -> summary of its cells, from `tables.collect.cell_summary`. Of the
             authors' results just the cells that they plotted are used.
         thresholds: Of the phases; default: rule R1.
+        simplexes: Experiment -> its tables, for claims about simplexes.
 
     Returns:
         One row per claim and experiment, with the columns of `COLUMNS`. `holds` is "yes", "no" or
@@ -53,6 +56,7 @@ def claims(
         for claim in taxonomy.CLAIMS
         for name in tables
     ]
+    rows += simplex.rows(simplexes or {})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lossatlas.training.state import State
 
 FGE = -1  # in the column `method`; 0 is the replica itself, d the simplex of d dimensions
-CORRUPTED = 3  # components of the ensembles that see corrupted images
+CORRUPTED = 2  # components of the ensembles that see corrupted images
 
 
 @dataclass

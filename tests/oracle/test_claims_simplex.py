@@ -1,0 +1,174 @@
+"""Claims about simplexes: each holds on numbers made to fit, and fails on spoiled ones."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lossatlas.claims import simplex, verdicts
+from lossatlas.figures import Tables
+from lossatlas.simplex.columns import columns
+from lossatlas.store import Scalar, Series
+from lossatlas.tables import collect
+
+Numbers = dict[str, float]
+
+
+def tables(scalars: dict[str, float], frames: dict[str, pd.DataFrame]) -> Tables:
+    axes: dict = {"cell": {}}
+    rows = [Scalar(name, value) for name, value in scalars.items()]
+    series: list[Series] = []
+    for name, table in frames.items():
+        series += columns(name, {key: table[key].to_numpy() for key in table})
+    return Tables(
+        collect.scalar_frame("e", axes, {"cell": rows}),
+        collect.series_frame("e", axes, {"cell": series}),
+    )
+
+
+SCALARS = {
+    "mode_loss": 0.01,
+    "inside_loss": 0.02,
+    "inside_loss_max": 0.05,
+    "segment_loss_max": 1.0,
+    "path_loss_max": 0.1,
+    "inside_accuracy_min": 99.0,
+}
+
+
+def ensembles(gap: float = -0.01, noise: float = 0.001, excess: float = -0.1) -> pd.DataFrame:
+    rows = []
+    rng = np.random.default_rng(0)
+    for method in (0, 1, 2):
+        for size in range(1, 9):
+            for group in range(12):
+                nll = 0.3 / size + (gap if method == 2 else 0) + noise * rng.normal()
+                rows.append(
+                    {
+                        "method": method,
+                        "components": size,
+                        "group": group,
+                        "disjoint": float(group % size == 0 and group + size <= 12),
+                        "nll": nll,
+                        "member_nll": nll - excess,
+                        "error": 8.0 / size - (3 if method == 2 else 0),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def corruption(gap: float = -0.01) -> pd.DataFrame:
+    table = ensembles(gap)[lambda t: t["components"] == 2].drop(columns="member_nll")
+    parts = [table.assign(severity=s, nll_scaled=table["nll"]) for s in (0.0, 0.1, 0.5)]
+    return pd.concat(parts)
+
+
+def volume(fixed: float = 1.1, paper: float = 0.5, small: float = 1.0) -> pd.DataFrame:
+    rows = []
+    for way, shrink in ((0, fixed), (1, 0.5), (2, paper)):
+        for strength in (0.0, 1e-6, 0.05):
+            for k in range(1, 9):
+                height = shrink ** (k - 2)
+                log_volume = (k - 2) * math.log(0.01)
+                rows.append(
+                    {
+                        "way": way,
+                        "regularisation": strength,
+                        "connectors": k,
+                        "simplex": 0,
+                        "height": height,
+                        "log_volume": log_volume,
+                        "test_nll": {0.0: 1.0, 1e-6: small, 0.05: 1.3}[strength],
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def bias(p: float = 0.5, wrong: float = 1e-30) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"wrong": [0, 0, 1, 1], "p_chi_square": [p, 0.4, wrong, wrong], "p_kolmogorov": [0.3] * 4}
+    )
+
+
+def curves(gap: float = 0.0) -> Tables:
+    t = np.linspace(0, 1, 3)
+    series = [
+        Series("bezier_train_loss", t, np.array([0.1 + gap, 0.2, 0.3]), "t", 0, 1),
+        Series("linear_train_loss", t, np.array([0.1, 2.0, 0.3]), "t", 0, 1),
+    ]
+    axes: dict = {"cell": {}}
+    return Tables(
+        collect.scalar_frame("e", axes, {"cell": []}),
+        collect.series_frame("e", axes, {"cell": series}),
+    )
+
+
+def found(
+    scalars: Numbers | None = None, apart: Numbers | None = None, **frames: object
+) -> dict[str, Tables]:
+    one = {"simplex_disagreement": 1.0, "mode_disagreement": 3.0, **(apart or {})}
+    get: Callable = frames.get
+    return {
+        "simplex": tables({**SCALARS, **(scalars or {})}, {}),
+        "simplex_volume": tables({}, {"volume": get("volume", volume())}),
+        "espro": tables(
+            one,
+            {
+                "ensembles": get("ensembles", ensembles()),
+                "corruption": get("corruption", corruption()),
+            },
+        ),
+        "sampling_bias": tables({}, {"tests": get("tests", bias())}),
+        "connectivity": get("curves", curves()),
+    }
+
+
+def verdict(name: str, given: dict[str, Tables]) -> str:
+    rows = [row for row in simplex.rows({"e": given}) if row[1] == name]
+    assert len(rows) == 1
+    return rows[0][-1]
+
+
+@pytest.mark.parametrize("claim", [c.name for c in simplex.CLAIMS])
+def test_holds_where_it_should(claim: str) -> None:
+    given = found(volume=volume(fixed=0.5)) if claim == "C3" else found()
+    assert verdict(claim, given) == "yes"
+
+
+SPOILED = {
+    "C1": found({"inside_loss_max": 0.3}),
+    "C2": found({"path_loss_max": 0.3}),
+    "C3": found(),  # no collapse without the constant
+    "C4": found({"inside_accuracy_min": 97.9}),
+    "C5": found(ensembles=ensembles(gap=0.0, noise=0.01)),
+    "C6": found(ensembles=ensembles().assign(error=lambda t: 8.0 / t["components"])),
+    "C7": found(apart={"simplex_disagreement": 3.5}),
+    "C8": found(ensembles=ensembles(excess=0.01)),
+    "C9": found(volume=volume(small=1.02)),
+    "C10": found(tests=bias(p=1e-4)),
+    "C11": found(curves=curves(1e-12)),
+    "C12": found(corruption=corruption(0.01)),
+}
+
+
+@pytest.mark.parametrize("claim", list(SPOILED))
+def test_fails_where_it_should(claim: str) -> None:
+    assert verdict(claim, SPOILED[claim]) == "no"
+
+
+def test_too_little_is_not_testable() -> None:
+    few = ensembles()[lambda t: t["group"] < 3]
+    assert verdict("C5", found(ensembles=few)) == "not testable"
+    short = volume()[lambda t: t["connectors"] < 3]
+    assert verdict("C3", found(volume=short)) == "not testable"
+    assert verdict("C1", found({"segment_loss_max": math.nan})) == "not testable"
+
+
+def test_table_has_both_papers() -> None:
+    table = verdicts.claims({}, simplexes={"e": found()})
+    assert list(table["claim"]) == [c.name for c in simplex.CLAIMS]
+    assert list(table.columns) == verdicts.COLUMNS
+    only = {"sampling_bias": found()["sampling_bias"]}
+    assert list(verdicts.claims({}, simplexes={"studies": only})["claim"]) == ["C10"]
