@@ -48,7 +48,9 @@ def test_small_config_loads() -> None:
     assert loaded.metric("hessian").samples == 512
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "config/smoke.yaml", "config/taxonomy.yaml"])
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "config/smoke.yaml", "config/taxonomy.yaml", "config/simplex.yaml"]
+)
 def test_shipped_configs_load(name: str) -> None:
     config.load(yaml.safe_load((paths.PROJECT / name).read_text()))
 

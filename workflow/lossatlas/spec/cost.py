@@ -9,7 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lossatlas.spec.catalogue import data_source
-from lossatlas.spec.metrics import Cka, Connectivity, Hessian, MetricSettings, Performance
+from lossatlas.spec.metrics import (
+    Cka,
+    Connectivity,
+    Espro,
+    Hessian,
+    MetricSettings,
+    Performance,
+    Simplex,
+    SimplexVolume,
+    Spro,
+)
 from lossatlas.spec.plan import PlannedCell, multiplications, parameter_count
 
 START = 4.0 / 3600  # hours that any job takes to start Python and torch
@@ -87,7 +97,36 @@ def _passes(planned: PlannedCell, settings: MetricSettings) -> list[tuple[float,
         return [(steps, 6, settings.batch_size), (evaluations, 2, 1024)]
     if isinstance(settings, Cka):
         return [(replicas * settings.samples / settings.batch_size, 2, settings.batch_size)]
+    if isinstance(settings, Spro):
+        return _spro(planned, settings)
     return []
+
+
+def _spro(planned: PlannedCell, settings: Spro) -> list[tuple[float, float, int]]:
+    """Return the passes of simplexes: vertices to train, then networks to evaluate."""
+    images = images_of(planned)
+    test = data_source(planned.cell.data.source).test
+    vertices, networks, seen = 0, 0, images + test
+    if isinstance(settings, Simplex):
+        listed = settings.complex if isinstance(settings.complex, list) else []
+        names = {vertex for simplex in listed for vertex in simplex if vertex.startswith("c")}
+        simplexes = len(listed) or (settings.modes if settings.complex == "shared" else 1)
+        vertices = len(names) or settings.connectors
+        edges = simplexes * (settings.connectors + 1)
+        networks = simplexes * settings.points + edges * settings.places
+    elif isinstance(settings, SimplexVolume):
+        runs = 3 * len(settings.regularisations)
+        vertices = runs * settings.connectors
+        networks = vertices * settings.points
+    elif isinstance(settings, Espro):
+        replicas = len(planned.seeds)
+        vertices = replicas * settings.vertices
+        networks = replicas * (1 + settings.vertices * settings.draws + settings.cycles)
+        total = data_source(planned.cell.data.source).train
+        seen = test * (1 + len(settings.severities)) + total - images
+    steps = vertices * settings.epochs * images / settings.batch_size
+    training = (steps * settings.samples, 6.0, settings.batch_size)
+    return [training, (networks * seen / 1024, 2.0, 1024)]
 
 
 def _pairs(settings: Connectivity, replicas: int) -> int:
