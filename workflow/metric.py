@@ -12,7 +12,10 @@ with job(snakemake) as s:  # noqa: F821
 
         device.set_threads(s.threads)
     inputs = measuring.Inputs(
-        s.input.weights, s.input.histories, s.input.dataset, s.input.get("performance", "")
+        s.input.get("weights", []),
+        s.input.histories,
+        s.input.get("dataset", ""),
+        s.input.get("performance", ""),
     )
     record = measuring.measure_cell(
         s.params.kind,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lossatlas import __version__, paths, store
 from lossatlas.connectivity.pairs import pairs_of
+from lossatlas.errors import UserError
 from lossatlas.spec.cells import Cell, from_spec
 from lossatlas.spec.metrics import KINDS, PRODUCES, Connectivity, MetricSettings
 from lossatlas.training import checkpoints
@@ -30,9 +31,11 @@ ADAPTERS = {
     "simplex": "lossatlas.simplex.measure:measure",
     "simplex_volume": "lossatlas.simplex.measure_volume:measure",
     "espro": "lossatlas.simplex.measure_espro:measure",
+    "diffusion": "lossatlas.diffusion.measure:measure",
 }
 RESUMES = ("connectivity", "simplex", "simplex_volume", "espro")  # keep their unfinished work
-WITHOUT_TORCH = ("distance",)  # reads weights as arrays, and predictions of `performance`
+# `distance` reads weights as arrays, and predictions; `diffusion` reads training records alone.
+WITHOUT_TORCH = ("distance", "diffusion")
 LEAST = {"pair": 2, "replica": 1, "cell": 1}
 
 
@@ -102,6 +105,10 @@ def _adapter(
     code: str,
 ) -> store.Record:
     checkpoint = settings.checkpoint or cell.recipe.checkpoints[0]
+    if kind == "diffusion":
+        from lossatlas.diffusion.recorded import read as read_paths
+
+        return adapter(kind)(read_paths(inputs.histories, good), settings)
     if kind in WITHOUT_TORCH:
         read = checkpoints.read_weights(inputs.weights, good, checkpoint, "np", cell.digest)
         arrays = store.read(inputs.performance, "performance").arrays
@@ -138,6 +145,9 @@ def measure_networks(kind: str, networks: Networks, settings: MetricSettings) ->
     """
     if kind not in WITHOUT_TORCH:
         return adapter(kind)(networks, settings)
+    if kind == "diffusion":
+        fix = "run it in the workflow, with 'record' in the recipe"
+        raise UserError("needs the path of training, not its end", where=kind, fix=fix)
     from lossatlas.training.networks import logits
 
     images = networks.data.test.images

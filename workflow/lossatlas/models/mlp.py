@@ -15,7 +15,7 @@ class MLP(nn.Module):
         in_channels: Channels of an image.
         image_size: Height and width of an image.
         width: Units per hidden layer.
-        depth: Hidden layers, at least 1.
+        depth: Hidden layers; 0 is softmax regression, whose loss is convex.
     """
 
     def __init__(

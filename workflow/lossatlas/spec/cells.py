@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from lossatlas.spec.catalogue import NETWORKS
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe
 
 SPEC_VERSION = 1
@@ -92,7 +93,9 @@ class Cell:
         """Return the cell's value on an axis, by the axis' name or "part.key"."""
         part, key = axis_target(name)
         if part == "model":
-            return self.model.arguments.get(key)
+            known = NETWORKS.get(self.model.builder)
+            default = known.arguments.get(key) if known else None
+            return self.model.arguments.get(key, default)
         return getattr(getattr(self, part), key)
 
 

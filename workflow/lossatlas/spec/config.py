@@ -283,8 +283,9 @@ def _check_axes(config: Config, one: Experiment, where: str) -> None:
 def _check_cell(cell: Cell, where: str) -> None:
     for key in ("width", "depth"):
         value = cell.model.arguments.get(key, 1)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            fix = "a whole number from 1 up"
+        least = 0 if (cell.model.builder, key) == ("mlp", "depth") else 1
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            fix = f"a whole number from {least} up"
             raise UserError(f"{key} is {value}", where=f"{where}: cell {cell.id}", fix=fix)
     images = round(data_source(cell.data.source).train * cell.data.fraction)
     if cell.recipe.batch_size > images:
@@ -306,6 +307,10 @@ def _check_enough(config: Config, one: Experiment, where: str) -> None:
         if kind in pairwise and len(one.seed_list) < 2:
             what = f"'{name}' compares replicas, and there is one seed"
             raise UserError(what, where=f"{where}.seeds", fix="at least 2 seeds")
+        if kind == "diffusion" and config.recipes[one.recipe].record is None:
+            what = f"'{name}' needs the path of training"
+            fix = "add 'record: {length: 1000, stride: 1000}' to the recipe"
+            raise UserError(what, where=f"recipes.{one.recipe}", fix=fix)
         pairs = getattr(settings, "pairs", None)
         for seed in {seed for pair in pairs for seed in pair} if isinstance(pairs, list) else ():
             if seed not in one.seed_list:

@@ -175,6 +175,58 @@ class Espro(Spro):
     )
 
 
+class Diffusion(MetricSettings):
+    """Training as a random walk: displacement, contour, loss and gradients in windows of its path.
+
+    Reads what the recipe's `record` asked for.
+    """
+
+    kind: Literal["diffusion"] = "diffusion"
+    mode: Mode = Field(
+        "fixed",
+        description="'paper': pairs grouped by exactly equal path length, square of the mean loss "
+        "difference, local exponents over 20 lags",
+    )
+    fit: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(
+        [10, 100], description="smallest and largest lag of the fit of the exponent"
+    )
+    last_lag: int | None = Field(
+        None, ge=2, description="largest lag; default a quarter of the window"
+    )
+    bootstrap: int = Field(100, ge=0, description="replicates for standard errors; 0: none")
+    surrogates: int = Field(5, ge=2, description="paths with reordered steps")
+    entries: int = Field(5000, ge=50, description="gradient entries in a fit of a stable law")
+    seed: int = Field(0, ge=0, description="seed of bootstrap, surrogates and entries")
+
+    @field_validator("fit")
+    @classmethod
+    def _range(cls, value: list[float]) -> list[float]:
+        if not 0 < value[0] < value[1]:
+            raise ValueError("must be two lags, the smaller one first, both positive")
+        return value
+
+
+# Numbers of each window that `diffusion` writes as scalars for the first and the last window.
+WINDOW_SCALARS = (
+    "exponent",
+    "still_exponent",
+    "surrogate_exponent",
+    "early_exponent",
+    "late_exponent",
+    "crossover",
+    "msd_long",
+    "velocity_correlation",
+    "path_exponent",
+    "msl_exponent",
+    "loss_variance",
+    "stable_alpha",
+    "mixture_alpha",
+    "standardised_alpha",
+    "tail_index",
+    "noise_exponent",
+    "noise_ratio",
+)
+
 KINDS: dict[str, type[MetricSettings]] = {
     "performance": Performance,
     "hessian": Hessian,
@@ -184,6 +236,7 @@ KINDS: dict[str, type[MetricSettings]] = {
     "simplex": Simplex,
     "simplex_volume": SimplexVolume,
     "espro": Espro,
+    "diffusion": Diffusion,
 }
 
 # What each kind writes: name of the scalar -> of what ("replica", "pair" or "cell").
@@ -225,4 +278,5 @@ PRODUCES: dict[str, dict[str, str]] = {
         "log_volume_paper": "cell",
     },
     "espro": {"simplex_disagreement": "replica", "mode_disagreement": "cell"},
+    "diffusion": {f"{n}_{w}": "replica" for n in WINDOW_SCALARS for w in ("first", "last")},
 }

@@ -1,0 +1,215 @@
+"""The diffusion metric on paths whose exponents are known, and on paths that have none."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lossatlas import measuring, store
+from lossatlas.diffusion import recorded, stable
+from lossatlas.diffusion.measure import measure
+from lossatlas.errors import UserError
+from lossatlas.spec.config import load
+from lossatlas.spec.metrics import PRODUCES, Diffusion
+from lossatlas.store import Array, Record, Scalar
+
+SETTINGS = Diffusion(bootstrap=20, surrogates=2, entries=500)
+WINDOWS = np.array([[0, 400], [300, 700]])
+
+
+def recorded_of(points: np.ndarray, rate: float = 0.1) -> recorded.Recorded:
+    """Record a path (S + 1, P) as the engine does, with gradients that explain its steps."""
+    steps = np.diff(points, axis=0)
+    rng = np.random.default_rng(1)
+    grams = []
+    for first, end in WINDOWS:
+        part = points[first:end] - points[first]
+        grams.append(np.triu(part @ part.T))
+    return recorded.Recorded(
+        loss=np.exp(-np.arange(len(steps)) / 100) + 0.1 * rng.random(len(steps)),
+        step=np.square(steps).sum(1),
+        distance=np.square(points - points[0]).sum(1),
+        layer_gradient=np.square(steps / rate).sum(1)[:, None],
+        gradient=-steps / rate,
+        projection=points - points[0],
+        rate=np.full(len(steps), rate),
+        window=WINDOWS,
+        gram=np.array(grams),
+        layer_weight=np.ones((2, 1)),
+    )
+
+
+def brownian(drift: float = 0.0, dimension: int = 60) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    moves = rng.standard_normal((700, dimension)) * np.linspace(1, 1, dimension)
+    return np.vstack([np.zeros(dimension), np.cumsum(moves + drift, axis=0)])
+
+
+def values(record: Record) -> dict[str, Scalar]:
+    return {scalar.name: scalar for scalar in record.scalars}
+
+
+def curves(record: Record) -> dict[str, store.Series]:
+    return {series.name: series for series in record.series}
+
+
+def test_noise_has_exponent_one_and_normal_gradients() -> None:
+    record = measure({4: recorded_of(brownian())}, SETTINGS)
+    found = values(record)
+    assert set(found) == set(PRODUCES["diffusion"])
+    assert {scalar.replica for scalar in record.scalars} == {4}
+    for name in ("exponent_first", "exponent_last", "surrogate_exponent_last"):
+        assert found[name].value == pytest.approx(1, abs=0.12)
+        assert found[name].status == "ok"
+    assert 0 < found["exponent_first"].stderr < 0.2
+    assert found["still_exponent_first"].value < found["exponent_first"].value + 0.05
+    assert abs(found["velocity_correlation_first"].value) < 0.05
+    assert found["stable_alpha_last"].value > 1.8
+    assert found["tail_index_first"].value == pytest.approx(2, abs=0.2)
+    run = curves(record)["msd_run"]
+    assert run.y[0] == pytest.approx(60, rel=0.05)
+
+
+def test_drift_is_ballistic_and_can_be_taken_out() -> None:
+    found = values(measure({0: recorded_of(brownian(drift=3.0))}, SETTINGS))
+    assert found["exponent_first"].value == pytest.approx(2, abs=0.03)
+    assert found["still_exponent_first"].value == pytest.approx(1, abs=0.25)
+    assert found["surrogate_exponent_first"].value == pytest.approx(2, abs=0.03)
+    assert found["path_exponent_first"].value == pytest.approx(2, abs=0.05)
+
+
+def test_curves_are_named_after_their_window() -> None:
+    names = set(curves(measure({0: recorded_of(brownian())}, SETTINGS)))
+    for first in (0, 300):
+        for name in ("msd", "still_msd", "surrogate_msd", "msl", "msd_contour", "local_exponent"):
+            assert f"{name}:{first}" in names
+    assert {"exponent", "exponent_stderr", "loss", "moving_variance", "distance"} <= names
+
+
+def test_msd_equals_its_definition() -> None:
+    points = brownian()
+    curve = curves(measure({0: recorded_of(points)}, SETTINGS))["msd:300"]
+    part = points[300:700]
+    for lag, value in zip(curve.x.astype(int), curve.y, strict=True):
+        assert value == pytest.approx(np.square(part[lag:] - part[:-lag]).sum(1).mean(), rel=1e-9)
+
+
+def test_paper_mode_differs_where_the_paper_does() -> None:
+    settings = SETTINGS.model_copy(update={"mode": "paper"})
+    path = {0: recorded_of(brownian())}
+    ours, theirs = curves(measure(path, SETTINGS)), curves(measure(path, settings))
+    np.testing.assert_array_equal(ours["msd:0"].y, theirs["msd:0"].y)
+    assert len(theirs["local_exponent:0"].x) == len(theirs["msd:0"].x) - 20
+    assert len(theirs["msl:0"].x) <= 50
+    assert len(ours["msd_contour:0"].x) < 40 < len(theirs["msd_contour:0"].x)
+
+
+def test_constant_path_is_undefined() -> None:
+    still = recorded_of(np.ones((701, 60)))
+    found = values(measure({0: still}, SETTINGS))
+    for name in ("exponent_first", "path_exponent_last", "stable_alpha_first", "crossover_first"):
+        assert found[name].status == "undefined"
+        assert np.isnan(found[name].value)
+
+
+def test_divergence_spoils_its_window_alone() -> None:
+    path = recorded_of(brownian())
+    path.gram[1, 350:] = np.nan
+    path.gram[1, :, 350:] = np.nan
+    found = values(measure({0: path}, SETTINGS))
+    assert found["exponent_last"].status == "diverged"
+    assert np.isnan(found["exponent_last"].value)
+    assert found["exponent_first"].status == "ok"
+    loss = path.loss.copy()
+    loss[10] = np.nan
+    assert values(measure({0: replace(path, loss=loss)}, SETTINGS))["exponent_first"].status == (
+        "diverged"
+    )
+
+
+def test_lags_beyond_a_quarter_are_flagged() -> None:
+    settings = SETTINGS.model_copy(update={"last_lag": 300, "fit": [50, 300]})
+    with pytest.warns(UserWarning, match="lags up to 300 of a window of 400 points"):
+        found = values(measure({0: recorded_of(brownian())}, settings))
+    assert found["exponent_first"].status == "unconverged"
+
+
+@pytest.mark.parametrize("alpha", [2.0, 1.0, 1.5])
+def test_stable_density_has_closed_forms(alpha: float) -> None:
+    x = np.linspace(-4, 4, 9)
+    found = stable.density(x, stable.Stable(alpha, 0.0, 1.3, 0.2))
+    z = (x - 0.2) / 1.3
+    if alpha == 2:
+        wanted = np.exp(-(z**2) / 4) / np.sqrt(4 * np.pi) / 1.3
+    elif alpha == 1:
+        wanted = 1 / (np.pi * (1 + z**2)) / 1.3
+    else:
+        import scipy.stats
+
+        wanted = scipy.stats.levy_stable.pdf(x, alpha, 0, loc=0.2, scale=1.3)
+    np.testing.assert_allclose(found, wanted, rtol=2e-4)
+    with pytest.raises(ValueError, match="alpha"):
+        stable.density(x, stable.Stable(0.1, 0, 1, 0))
+
+
+def test_skewed_density_matches_its_samples() -> None:
+    law = stable.Stable(1.6, 0.8, 1.0, 0.0)
+    draws = stable.sample(1.6, 200_000, np.random.default_rng(0), beta=0.8)
+    edges = np.linspace(-3, 3, 13)
+    counts = np.histogram(draws, edges)[0] / len(draws) / 0.5
+    found = stable.density((edges[1:] + edges[:-1]) / 2, law)
+    np.testing.assert_allclose(found, counts, atol=0.01)
+
+
+def test_records_without_a_path_are_refused(tmp_path) -> None:
+    record = Record("training", arrays={"seeds": Array(np.array([0]), ("replica",))})
+    store.write(tmp_path / "a.h5", record)
+    with pytest.raises(UserError, match=r"holds no path of training.*record"):
+        recorded.read([str(tmp_path / "a.h5")], [0])
+
+
+def test_metric_needs_a_recording_recipe() -> None:
+    raw = {
+        "datasets": {"digits": None},
+        "models": {"mlp": None},
+        "recipes": {"short": {"epochs": 1}},
+        "experiments": {
+            "one": {
+                "dataset": "digits",
+                "model": "mlp",
+                "recipe": "short",
+                "metrics": ["diffusion"],
+            }
+        },
+    }
+    with pytest.raises(UserError, match=r"recipes.short: 'diffusion' needs the path of training"):
+        load(raw)
+    raw["recipes"]["short"]["record"] = {"length": 10}
+    load(raw)
+    raw["metrics"] = {"diffusion": {"fit": [100, 10]}}
+    with pytest.raises(UserError, match=r"metrics.diffusion.fit"):
+        load(raw)
+
+
+def test_metric_on_checkpoints_alone_is_refused() -> None:
+    with pytest.raises(UserError, match="needs the path of training"):
+        measuring.measure_networks("diffusion", None, SETTINGS)
+
+
+def test_axis_at_its_default_keeps_its_value() -> None:
+    cells = load(
+        {
+            "datasets": {"digits": None},
+            "models": {"mlp": None},
+            "recipes": {"short": {"epochs": 1}},
+            "experiments": {
+                "one": {
+                    "dataset": "digits",
+                    "model": "mlp",
+                    "recipe": "short",
+                    "load": {"depth": [0, 2]},
+                }
+            },
+        }
+    ).cells("one")
+    assert [cell.axis("depth") for cell in cells] == [0, 2]

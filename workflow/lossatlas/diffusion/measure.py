@@ -1,0 +1,197 @@
+"""The `diffusion` metric: what the path of training of each replica says, window by window.
+
+Needs no torch: it reads what the training engine recorded. Series that belong to a window are
+named "<quantity>:<first point of the window>".
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lossatlas.diffusion import contour, smoothing, window
+from lossatlas.diffusion.arrays import Array, log_lags
+from lossatlas.diffusion.curves import Curve
+from lossatlas.diffusion.gram import Path, squared_distances, without_drift
+from lossatlas.diffusion.msd import lag_averages, time_averaged_msd, velocity_autocorrelation
+from lossatlas.diffusion.recorded import Recorded, seeded
+from lossatlas.diffusion.surrogates import surrogate_msd
+from lossatlas.spec.metrics import WINDOW_SCALARS
+from lossatlas.store import Record, Scalar, Series
+
+if TYPE_CHECKING:
+    from lossatlas.spec.metrics import Diffusion
+
+Number = tuple[float, float, str]  # value, standard error, status
+POINTS = 600  # of the curves over the whole run
+
+
+@dataclass
+class Sheet:
+    """Collects the numbers and curves of one replica."""
+
+    seed: int
+    settings: Diffusion
+    record: Record = field(default_factory=lambda: Record("diffusion"))
+    numbers: dict[str, dict[int, Number]] = field(default_factory=dict)
+
+    def number(self, name: str, first: int, value: Number) -> None:
+        """Note a number of the window that begins at `first`."""
+        self.numbers.setdefault(name, {})[first] = value
+
+    def curve(self, name: str, x: ArrayLike, y: ArrayLike, unit: str = "step") -> None:
+        """Write a curve; points without a number are left out."""
+        keys, values = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+        good = np.isfinite(values)
+        self.record.series.append(Series(name, keys[good], values[good], unit, self.seed))
+
+    def with_error(self, name: str, first: int, curve: Curve, unit: str = "step") -> None:
+        """Write an averaged curve and its standard errors."""
+        self.curve(f"{name}:{first}", curve.x, curve.y, unit)
+        if np.isfinite(curve.stderr).any():
+            self.curve(f"{name}_stderr:{first}", curve.x, curve.stderr, unit)
+
+    def finish(self, windows: list[int]) -> None:
+        """Write the numbers: all windows as series, the first and the last as scalars."""
+        for name, per_window in self.numbers.items():
+            x = np.array(sorted(per_window), dtype=np.float64)
+            values = np.array([per_window[int(at)] for at in x], dtype=object)
+            self.curve(name, x, values[:, 0].astype(np.float64), "first point")
+            self.curve(f"{name}_stderr", x, values[:, 1].astype(np.float64), "first point")
+        undefined = (float("nan"), float("nan"), "undefined")
+        for name in WINDOW_SCALARS:
+            for place, at in (("first", windows[0]), ("last", windows[-1])):
+                value, stderr, status = self.numbers.get(name, {}).get(at, undefined)
+                self.record.scalars.append(
+                    Scalar(f"{name}_{place}", value, self.seed, stderr=stderr, status=status)
+                )
+
+
+def measure(paths: Mapping[int, Recorded], settings: Diffusion) -> Record:
+    """Analyse the path of each replica.
+
+    Args:
+        paths: Seed -> its path.
+        settings: Of the metric.
+
+    Returns:
+        A record. A window in which the run diverged has numbers of status `diverged`; a fit over
+        lags beyond a quarter of the window is `unconverged`.
+    """
+    record = Record("diffusion")
+    for seed, path in paths.items():
+        sheet = Sheet(seed, settings)
+        firsts = path.window[:, 0].tolist()
+        full = {firsts[0], firsts[len(firsts) // 2], firsts[-1]}
+        for index, first in enumerate(firsts):
+            _window(sheet, path, index, detailed=first in full)
+        sheet.finish(firsts)
+        _whole_run(sheet, path)
+        record.scalars += sheet.record.scalars
+        record.series += sheet.record.series
+    return record
+
+
+def _window(sheet: Sheet, recorded: Recorded, index: int, *, detailed: bool) -> None:
+    first, end = map(int, recorded.window[index])
+    path = recorded.path(index)
+    if path is None:
+        for name in WINDOW_SCALARS:
+            sheet.number(name, first, (float("nan"), float("nan"), "diverged"))
+        return
+    loss = recorded.loss[first:end]
+    if len(loss) < len(path):  # the last point of the run has no loss
+        loss = np.append(loss, loss[-1:])
+    _displacement(sheet, path, first)
+    gradients = recorded.gradient[first : end - 1]
+    window.noise(sheet, gradients, first, detailed=detailed)
+    variance = smoothing.moving_variance(loss)
+    sheet.number("loss_variance", first, (float(np.mean(variance)), float("nan"), "ok"))
+    if not detailed:
+        return
+    _contour(sheet, path, loss, first)
+    window.events(sheet, path, loss, first)
+    if recorded.is_plain(first, end - 1):
+        rate = recorded.rate[first : end - 1]
+        window.noise_norms(sheet, path, rate, first)
+
+
+def _displacement(sheet: Sheet, path: Path, first: int) -> None:
+    """Mean squared displacement: raw, without drift, of surrogates, from the start; exponents."""
+    settings, rng = sheet.settings, seeded("diffusion", sheet.settings.seed, sheet.seed, first)
+    last = min(settings.last_lag or len(path) // 4, len(path) - 1)
+    if last > len(path) // 4:
+        what = f"lags up to {last} of a window of {len(path)} points: exponents beyond"
+        warnings.warn(f"{what} {len(path) // 4} are biased", stacklevel=2)
+    lags = log_lags(1, last)
+    draws, count = (rng if settings.bootstrap else None), settings.bootstrap
+    distances = squared_distances(path)
+    raw = time_averaged_msd(distances, lags, rng=draws, replicates=count)
+    level = squared_distances(without_drift(path))
+    still = time_averaged_msd(level, lags, rng=draws, replicates=count)
+    shuffled = surrogate_msd(path, rng, members=settings.surrogates, lags=lags)
+    for name, curve in (("", raw), ("still_", still), ("surrogate_", shuffled)):
+        sheet.with_error(f"{name}msd", first, curve)
+        sheet.number(f"{name}exponent", first, window.slope(curve, settings.fit))
+    window.two_slopes(sheet, raw, first)
+    x, beta = window.local(raw, settings.mode)
+    sheet.curve(f"local_exponent:{first}", x, beta)
+    start = distances[0, 1:]
+    picked = log_lags(1, len(start)) - 1
+    sheet.curve(f"msd_from_start:{first}", picked + 1.0, start[picked])
+    moved = velocity_autocorrelation(path, log_lags(1, min(100, len(path) - 2)))
+    sheet.curve(f"velocity_correlation:{first}", moved.x, moved.y)
+    nan = float("nan")
+    state = "ok" if np.isfinite(moved.y[0]) else "undefined"
+    sheet.number("velocity_correlation", first, (float(moved.y[0]), nan, state))
+    longest = float(raw.y[-1])
+    sheet.number("msd_long", first, (longest, float(raw.stderr[-1]), "ok"))
+    moments = [window.moment(distances, lags, q, settings.fit) for q in window.MOMENTS]
+    sheet.curve(f"moment_exponent:{first}", np.array(window.MOMENTS), np.array(moments), "q")
+
+
+def _contour(sheet: Sheet, path: Path, loss: Array, first: int) -> None:
+    """Displacement and loss difference against path length and distance."""
+    settings = sheet.settings
+    rng = seeded("contour", settings.seed, sheet.seed, first)
+    draws, count = (rng if settings.bootstrap else None), settings.bootstrap
+    along = contour.msd_against_contour(path, rng=draws, replicates=count)
+    apart = contour.msl_against_distance(path, loss, rng=draws, replicates=count)
+    sheet.number("path_exponent", first, window.slope_of_reliable(along))
+    sheet.number("msl_exponent", first, window.slope_of_reliable(apart))
+    if settings.mode == "paper":
+        both = contour.msd_against_contour(path, "paper")
+        smooth = smoothing.moving_mean(both.y)
+        picked = np.unique(np.geomspace(1, len(smooth), POINTS).astype(np.int64)) - 1
+        sheet.curve(f"msd_contour:{first}", both.x[picked], smooth[picked], "contour length")
+        pairs = contour.msl_against_distance(path, loss, "paper")
+        if len(pairs.x) > 1:
+            sheet.curve(f"msl:{first}", *smoothing.coarse_grain(pairs.x, pairs.y), "distance")
+        return
+    sheet.with_error("msd_contour", first, along, "contour length")
+    sheet.with_error("msl", first, apart, "distance")
+    against = contour.msl_against_contour(path, loss)
+    sheet.with_error("msl_contour", first, against, "contour length")
+
+
+def _whole_run(sheet: Sheet, recorded: Recorded) -> None:
+    """Loss, its moving variance, distance and the projected displacement over the whole run."""
+    steps = len(recorded.loss)
+    every = max(steps // POINTS, 1)
+    time = np.arange(0, steps, every)
+    sheet.curve("loss", time, recorded.loss[::every])
+    sheet.curve("distance", time, np.sqrt(recorded.distance[:-1:every]))
+    if np.isfinite(recorded.loss).all():
+        variance = smoothing.moving_variance(recorded.loss)
+        sheet.curve("moving_variance", time, variance[::every])
+    points = recorded.projection
+    if points.shape[1] and np.isfinite(points).all():
+        averages = lag_averages([points])
+        lags = log_lags(1, steps // 4) - 1
+        sheet.curve("msd_run", averages.lag[lags], averages.msd[lags])
+        sheet.curve("still_msd_run", averages.lag[lags], averages.msd_without_drift[lags])
