@@ -17,10 +17,11 @@ from lossatlas.entry import share_imports
 from lossatlas.errors import UserError
 from lossatlas.fingerprint import code_of
 from lossatlas.models import target_of
+from lossatlas.spec import needs
 from lossatlas.spec.catalogue import data_source, data_sources
 from lossatlas.spec.config import load
 from lossatlas.spec.figures import FIGURES, Figure
-from lossatlas.spec.plan import make_plan
+from lossatlas.spec.plan import block_seeds, make_plan
 
 
 def plainly(function, *arguments):
@@ -122,6 +123,32 @@ def predictions_of(wildcards):
 METRIC_CODE = {
     kind: ["lossatlas.measuring:measure_cell", a] for kind, a in measuring.ADAPTERS.items()
 }
+
+
+# --- what jobs ask a scheduler for ------------------------------------------------------------
+def training_mb(wildcards, attempt):
+    return needs.training_mb(planned(wildcards), len(block_seeds(wildcards.block)), attempt)
+
+
+def training_minutes(wildcards, attempt):
+    return needs.training_minutes(planned(wildcards), attempt)
+
+
+def metric_mb(wildcards, attempt):
+    return needs.metric_mb(planned(wildcards), CONFIG.metric(wildcards.metric), attempt)
+
+
+def metric_minutes(wildcards, attempt):
+    return needs.metric_minutes(planned(wildcards), CONFIG.metric(wildcards.metric), attempt)
+
+
+def threads_of(wildcards):
+    return needs.threads(planned(wildcards))
+
+
+def whole_gpu(wildcards):
+    """Return 1 for a network that is wide enough to have a GPU for itself (profiles/gpu)."""
+    return int(needs.wide(planned(wildcards)))
 
 
 # --- tables and figures -----------------------------------------------------------------------

@@ -14,9 +14,12 @@ rule performance:
         metric=metrics_of("performance"),
     conda:
         "../envs/torch.yaml"
+    threads: threads_of
     resources:
-        mem_mb=2000,
-        gpu=1,
+        mem_mb=metric_mb,
+        runtime=metric_minutes,
+        gpu=needs.gpu(),
+        whole_gpu=whole_gpu,
     params:
         kind="performance",
         settings=settings_of,

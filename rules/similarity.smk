@@ -14,9 +14,12 @@ rule cka:
         metric=metrics_of("cka"),
     conda:
         "../envs/torch.yaml"
+    threads: threads_of
     resources:
-        mem_mb=2000,
-        gpu=1,
+        mem_mb=metric_mb,
+        runtime=metric_minutes,
+        gpu=needs.gpu(),
+        whole_gpu=whole_gpu,
     params:
         kind="cka",
         settings=settings_of,
@@ -45,7 +48,8 @@ rule distance:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=metric_mb,
+        runtime=metric_minutes,
     params:
         kind="distance",
         settings=settings_of,

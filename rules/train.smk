@@ -11,9 +11,12 @@ rule train_replicas:
         paths.benchmark("train", "{cell}.{block}")
     conda:
         "../envs/torch.yaml"
+    threads: threads_of
     resources:
-        mem_mb=2000,
-        gpu=1,
+        mem_mb=training_mb,
+        runtime=training_minutes,
+        gpu=needs.gpu(),
+        whole_gpu=whole_gpu,
     params:
         spec=spec_of,
         code=training_code,

@@ -11,11 +11,8 @@ from rich.table import Table
 
 from lossatlas import paths, store
 from lossatlas.errors import UserError
-from lossatlas.spec.cost import Machine, job_hours, training_hours, weights_bytes
+from lossatlas.spec.cost import GPU, LAPTOP, job_hours, training_hours, weights_bytes
 from lossatlas.spec.plan import Plan, PlannedCell
-
-LAPTOP = Machine("one CPU core", seconds_per_step=0.004, flops=2.5e10)
-GPU = Machine("one GPU (A100 class, fp32)", seconds_per_step=0.006, flops=1.5e13)
 
 
 def _table(title: str, columns: Iterable[str]) -> Table:

@@ -34,6 +34,10 @@ class Machine:
     flops: float
 
 
+LAPTOP = Machine("one CPU core", seconds_per_step=0.004, flops=2.5e10)
+GPU = Machine("one GPU (A100 class, fp32)", seconds_per_step=0.006, flops=1.5e13)
+
+
 def images_of(planned: PlannedCell) -> int:
     """Return the number of training images of a cell."""
     data = planned.cell.data

@@ -1,0 +1,95 @@
+"""What jobs ask for grows with their work and their attempt, and is never below what works."""
+
+import pytest
+
+from lossatlas.spec import needs
+from lossatlas.spec.config import load
+from lossatlas.spec.plan import PlannedCell, make_plan
+
+
+def cells(width: list[int], batch: list[int], seeds: int = 2) -> list[PlannedCell]:
+    experiment = {
+        "dataset": "cifar10",
+        "model": "resnet18",
+        "recipe": "long",
+        "load": {"width": width},
+        "temperature": {"batch_size": batch},
+        "seeds": seeds,
+        "metrics": ["performance", "hessian", "connectivity", "cka"],
+    }
+    config = {
+        "datasets": {"cifar10": None},
+        "models": {"resnet18": None},
+        "recipes": {"long": {"epochs": 150}},
+        "experiments": {"e": experiment},
+    }
+    plan = make_plan(load(config), lambda _: [])
+    return list(plan.cells.values())
+
+
+KINDS = ("performance", "hessian", "connectivity", "cka")
+
+
+def settings(name: str):
+    from lossatlas.spec.metrics import KINDS as known
+
+    return known[name]()
+
+
+def test_training_grows_with_width_batch_replicas_and_attempt() -> None:
+    small, larger = cells([64], [128, 1024])
+    wide = cells([128], [128])[0]
+    memory = needs.training_mb(small, 1)
+    assert memory < needs.training_mb(larger, 1)
+    assert memory < needs.training_mb(wide, 1)
+    assert memory < needs.training_mb(small, 4)
+    assert needs.training_mb(small, 1, 3) == 3 * memory
+    assert needs.training_minutes(small, 2) == 2 * needs.training_minutes(small)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_metrics_grow_with_width_and_attempt(kind: str) -> None:
+    narrow, wide = cells([1, 256], [128])
+    least = needs.metric_mb(narrow, settings(kind))
+    assert needs.LEAST_MB <= least < needs.metric_mb(wide, settings(kind))
+    assert needs.metric_mb(narrow, settings(kind), 2) == 2 * least
+    assert needs.metric_minutes(narrow, settings(kind)) >= needs.LEAST_MINUTES
+
+
+def test_activations_of_resnet18_are_covered() -> None:
+    """The estimate holds what autograd keeps: counted, for a width and a batch."""
+    import torch
+
+    from lossatlas import models
+
+    planned = cells([16], [64])[0]
+    module = models.build(
+        "resnet18", {"width": 16}, num_classes=10, in_channels=3, image_size=32
+    ).train()
+    held: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = module(torch.randn(64, 3, 32, 32))
+    del output
+    with_batch = needs._mb(planned, 0, 64_000, 1) - needs._mb(planned, 0, 32_000, 1)
+    assert with_batch / 500 > sum(held.values()) / 1e6
+
+
+def test_a_device_named_cpu_asks_for_no_gpu_and_more_time(monkeypatch) -> None:
+    monkeypatch.delenv("LOSSATLAS_DEVICE", raising=False)
+    planned = cells([64], [128])[0]
+    minutes = needs.training_minutes(planned)
+    assert needs.gpu() == 1
+    monkeypatch.setenv("LOSSATLAS_DEVICE", "cpu")
+    assert needs.gpu() == 0
+    assert needs.training_minutes(planned) > 10 * minutes
+
+
+def test_narrow_networks_take_one_thread_and_share_a_gpu() -> None:
+    narrow, wide = cells([8, 64], [128])
+    assert (needs.threads(narrow), needs.wide(narrow)) == (1, False)
+    assert (needs.threads(wide), needs.wide(wide)) == (2, True)

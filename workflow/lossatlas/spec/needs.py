@@ -1,0 +1,86 @@
+"""What a job asks a scheduler for: threads, memory, minutes, a GPU; as functions of its work.
+
+Generous on purpose: a job that is stopped for asking too little costs more than one that waits for
+a larger place. Each further attempt asks for more.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+
+from lossatlas.spec.catalogue import data_source
+from lossatlas.spec.cost import GPU, LAPTOP, images_of, job_hours, training_hours
+from lossatlas.spec.metrics import Connectivity, Hessian, MetricSettings
+from lossatlas.spec.plan import NARROW, PlannedCell, multiplications, parameter_count
+
+BASE_MB = 1500  # Python, torch and its libraries
+LEAST_MB = 2000
+UNKNOWN_MB = 4000  # a network of the user's own
+LEAST_MINUTES = 30
+MARGIN = 4.0  # estimates of time are within this factor, loaded machines included
+CHUNK = 1024  # images that metrics pass through a network at once
+
+
+def gpu() -> int:
+    """Return how many GPUs a job with torch asks for: none where LOSSATLAS_DEVICE says "cpu"."""
+    return 0 if os.environ.get("LOSSATLAS_DEVICE", "").startswith("cpu") else 1
+
+
+def wide(planned: PlannedCell) -> bool:
+    """Say whether one replica is enough to fill a device."""
+    return (parameter_count(planned.cell) or 0) > NARROW
+
+
+def threads(planned: PlannedCell) -> int:
+    """Return CPU threads: narrow networks gain nothing from a second one."""
+    return 2 if wide(planned) else 1
+
+
+def training_mb(planned: PlannedCell, replicas: int, attempt: int = 1) -> int:
+    """Return the memory in MB of a job that trains this many replicas together."""
+    return _mb(planned, replicas * 12, replicas * planned.cell.recipe.batch_size, attempt)
+
+
+def metric_mb(planned: PlannedCell, settings: MetricSettings, attempt: int = 1) -> int:
+    """Return the memory in MB of a job that measures one metric of a cell."""
+    copies, images = 2 * len(planned.seeds) + 8, CHUNK
+    if isinstance(settings, Hessian):
+        copies += settings.iterations + settings.density_steps  # bases of Lanczos
+        images = max(CHUNK, settings.samples)
+    if isinstance(settings, Connectivity):
+        copies += 16 * (settings.bends + 2)
+        images = max(CHUNK, 4 * settings.batch_size)
+    return _mb(planned, copies, images, attempt)
+
+
+def _mb(planned: PlannedCell, copies: int, images: int, attempt: int) -> int:
+    """Sum up data, copies of the parameters, and the activations of a backward pass.
+
+    Activations per image are about 20 times multiply-adds / sqrt(parameters): 15 for ResNet18 of
+    any width, less for the other built-in networks.
+    """
+    parameters, work = parameter_count(planned.cell), multiplications(planned.cell)
+    if not parameters or work is None:
+        return UNKNOWN_MB * attempt
+    source = data_source(planned.cell.data.source)
+    pixels = source.channels * source.image_size**2
+    data = 3 * pixels * (images_of(planned) + source.test)
+    floats = data + copies * parameters + images * 20 * work / math.sqrt(parameters)
+    return max(LEAST_MB, math.ceil(BASE_MB + 1.3 * 4 * floats / 1e6)) * attempt
+
+
+def training_minutes(planned: PlannedCell, attempt: int = 1) -> int:
+    """Return the minutes of a job that trains one block of a cell."""
+    hours = training_hours(planned, GPU if gpu() else LAPTOP)
+    return _minutes(None if hours is None else hours / max(1, len(planned.blocks)), attempt)
+
+
+def metric_minutes(planned: PlannedCell, settings: MetricSettings, attempt: int = 1) -> int:
+    """Return the minutes of a job that measures one metric of a cell."""
+    return _minutes(job_hours(planned, settings, GPU if gpu() else LAPTOP), attempt)
+
+
+def _minutes(hours: float | None, attempt: int) -> int:
+    guess = LEAST_MINUTES if hours is None else math.ceil(60 * MARGIN * hours)
+    return max(LEAST_MINUTES, guess) * attempt
