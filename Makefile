@@ -23,7 +23,7 @@ $(READY): requirements.lock envs/bootstrap.lock
 	touch $@
 
 test: lint  ## set up, then lint and test
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist loadgroup
 
 lint: $(READY)  ## ruff, snakefmt, mypy, snakemake --lint
 	$(BIN)/ruff check .

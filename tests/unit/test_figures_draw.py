@@ -120,7 +120,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_captions_are_named_like_the_figures():
     folder = paths.PROJECT / "workflow" / "report"
-    assert {path.stem for path in folder.glob("taxonomy*.rst")} == set(FIGURES)
+    assert {path.stem for path in folder.glob("*_*.rst")} == set(FIGURES)
     assert (folder / "workflow.rst").exists()
     for name in FIGURES:
         text = (folder / f"{name}.rst").read_text(encoding="utf-8")
