@@ -42,6 +42,7 @@ STUDIES = "studies"
 STUDY_OF = {
     "two_spirals": "lossatlas.simplex.spirals:study",
     "sampling_bias": "lossatlas.simplex.sampling_bias:study",
+    "toy_walkers": "lossatlas.diffusion.toy:study",
 }
 SIMPLEX_KINDS = ["simplex", "simplex_volume", "espro"]
 CLAIMS = [paths.claims()] if CONFIG.figures else []
@@ -259,6 +260,11 @@ def archive_of(wildcards):
 
 def archive_of_results():
     return paths.download(data_sources()["taxonomy_results"].file)
+
+
+def executor_name():
+    """Return what the chosen profile runs jobs with."""
+    return getattr(workflow.executor_plugin, "name", "local")
 
 
 # --- targets ----------------------------------------------------------------------------------

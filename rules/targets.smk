@@ -9,6 +9,7 @@ localrules:
     simplex,
     plan,
     status,
+    doctor,
 
 
 rule data:
@@ -73,6 +74,21 @@ rule status:
         "../envs/analysis.yaml"
     script:
         "../workflow/status.py"
+
+
+rule doctor:
+    """Check this machine before anything is spent: device, disk, data, scheduler, versions."""
+    log:
+        paths.log("doctor", "doctor"),
+    conda:
+        "../envs/torch.yaml"
+    retries: 0
+    params:
+        executor=lambda w: executor_name(),
+        status_command=lambda w: getattr(workflow.executor_settings, "status_command", None),
+        mirror_dir=mirror_dir(),
+    script:
+        "../workflow/doctor.py"
 
 
 rule report:

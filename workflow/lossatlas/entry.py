@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import sys
 import traceback
@@ -10,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lossatlas import paths
+from lossatlas import paths, slots
 from lossatlas.errors import UserError
+from lossatlas.lease import lease
+from lossatlas.store import sweep
 
 
 def share_imports(folders: list[str]) -> None:
@@ -37,6 +41,8 @@ def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
         os.environ[variable] = str(snakemake.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     with contextlib.ExitStack() as stack:
+        _only_writer(snakemake, stack)
+        _place(snakemake, stack)
         if snakemake.log:
             log = stack.enter_context(open(snakemake.log[0], "w", buffering=1))
             stack.enter_context(contextlib.redirect_stderr(log))
@@ -51,6 +57,41 @@ def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
                 _leave("told to leave; state saved, run the same command again to go on", 75)
             traceback.print_exc()
             _leave(f"{type(error).__name__}: {error} (a fault of ours: the log has the details)", 1)
+
+
+def _only_writer(snakemake: Any, stack: contextlib.ExitStack) -> None:
+    """Hold the lease on the outputs; leave if another job makes the same ones meanwhile."""
+    outputs = [str(output) for output in snakemake.output]
+    if not outputs:
+        return
+    key = _work(snakemake)
+    try:
+        while not stack.enter_context(lease(paths.lease(outputs[0]), key)):
+            if all(os.path.exists(output) for output in outputs):
+                print("lossatlas: another job has made it", file=sys.stderr, flush=True)
+                sys.exit(0)
+    except UserError as error:
+        _leave(str(error), 1)
+    for output in outputs:
+        sweep(output)
+
+
+def _work(snakemake: Any) -> str:
+    """Name a job's work: jobs of the same name write the same results."""
+    inputs = []
+    for path in map(str, snakemake.input):
+        with contextlib.suppress(OSError):
+            found = os.stat(path)
+            inputs.append([path, found.st_size, found.st_mtime_ns])
+    words = [snakemake.rule, [str(p) for p in snakemake.params], inputs, list(snakemake.output)]
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()
+
+
+def _place(snakemake: Any, stack: contextlib.ExitStack) -> None:
+    """Wait for a place on a GPU where the profile (profiles/gpu) says how many share one."""
+    asked = snakemake.resources
+    if asked.get("gpu", 0) and (runs := int(asked.get("runs_per_gpu", 0))):
+        stack.enter_context(slots.gpu(runs, whole=bool(asked.get("whole_gpu", 0))))
 
 
 def _leave(message: str, code: int) -> None:

@@ -5,6 +5,7 @@ Every function also accepts Snakemake wildcards ("{cell}") in place of values.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -61,6 +62,12 @@ def blocks_on_disk(cell_id: str) -> list[str]:
 def state(name: str) -> str:
     """Resume state of a running job; removed when the job succeeds."""
     return f"{ROOT}/state/{name}"
+
+
+def lease(output: str) -> str:
+    """The lease on a result, held by the job that writes it."""
+    digest = hashlib.sha256(output.encode()).hexdigest()[:16]
+    return f"{ROOT}/state/leases/{digest}"
 
 
 def metric(cell_id: str, name: str) -> str:

@@ -13,6 +13,7 @@ A record holds what one job measured. In the file:
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import tempfile
@@ -121,7 +122,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     except OSError as error:
-        raise _unwritable(target, error) from None
+        raise unwritable(target, error) from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -131,9 +132,16 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
     except OSError as error:
-        raise _unwritable(target, error) from None
+        raise unwritable(target, error) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(path: str | os.PathLike[str]) -> None:
+    """Remove temporary files that killed writers of `path` left; nobody else may be writing it."""
+    target = Path(path)
+    for left in target.parent.glob(f".{glob.escape(target.name)}.????????"):
+        left.unlink(missing_ok=True)
 
 
 def _umask() -> int:
@@ -142,13 +150,25 @@ def _umask() -> int:
     return mask
 
 
-def _unwritable(target: Path, error: OSError) -> UserError:
+def unwritable(target: Path, error: OSError) -> UserError:
+    """Return the message for a file that the system refuses to write."""
     reason = error.strerror or str(error)
     return UserError(
         f"cannot be written: {reason}",
         where=str(target),
         fix="free some space or give write permission, then run the same command again",
     )
+
+
+def check_folder(folder: str) -> None:
+    """Refuse a results folder that cannot be written to, before anything is run.
+
+    Raises:
+        UserError: If it is no folder, or not writable; a missing one will be made.
+    """
+    if os.path.lexists(folder) and not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+        fix = "move it away, or give write permission"
+        raise UserError("is not a folder that can be written to", where=folder, fix=fix)
 
 
 def write(path: str | os.PathLike[str], record: Record) -> None:

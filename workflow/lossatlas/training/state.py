@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from lossatlas.store import atomic
+from lossatlas.store import atomic, sweep
 
 PREEMPTED = 75  # exit code of a job that saved its state and asks to be run again (EX_TEMPFAIL)
 
@@ -101,3 +101,4 @@ class State:
         for one in (*self._parts, self):
             if one.path is not None:
                 one.path.unlink(missing_ok=True)
+                sweep(one.path)

@@ -1,0 +1,210 @@
+"""Checks the machine before anything is spent: one line per check, with the fix of a problem."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from lossatlas import paths
+from lossatlas.errors import UserError
+from lossatlas.spec.catalogue import data_source
+from lossatlas.spec.cost import weights_bytes
+from lossatlas.spec.plan import Plan
+
+Level = Literal["ok", "warning", "problem"]
+COMMANDS = {"slurm": ("sbatch", "squeue", "scancel"), "cluster-generic": ("qsub", "qstat", "qdel")}
+LEAST_VERSIONS = {"torch": (2, 11), "numpy": (2, 0), "h5py": (3, 10), "snakemake": (9, 19)}
+PATIENCE = 20.0  # seconds that a scheduler or a mirror has to answer
+RESERVE = 1e9  # bytes for tables, figures, logs and saved states
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line: how it stands, what was looked at, and what mends it."""
+
+    level: Level
+    what: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.level:8} {self.what}" + (f" ({self.fix})" if self.fix else "")
+
+
+def examine(
+    plan: Plan, executor: str, status_command: str | None, mirror_dir: str = ""
+) -> list[Check]:
+    """Run all checks.
+
+    Args:
+        plan: What is to be made.
+        executor: Name of Snakemake's executor: "local", "slurm", "cluster-generic".
+        status_command: What the Slurm executor asks for the state of jobs; None is its own choice.
+        mirror_dir: Folder with archives.
+    """
+    sources = {planned.cell.data.source for planned in plan.cells.values()}
+    needed = sum((weights_bytes(cell) or 0) * 1.3 for cell in plan.cells.values()) + RESERVE
+    return [
+        *versions(),
+        device(executor),
+        writable(Path(paths.ROOT)),
+        disk(Path(paths.ROOT), needed),
+        *(data(name, mirror_dir) for name in sorted(sources)),
+        *scheduler(executor, status_command),
+    ]
+
+
+def versions() -> Iterable[Check]:
+    """Check the libraries."""
+    for name, least in LEAST_VERSIONS.items():
+        wanted = ".".join(map(str, least))
+        try:
+            found = str(importlib.import_module(name).__version__)
+        except ImportError as error:
+            yield Check("problem", f"{name}: {error}", "install requirements.lock")
+            continue
+        numbers = tuple(int("".join(filter(str.isdigit, n)) or 0) for n in found.split(".")[:2])
+        old = numbers < least
+        yield Check("problem" if old else "ok", f"{name} {found}", f"{wanted}+" if old else "")
+
+
+def device(executor: str) -> Check:
+    """Check what jobs would compute on."""
+    import torch
+
+    from lossatlas.device import choose
+
+    try:
+        found = choose()
+    except UserError as error:
+        return Check("problem", str(error))
+    if executor != "local":
+        return Check("ok", f"device of this machine: {found}; jobs run on the scheduler's nodes")
+    if found.type == "cuda":
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        return Check("ok", f"{len(names)} GPU(s): {', '.join(sorted(set(names)))}")
+    if Path("/dev/nvidia0").exists():
+        return Check(
+            "warning", "there is a GPU, but torch does not see it", "install a CUDA build of torch"
+        )
+    return Check("ok", f"no GPU: {os.cpu_count()} CPU cores")
+
+
+def writable(folder: Path) -> Check:
+    """Check that results can be written, with a real file."""
+    trial = folder / f".doctor.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial.write_bytes(b"x")
+        trial.unlink()
+    except OSError as error:
+        what = f"{folder}/ cannot be written: {error.strerror}"
+        return Check("problem", what, "give write permission, free some space, or start elsewhere")
+    return Check("ok", f"{folder}/ can be written")
+
+
+def disk(folder: Path, needed: float) -> Check:
+    """Compare free space with what the plan needs."""
+    free = shutil.disk_usage(folder if folder.exists() else Path.cwd()).free
+    line = f"disk: {free / 1e9:.1f} GB free, the plan needs about {needed / 1e9:.1f} GB"
+    if free < needed:
+        return Check("problem", line, "free some space, or plan fewer cells or checkpoints")
+    return Check("warning" if free < 2 * needed else "ok", line)
+
+
+def data(name: str, mirror_dir: str, reach: Callable[[str], str] | None = None) -> Check:
+    """Check that a data set is there, or can be had.
+
+    Args:
+        name: Of the data set.
+        mirror_dir: Folder with archives.
+        reach: Returns why an address does not answer, or "".
+    """
+    source = data_source(name)
+    if source.embedded:
+        return Check("ok", f"data set {name}: comes with a package")
+    local = [paths.dataset(name), paths.download(source.file)]
+    if mirror_dir:
+        local.append(str(Path(mirror_dir).expanduser() / source.file))
+    for path in local:
+        if Path(path).is_file():
+            return Check("ok", f"data set {name}: {path}")
+    reasons = []
+    for address in source.mirrors:
+        reason = (reach or _reach)(address)
+        if not reason:
+            return Check("ok", f"data set {name}: {urlsplit(address).hostname} answers")
+        reasons.append(f"{urlsplit(address).hostname}: {reason}")
+    what = f"data set {name}: not here, and no mirror answers ({'; '.join(reasons)})"
+    fix = f"put '{source.file}' into a folder and name it in LOSSATLAS_MIRROR"
+    return Check("problem", what, fix)
+
+
+def _reach(address: str) -> str:
+    parts = urlsplit(address)
+    if parts.scheme == "file":
+        return "" if Path(parts.path).is_file() else "no such file"
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=PATIENCE).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def scheduler(executor: str, status_command: str | None) -> Iterable[Check]:
+    """Check that the scheduler's commands are there and answer."""
+    commands = COMMANDS.get(executor, ())
+    missing = [command for command in commands if shutil.which(command) is None]
+    if missing:
+        fix = "start on a login node of the cluster, or choose another profile"
+        yield Check("problem", f"no {', '.join(missing)} in PATH", fix)
+        return
+    if commands:
+        query = ["squeue", "--noheader"] if executor == "slurm" else ["qstat", "-B"]
+        failure = _ask(query)
+        what = f"{query[0]} answers" if not failure else f"{query[0]}: {failure}"
+        yield Check("problem" if failure else "ok", what, "ask your site" if failure else "")
+    if executor == "slurm":
+        yield _accounting(status_command or ("sacct" if shutil.which("sacct") else "squeue"))
+
+
+def _accounting(command: str) -> Check:
+    """Check the trap that `sacct` is installed but accounting is off: runs then wait for ever."""
+    if command != "sacct":
+        return Check("ok", "states of jobs come from squeue: accounting is not needed")
+    failure = _ask(["sacct", "--noheader", "--starttime", "now-1minute"])
+    if not failure:
+        return Check("ok", "sacct answers: accounting is on")
+    fix = "set slurm-status-command: squeue in profiles/slurm"
+    return Check("problem", f"sacct does not work, the run would hang silently: {failure}", fix)
+
+
+def _ask(command: list[str]) -> str:
+    """Return why a command failed, or ""."""
+    try:
+        done = subprocess.run(  # noqa: S603 -- the commands stand above
+            command, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return str(error)
+    printed = (done.stderr or done.stdout).strip()
+    if done.returncode or "disabled" in done.stderr:
+        return printed.splitlines()[0] if printed else f"exit code {done.returncode}"
+    return ""
+
+
+def report(checks: Iterable[Check]) -> int:
+    """Print the checks; return 1 if there is a problem."""
+    worst = 0
+    for check in checks:
+        print(check)
+        worst = max(worst, int(check.level == "problem"))
+    return worst
