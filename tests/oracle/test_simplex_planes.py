@@ -33,8 +33,8 @@ def test_raster_recovers_the_corners() -> None:
 
 @pytest.mark.parametrize("size", [1, 8])
 def test_plane_is_exact(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lossatlas.simplex.points.group_size", lambda _: size)
-    monkeypatch.setattr(planes, "group_size", lambda _: size)
+    monkeypatch.setattr("lossatlas.simplex.points.group_size", lambda *_: size)
+    monkeypatch.setattr(planes, "group_size", lambda *_: size)
     functional, corners, buffers = setting(count=3)
     split = split_of()
     plane = planes.raster(corners, 4)

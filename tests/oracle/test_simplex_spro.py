@@ -56,7 +56,7 @@ def setting(make=Tied, count: int = 2) -> tuple[Functional, torch.Tensor, Tensor
 @pytest.mark.parametrize("size", [1, 8])
 def test_gradient_is_that_of_the_mixture(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against autograd through sum c_i v_i itself, one point at a time and vectorised."""
-    monkeypatch.setattr("lossatlas.simplex.spro.group_size", lambda _: size)
+    monkeypatch.setattr("lossatlas.simplex.spro.group_size", lambda *_: size)
     functional, frozen, buffers = setting()
     split = split_of()
     theta = frozen.mean(0) + 0.1

@@ -103,7 +103,7 @@ def evaluate(
     table = torch.from_numpy(np.ascontiguousarray(weights)).reshape(-1, len(corners))
     mixing = table.to(corners.device, corners.dtype)
     losses, errors = [], []
-    for some in mixing.split(group_size(functional)):
+    for some in mixing.split(group_size(functional, split.images)):
         points = some @ corners
         own = buffers_at(functional, points, buffers, norm_images)
         loss, error = loss_and_error(log_probs(functional, points, own, split.images), split.labels)

@@ -18,10 +18,11 @@ from lossatlas.models.functional import (
     stack,
     unflatten,
 )
+from lossatlas.models.layout import SMALL
 
-SMALL = 500_000  # parameters up to which points share a pass
-TOGETHER = 8  # how many then do
-CHUNK = 512  # images per pass
+CHUNK = 512  # images per pass of one point
+MOST = 64  # points that share a pass
+IMAGES = 4096  # images per pass, those of all its points counted
 
 
 def rows(params: Tensors, shapes: Mapping[str, torch.Size]) -> Tensor:
@@ -58,10 +59,17 @@ def check_forward(functional: Functional, point: Tensor, buffers: Tensors, split
         raise UserError(what, where="model", fix=fix)
 
 
-def group_size(functional: Functional) -> int:
-    """Return how many points share a pass."""
+def group_size(functional: Functional, images: Tensor) -> int:
+    """Return how many points share a pass: the more, the smaller the network; see `is_small`."""
     parameters = sum(shape.numel() for shape in functional.shapes.values())
-    return TOGETHER if parameters <= SMALL else 1
+    return max(1, min(MOST, int(SMALL // (parameters * images[0, 0].numel()))))
+
+
+def fast(images: Tensor) -> Tensor:
+    """Return images laid out for fast convolutions: on the CPU, channels last."""
+    if images.dim() != 4 or images.device.type != "cpu":
+        return images
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
@@ -95,13 +103,14 @@ def log_probs(
         buffers: Of each point, from `buffers_at`.
         images: (N, C, H, W).
     """
-    size, found = group_size(functional), []
+    size, found = group_size(functional, images), []
+    images = fast(images)
     for first in range(0, len(points), size):
         some = points[first : first + size]
         params, state = named(some, functional.shapes), stack(buffers[first : first + size])
         chunks = [
             functional.many(params, state, x.expand(len(some), *x.shape), train=False)
-            for x in images.split(CHUNK)
+            for x in images.split(min(CHUNK, max(64, IMAGES // len(some))))
         ]
         found.append(torch.log_softmax(torch.cat(chunks, 1).double(), 2).float())
     return torch.cat(found)

@@ -20,7 +20,7 @@ from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, Tensors, unflatten
 from lossatlas.simplex import sampling
 from lossatlas.simplex.complexes import Complex, check_dimension
-from lossatlas.simplex.points import check_forward, group_size, named
+from lossatlas.simplex.points import check_forward, fast, group_size, named
 from lossatlas.simplex.strength import strength
 from lossatlas.simplex.volume_term import VolumeTerm
 from lossatlas.training.seeds import generator, seed_of
@@ -79,6 +79,7 @@ def grow(
         Preempted: If a signal asked the job to leave; the state has been saved.
     """
     _check(functional, buffers, modes, split, plan)
+    split = Split(fast(split.images), split.labels)
     grown, run = Grown(modes), state or State(None, "")
     found = run.load(modes.device)
     kept = {} if found is None else found[1]
@@ -257,7 +258,7 @@ def loss_and_gradient(
         coefficients = weights.to(theta.device, theta.dtype)
         gradient = torch.zeros_like(theta)
         losses: list[Tensor] = []
-    size = group_size(functional)
+    size = group_size(functional, batch.images)
     for some in coefficients.split(size):
         with torch.no_grad():
             points = some[:, :-1] @ frozen
