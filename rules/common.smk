@@ -22,6 +22,7 @@ from lossatlas.spec.catalogue import data_source, data_sources
 from lossatlas.spec.config import load
 from lossatlas.spec.figures import FIGURES, Figure
 from lossatlas.spec.plan import block_seeds, make_plan
+from lossatlas.store import check_folder
 
 
 def plainly(function, *arguments):
@@ -33,6 +34,7 @@ def plainly(function, *arguments):
 
 
 share_imports(IMPORTS)
+plainly(check_folder, paths.ROOT)
 CONFIG = plainly(load, config)
 PLAN = plainly(make_plan, CONFIG)
 FIGURE_NAMES = list(CONFIG.figures)

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from itertools import combinations
 
 import hypothesis.strategies as st
 import numpy as np
@@ -187,7 +188,7 @@ def test_diverged_replicas_are_counted(good, lost, status, pair):
     rows = []
     for kind in ("performance", "distance"):
         record = store.Record(kind)
-        add_diverged(record, kind, good, lost)
+        add_diverged(record, kind, good, lost, list(combinations(sorted([*good, *lost]), 2)))
         rows += record.scalars
     rows += [Scalar("train_loss", 1.0, seed) for seed in good]
     rows += [Scalar("l2_distance", 1.0, a, b) for a in good for b in good if a < b]

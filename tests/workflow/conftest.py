@@ -13,7 +13,16 @@ import yaml
 
 from lossatlas.paths import PROJECT
 
-PARTS = ("Snakefile", "config.yaml", "config", "rules", "workflow", "resources", "profiles")
+PARTS = (
+    "Snakefile",
+    "config.yaml",
+    "config",
+    "envs",
+    "rules",
+    "workflow",
+    "resources",
+    "profiles",
+)
 
 
 @dataclass

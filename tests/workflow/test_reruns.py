@@ -62,7 +62,7 @@ def test_loss_in_the_training_step(ready: Project) -> None:
 
 
 def test_the_code_of_a_metric(ready: Project) -> None:
-    ready.edit("workflow/lossatlas/connectivity/measure.py", "100.0 *", "100.0 * 1 *")
+    ready.edit("workflow/lossatlas/connectivity/measure.py", "PAPER_POINTS = 5", "PAPER_POINTS = 7")
     assert ready.jobs("results/tables/smoke/connectivity.csv") == {
         "connectivity": CELLS,
         "collect": 1,
