@@ -28,12 +28,15 @@ def frames(tables: Tables, beginning: str) -> dict[str, pd.DataFrame]:
         UserError: If the tables are those of several cells.
     """
     series = tables.series
+    if series.empty:
+        return {}
     names = series["series"].astype(str).str.rpartition(":")
-    rows = series[names[0].str.startswith(beginning)].assign(table=names[0], column=names[2])
+    whole = series.assign(table=names[0], column=names[2])
+    rows = whole[whole["table"].str.startswith(beginning)]
     if rows["cell"].nunique() > 1:
         fix = "give it an experiment without load and temperature"
         raise UserError("the figure shows one cell", where="figures", fix=fix)
-    found = {}
+    found: dict[str, pd.DataFrame] = {}
     for name, group in rows.groupby("table", sort=False):
         wide = group.pivot(index="x", columns="column", values="y")
         found[str(name)] = wide[list(dict.fromkeys(group["column"]))].reset_index(drop=True)

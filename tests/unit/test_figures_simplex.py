@@ -1,0 +1,104 @@
+"""Figures of simplexes: what they draw and the numbers they give, from made-up tables."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lossatlas import paths
+from lossatlas.errors import UserError
+from lossatlas.figures import Tables, draw, simplex_ensembles, simplex_landscape
+from lossatlas.figures.frames import frame
+from lossatlas.reference import simplex_curves
+from lossatlas.simplex.columns import columns
+from lossatlas.spec.figures import FIGURES, Figure
+from lossatlas.store import Series
+from lossatlas.tables import collect
+
+
+def tables(series: list[Series], cells: tuple[str, ...] = ("c",)) -> Tables:
+    axes: dict = {cell: {} for cell in cells}
+    return Tables(
+        collect.scalar_frame("e", axes, {cell: [] for cell in cells}),
+        collect.series_frame("e", axes, dict.fromkeys(cells, series)),
+    )
+
+
+def plane(name: str = "plane w0 w1 c0") -> list[Series]:
+    u, v = (grid.ravel() for grid in np.meshgrid(np.linspace(0, 2, 5), np.linspace(0, 1, 5)))
+    table = {"u": u, "v": v, "inside": u < v, "loss": 0.01 + u**2, "error": 20 * u}
+    corners = {"u": [0, 2, 1], "v": [0, 0, 1]}
+    return [*columns(name, table), *columns(f"{name} corners", corners)]
+
+
+def ensembles() -> list[Series]:
+    rows = [(m, j, g) for m in (0, 1, 2, -1) for j in (1, 2) for g in range(3)]
+    method, size, group = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
+    numbers = dict.fromkeys(("error", "nll", "ece", "nll_scaled"), 1 / size + group / 10)
+    extra = {"passes": 10 * size, "ece_scaled": numbers["ece"]}
+    head = {"method": method, "components": size, "group": group}
+    bins = {"method": [0, 1], "scaled": [0, 1], "bin": [3, 4], "share": [0.5, 0.5]}
+    return [
+        *columns("ensembles", {**head, **numbers, **extra}),
+        *columns("reliability", {**bins, "confidence": [0.5, 0.6], "accuracy": [0.4, 0.7]}),
+    ]
+
+
+def test_frame_takes_columns_back() -> None:
+    table = {"a": [1.5, 2.5], "b": [3.0, np.nan]}
+    found = frame(tables(columns("x", table)), "x")
+    assert list(found.columns) == ["a", "b"]
+    np.testing.assert_array_equal(found["b"], table["b"])
+    with pytest.raises(UserError, match="no 'y'"):
+        frame(tables(columns("x", table)), "y")
+    with pytest.raises(UserError, match="one cell"):
+        frame(tables(columns("x", table), ("c", "d")), "x")
+    with pytest.raises(ValueError, match="lengths"):
+        columns("x", {"a": [1], "b": [1, 2]})
+
+
+def test_planes_are_true_to_length() -> None:
+    drawn = simplex_landscape.planes(tables(plane()), Figure(draws="simplex_planes"), "", "")
+    axes = drawn.figure.axes[0]
+    assert axes.get_aspect() == 1.0
+    assert axes.get_title(loc="left") == "w0 – w1 – θ0"
+    assert list(drawn.numbers.columns) == ["plane", "u", "v", "inside", "loss", "error"]
+    assert len(drawn.numbers) == 25
+    with pytest.raises(UserError, match="no plane"):
+        simplex_landscape.planes(tables([]), Figure(draws="simplex_planes"), "", "")
+
+
+def test_ensembles_are_averaged_over_groups() -> None:
+    chosen = Figure(draws="simplex_ensembles")
+    drawn = simplex_ensembles.ensembles(tables(ensembles()), chosen, "", "")
+    ours = drawn.numbers[drawn.numbers["source"] == "ours"]
+    row = ours[(ours["method"] == "2-simplex") & (ours["components"] == 2)].iloc[0]
+    assert row["error"] == pytest.approx(0.6)
+    assert row["error_stderr"] == pytest.approx(0.1 / np.sqrt(3))
+    published = drawn.numbers[drawn.numbers["source"] == "CIFAR-10"]
+    assert published["error"].tolist() == [
+        error for errors in simplex_curves.ERRORS["CIFAR-10"].values() for error in errors
+    ]
+    assert len(drawn.figure.axes) == 6
+
+
+def test_calibration_draws_both_tables() -> None:
+    chosen = Figure(draws="simplex_calibration")
+    drawn = simplex_ensembles.calibration(tables(ensembles()), chosen, "", "")
+    assert set(drawn.numbers["part"]) == {"reliability", "components"}
+
+
+@pytest.mark.parametrize("name", [n for n in FIGURES if n.startswith("simplex")])
+def test_every_figure_resolves_and_has_a_caption(name: str) -> None:
+    assert callable(draw.resolve(name))
+    text = paths.caption(name).read_text(encoding="utf-8")
+    assert f"figures.{name}" in text
+
+
+def test_same_numbers_same_bytes(tmp_path: Path) -> None:
+    files = []
+    for run in range(2):
+        drawn = simplex_landscape.planes(tables(plane()), Figure(draws="simplex_planes"), "", "")
+        files.append(tmp_path / f"{run}.png")
+        draw.save(drawn, files[-1], "png", 50)
+    assert files[0].read_bytes() == files[1].read_bytes()
