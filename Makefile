@@ -8,7 +8,7 @@ PEERS ?=
 # Archives that lie beside the checkout are used before any download.
 export LOSSATLAS_MIRROR ?= $(abspath $(wildcard ../shared/mirror))
 
-.PHONY: atlas test lint format bench lock help clean
+.PHONY: atlas test test-slurm test-faults lint format bench lock help clean
 .DEFAULT_GOAL := atlas
 
 atlas: $(READY)  ## set up, then run the default atlas (snakemake)
@@ -24,6 +24,12 @@ $(READY): requirements.lock envs/bootstrap.lock
 
 test: lint  ## set up, then lint and test
 	$(BIN)/pytest -n auto --dist loadgroup
+
+test-slurm: $(READY)  ## the atlas on a real Slurm on this machine, with faults
+	$(BIN)/pytest -p no:xdist tests/slurm/on_slurm.py
+
+test-faults: $(READY)  ## fifty kill -9 at random moments, then one comparison
+	$(BIN)/pytest -p no:xdist tests/faults/kill_many.py
 
 lint: $(READY)  ## ruff, snakefmt, mypy, snakemake --lint
 	$(BIN)/ruff check .
@@ -45,7 +51,7 @@ lock: $(READY)  ## resolve the newest versions into the lock files
 	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --constraints requirements.lock - -o envs/bootstrap.lock
 
 help:
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 clean:  ## remove the environment and caches; results stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

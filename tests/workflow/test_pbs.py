@@ -1,0 +1,135 @@
+"""profiles/pbs through stand-ins for qsub, qstat and qdel; its three scripts by themselves."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import Project
+from lossatlas.paths import PROJECT
+
+SCRIPTS = PROJECT / "profiles" / "pbs"
+
+
+@pytest.fixture
+def pbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put the stand-ins into PATH; returns the folder of their jobs."""
+    commands, jobs = tmp_path / "bin", tmp_path / "jobs"
+    commands.mkdir()
+    jobs.mkdir()
+    source = Path(__file__).parent / "pbs" / "pbs.py"
+    for name in ("qsub", "qstat", "qdel"):
+        (commands / name).write_text(f"#!{sys.executable}\n" + source.read_text())
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("STANDIN_PBS", str(jobs))
+    return jobs
+
+
+def jobs_in(folder: Path) -> list[dict]:
+    found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    return sorted(found, key=lambda job: job["number"])
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("atlas")
+def test_training_through_the_profile(finished: Project, project: Project, pbs: Path) -> None:
+    """A job cancelled with qdel is run again, asks for more, and ends in the same bytes."""
+    cell = min((finished.root / "results/cells").iterdir()).name
+    target = f"results/cells/{cell}/train/0-1.safetensors"
+    command = [sys.executable, "-m", "snakemake", "--profile", "profiles/pbs", target]
+    options = ["--seconds-between-status-checks", "1", "--latency-wait", "20"]
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    run = subprocess.Popen(
+        [*command, *options, "--configfile", project.config],
+        cwd=project.root,
+        env=kept,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    log = project.root / f"results/logs/train/{cell}.0-1.log"
+    end = time.monotonic() + 120
+    while not log.exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    training = next(job for job in jobs_in(pbs) if "train_replicas" in job["script"])
+    subprocess.run(["qdel", training["id"]], check=True)
+    printed = run.communicate(timeout=240)[0]
+    assert run.returncode == 0, printed
+    assert (project.root / target).read_bytes() == (finished.root / target).read_bytes()
+    first, second = [job for job in jobs_in(pbs) if "train_replicas" in job["script"]]
+    assert (first["code"], second["code"]) == (271, 0)
+    assert first["lists"] == {"select": "1:ncpus=1:mem=2000mb:ngpus=1", "walltime": "00:30:00"}
+    assert second["lists"] == {"select": "1:ncpus=1:mem=4000mb:ngpus=1", "walltime": "01:00:00"}
+    assert [job["state"] for job in jobs_in(pbs)] == ["F", "F", "F"]
+
+
+def answer(folder: Path, body: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "qstat").write_text(f"#!/bin/sh\n{body}\n")
+    (folder / "qstat").chmod(0o755)
+
+
+def status(tmp_path: Path, body: str) -> str:
+    answer(tmp_path / "bin", body)
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    command = [sys.executable, str(SCRIPTS / "status"), "7.server"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "word"),
+    [(s, None, "running") for s in "QHWTRESB"]
+    + [("F", 0, "success"), ("F", 1, "failed"), ("F", 75, "failed"), ("F", 271, "failed")]
+    + [("F", -29, "failed"), ("F", None, "failed"), ("X", 0, "success")],
+)
+def test_states(tmp_path: Path, state: str, code: int | None, word: str) -> None:
+    job = {"job_state": state} | ({} if code is None else {"Exit_status": code})
+    printed = json.dumps({"Jobs": {"7.server": job}})
+    assert status(tmp_path, f"echo '{printed}'") == f"{word}\n"
+
+
+@pytest.mark.parametrize("body", ["exit 153", "exit 255", "echo '{'", "echo '{}'"])
+def test_a_silent_server_is_given_time(tmp_path: Path, body: str) -> None:
+    assert status(tmp_path, body) == "running\n"
+    (mark,) = (tmp_path / ".snakemake/pbs").iterdir()
+    long_ago = time.time() - 3600
+    os.utime(mark, (long_ago, long_ago))
+    assert status(tmp_path, body) == "failed\n"
+    assert status(tmp_path, """echo '{"Jobs": {"7": {"job_state": "R"}}}'""") == "running\n"
+    assert not mark.exists()
+
+
+def submit(tmp_path: Path, **variables: str) -> subprocess.CompletedProcess:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/qsub").write_text('#!/bin/sh\nfor word; do echo "$word"; done\n')
+    (tmp_path / "bin/qsub").chmod(0o755)
+    path = f"{tmp_path / 'bin'}:/usr/bin:/bin"
+    command = [str(SCRIPTS / "submit"), "2", "2500", "135", "0", "a job.sh"]
+    return subprocess.run(
+        command, cwd=tmp_path, env={"PATH": path, **variables}, capture_output=True, text=True
+    )
+
+
+def test_submit_without_gpu_with_options_of_the_site(tmp_path: Path) -> None:
+    done = submit(tmp_path, LOSSATLAS_QSUB="-q long -P atlas", LOSSATLAS_DEVICE="cpu")
+    words = done.stdout.splitlines()
+    assert words[:4] == ["-q", "long", "-P", "atlas"]
+    assert "select=1:ncpus=2:mem=2500mb" in words
+    assert "walltime=02:15:00" in words
+    assert words[-1] == "a job.sh"
+    assert words[words.index("-v") + 1].endswith(",LOSSATLAS_DEVICE=cpu")
+
+
+def test_submit_refuses_what_qsub_cannot_pass(tmp_path: Path) -> None:
+    done = submit(tmp_path, LOSSATLAS_MIRROR="/a,b")
+    assert done.returncode == 1
+    assert "LOSSATLAS_MIRROR holds a comma" in done.stderr
