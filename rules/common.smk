@@ -79,9 +79,21 @@ def dataset_of(wildcards):
     return paths.dataset(planned(wildcards).cell.data.source)
 
 
+TRAINING_CODE = [
+    "lossatlas.data.loading:load",
+    "lossatlas.device:choose",
+    "lossatlas.models:build",
+    "lossatlas.training.checkpoints:save",
+    "lossatlas.training.engine:Engine",
+    "lossatlas.training.job:builder_of",
+    "lossatlas.training.job:training_record",
+]
+
+
 def training_code(wildcards):
-    network = target_of(planned(wildcards).cell.model.builder)
-    return code_of("lossatlas.training.job:train_block", "lossatlas.models:build", network)
+    cell = planned(wildcards).cell
+    unused = () if cell.recipe.record else ("lossatlas.training.recorder",)
+    return code_of(*TRAINING_CODE, target_of(cell.model.builder), without=unused)
 
 
 # --- metrics ----------------------------------------------------------------------------------
@@ -123,8 +135,14 @@ def predictions_of(wildcards):
     return paths.metric(wildcards.cell, "performance")
 
 
+NETWORKS_CODE = ["lossatlas.data.loading:load", "lossatlas.training.checkpoints:assemble"]
+READING_CODE = {
+    "distance": ["lossatlas.training.checkpoints:read_weights"],
+    "diffusion": ["lossatlas.diffusion.recorded:read"],
+}
 METRIC_CODE = {
-    kind: ["lossatlas.measuring:measure_cell", a] for kind, a in measuring.ADAPTERS.items()
+    kind: [target, "lossatlas.measuring:add_diverged", *READING_CODE.get(kind, NETWORKS_CODE)]
+    for kind, target in measuring.ADAPTERS.items()
 }
 
 

@@ -22,3 +22,32 @@ rule diffusion_metric:
         code=code_of(*METRIC_CODE["diffusion"]),
     script:
         "../workflow/metric.py"
+
+
+rule landscape:
+    """Roughness of the loss on planes around the replicas of a cell."""
+    input:
+        weights=weights_of,
+        histories=histories_of,
+        dataset=dataset_of,
+    output:
+        paths.metric("{cell}", "{metric}"),
+    log:
+        paths.log("{metric}", "{cell}"),
+    benchmark:
+        paths.benchmark("{metric}", "{cell}")
+    wildcard_constraints:
+        metric=metrics_of("landscape"),
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=2000,
+        gpu=1,
+    params:
+        kind="landscape",
+        settings=settings_of,
+        spec=spec_of,
+        seeds=seeds_of,
+        code=code_of(*METRIC_CODE["landscape"]),
+    script:
+        "../workflow/metric.py"

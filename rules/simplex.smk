@@ -31,7 +31,7 @@ rule simplexes:
 
 
 rule study:
-    """An experiment on toy data that has no cells: two spirals, or sampling in triangles."""
+    """An experiment on toy data that has no cells: spirals, triangles, toy walkers."""
     output:
         record=paths.study("{study}"),
         scalars=paths.metric_table(STUDIES, "{study}"),

@@ -7,6 +7,7 @@ localrules:
     claims,
     taxonomy,
     simplex,
+    diffusion,
     plan,
     status,
     doctor,
@@ -56,6 +57,15 @@ rule simplex:
         paths.claims(),
 
 
+rule diffusion:
+    """Everything of the diffusion paper: recorded paths, toy walkers, figures, and claims."""
+    input:
+        figure_files(
+            [name for name in FIGURE_NAMES if shown(name)[0].draws.startswith("diffusion")]
+        ),
+        paths.claims(),
+
+
 rule plan:
     """Print cells, replicas, jobs, disk and estimated time; nothing is run."""
     log:
@@ -80,9 +90,9 @@ rule doctor:
     """Check this machine before anything is spent: device, disk, data, scheduler, versions."""
     log:
         paths.log("doctor", "doctor"),
+    retries: 0
     conda:
         "../envs/torch.yaml"
-    retries: 0
     params:
         executor=lambda w: executor_name(),
         status_command=lambda w: getattr(workflow.executor_settings, "status_command", None),

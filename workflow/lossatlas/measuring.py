@@ -32,6 +32,7 @@ ADAPTERS = {
     "simplex_volume": "lossatlas.simplex.measure_volume:measure",
     "espro": "lossatlas.simplex.measure_espro:measure",
     "diffusion": "lossatlas.diffusion.measure:measure",
+    "landscape": "lossatlas.diffusion.landscape:measure",
 }
 RESUMES = ("connectivity", "simplex", "simplex_volume", "espro")  # keep their unfinished work
 # `distance` reads weights as arrays, and predictions; `diffusion` reads training records alone.

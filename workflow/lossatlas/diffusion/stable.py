@@ -18,6 +18,7 @@ from lossatlas.diffusion.arrays import Array, finite
 from lossatlas.diffusion.stable_table import ALPHAS, BETAS, NU_ALPHA, NU_BETA, NU_SCALE, NU_SHIFT
 
 LEAST = 50  # samples below which tails say nothing
+LEAST_ALPHA = 0.3  # below it the integrand of a density decays too slowly
 FREQUENCIES = np.arange(1, 11) / 10
 LOG_NU_ALPHA = np.log(NU_ALPHA)  # close to linear in alpha
 
@@ -95,10 +96,10 @@ def density(x: ArrayLike, law: Stable) -> Array:
     """Return the density of a stable law at x (n,), by the inverse Fourier integral.
 
     Raises:
-        ValueError: If alpha is below 0.3, where the integrand decays too slowly.
+        ValueError: If alpha is below `LEAST_ALPHA`.
     """
-    if not 0.3 <= law.alpha <= 2:
-        raise ValueError(f"densities need alpha in 0.3..2, not {law.alpha}")
+    if not LEAST_ALPHA <= law.alpha <= 2:
+        raise ValueError(f"densities need alpha in {LEAST_ALPHA}..2, not {law.alpha}")
     z = (finite(x, "x") - law.location) / law.scale
     last = 30.0 ** (1 / law.alpha)
     count = int(np.clip(last * max(np.abs(z).max(), 1.0) * 4, 4000, 200_000))

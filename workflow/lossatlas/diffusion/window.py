@@ -104,7 +104,8 @@ def _densities(sheet: Sheet, pooled: Array, law: stable.Stable, first: int) -> N
     counts = np.histogram(pooled, edges)[0]
     density = counts / (len(pooled) * np.diff(edges))
     sheet.curve(f"gradient_density:{first}", middle, density, "gradient")
-    sheet.curve(f"gradient_stable:{first}", middle, stable.density(middle, law), "gradient")
+    if law.alpha >= stable.LEAST_ALPHA:
+        sheet.curve(f"gradient_stable:{first}", middle, stable.density(middle, law), "gradient")
     deviation = float(pooled.std())
     normal = np.exp(-np.square((middle - pooled.mean()) / deviation) / 2)
     normal /= deviation * np.sqrt(2 * np.pi)

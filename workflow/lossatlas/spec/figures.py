@@ -24,6 +24,7 @@ class Drawing:
 
 _ALL = ("performance", "hessian", "connectivity", "cka", "distance")
 _PHASES = ("performance", "hessian", "connectivity", "cka")
+_WALK = (("diffusion",), ("diffusion",))
 
 FIGURES: dict[str, Drawing] = {
     "taxonomy_phase_diagram": Drawing("lossatlas.figures.taxonomy:phase_diagram", _ALL),
@@ -55,6 +56,21 @@ FIGURES: dict[str, Drawing] = {
     ),
     "simplex_sampling_bias": Drawing(
         "lossatlas.figures.simplex_notebooks:sampling_bias", (), ("sampling_bias",), study=True
+    ),
+    "diffusion_fig2_msd": Drawing("lossatlas.figures.diffusion:displacement", *_WALK),
+    "diffusion_fig3_trapping": Drawing("lossatlas.figures.diffusion:trapping", *_WALK),
+    "diffusion_fig4_toy": Drawing(
+        "lossatlas.figures.diffusion_more:toy", ("toy_walkers",), ("toy_walkers",), study=True
+    ),
+    "diffusion_fig5_gradients": Drawing("lossatlas.figures.diffusion:gradients", *_WALK),
+    "diffusion_controls": Drawing("lossatlas.figures.diffusion:controls", *_WALK),
+    "diffusion_landscape_fractal": Drawing(
+        "lossatlas.figures.diffusion_more:fractal", ("landscape",), ("landscape",)
+    ),
+    "diffusion_s1_msd": Drawing("lossatlas.figures.diffusion_more:all_windows", *_WALK),
+    "diffusion_s3_depth_batch": Drawing("lossatlas.figures.diffusion_more:depth_and_batch", *_WALK),
+    "diffusion_s4_learning_rate": Drawing(
+        "lossatlas.figures.diffusion_more:learning_rates", *_WALK
     ),
 }
 

@@ -206,6 +206,23 @@ class Diffusion(MetricSettings):
         return value
 
 
+class Landscape(MetricSettings):
+    """Roughness of the loss on a plane of random filter-normalised directions."""
+
+    kind: Literal["landscape"] = "landscape"
+    side: int = Field(65, ge=9, description="nodes along each side: 2^n + 1")
+    extent: float = Field(1.0, gt=0, description="half the side, in lengths of the directions")
+    samples: int = Field(256, ge=1, description="training images in the loss")
+    seed: int = Field(0, ge=0, description="seed of the images and of the directions")
+
+    @field_validator("side")
+    @classmethod
+    def _dyadic(cls, value: int) -> int:
+        if (value - 1) & (value - 2):
+            raise ValueError("must be 2^n + 1, such as 33, 65 or 129")
+        return value
+
+
 # Numbers of each window that `diffusion` writes as scalars for the first and the last window.
 WINDOW_SCALARS = (
     "exponent",
@@ -237,6 +254,7 @@ KINDS: dict[str, type[MetricSettings]] = {
     "simplex_volume": SimplexVolume,
     "espro": Espro,
     "diffusion": Diffusion,
+    "landscape": Landscape,
 }
 
 # What each kind writes: name of the scalar -> of what ("replica", "pair" or "cell").
@@ -279,4 +297,9 @@ PRODUCES: dict[str, dict[str, str]] = {
     },
     "espro": {"simplex_disagreement": "replica", "mode_disagreement": "cell"},
     "diffusion": {f"{n}_{w}": "replica" for n in WINDOW_SCALARS for w in ("first", "last")},
+    "landscape": {
+        "roughness_exponent": "replica",
+        "log_roughness_exponent": "replica",
+        "box_dimension": "replica",
+    },
 }

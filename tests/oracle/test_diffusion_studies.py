@@ -1,0 +1,134 @@
+"""Toy walkers as a study, and the roughness of the loss around networks."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from lossatlas.data.tensors import Split, TensorData
+from lossatlas.diffusion import landscape, toy
+from lossatlas.figures import Tables, diffusion_more
+from lossatlas.models.functional import Functional
+from lossatlas.spec.figures import Figure
+from lossatlas.spec.metrics import PRODUCES, Landscape
+from lossatlas.store import Record
+from lossatlas.tables.collect import scalar_frame, series_frame
+from lossatlas.training.networks import Networks
+
+torch.set_num_threads(1)
+
+
+def tables(record: Record) -> Tables:
+    axes = {"one": {}}
+    return Tables(
+        scalar_frame("studies", axes, {"one": record.scalars}),
+        series_frame("studies", axes, {"one": record.series}),
+    )
+
+
+@pytest.fixture(scope="module")
+def walkers() -> Record:
+    patch = pytest.MonkeyPatch()
+    patch.setattr(toy, "SIDE", 129)
+    patch.setattr(toy, "SURFACES", 2)
+    patch.setattr(toy, "WALKERS", 20)
+    yield toy.study()
+    patch.undo()
+
+
+def test_walkers_settle_on_a_fractal_and_drift_on_a_cone(walkers: Record) -> None:
+    found = {scalar.name: scalar.value for scalar in walkers.scalars}
+    assert found["flat early_short"] == pytest.approx(1, abs=0.05)
+    assert found["flat late_short"] == pytest.approx(1, abs=0.05)
+    assert found["fractal late_short"] < 0.8
+    assert found["cone early_long"] > 1.6
+    assert found["cone late_long"] < 0.1
+    assert found["quadratic wall_share"] == 0
+    assert 0 < found["fractal paper stuck"] <= 1
+
+
+def test_gradients_are_densities(walkers: Record) -> None:
+    for series in walkers.series:
+        if series.name.startswith("gradients:"):
+            assert 0 < series.y.sum() * 0.2 <= 1 + 1e-9
+
+
+def test_study_has_equal_numbers_twice_and_is_drawn(walkers: Record) -> None:
+    surface = next(s for s in walkers.series if s.name == "surface:fractal")
+    assert len(surface.y) == toy.SHOWN**2
+    drawn = diffusion_more.toy(tables(walkers), Figure(draws="diffusion_fig4_toy"), "", "")
+    assert {"a", "b", "c", "d", "e", "f"} <= set(drawn.numbers["panel"])
+    again = {k: [z.sum() for z in some] for k, some in toy.landscapes().items()}
+    assert again == {k: [z.sum() for z in some] for k, some in toy.landscapes().items()}
+
+
+class Quadratic(torch.nn.Module):
+    """Logits whose cross entropy is smooth in the weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(3, 4, generator=torch.manual_seed(0)))
+        self.bias = torch.nn.Parameter(torch.ones(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1) @ self.weight.T + self.bias
+
+
+def networks() -> Networks:
+    module = Quadratic()
+    images = torch.randn(30, 1, 2, 2, generator=torch.manual_seed(1))
+    split = Split(images, torch.arange(30) % 3)
+    data = TensorData("toy", split, split, 3)
+    params = {name: p.detach()[None] for name, p in module.named_parameters()}
+    return Networks(Functional(module), params, {}, [7], data)
+
+
+def test_smooth_loss_has_exponent_two() -> None:
+    record = landscape.measure(networks(), Landscape(side=33, extent=0.2, samples=30))
+    found = {scalar.name: scalar for scalar in record.scalars}
+    assert set(found) == set(PRODUCES["landscape"])
+    assert found["roughness_exponent"].value == pytest.approx(2, abs=0.15)
+    assert found["roughness_exponent"].replica == 7
+    names = {series.name for series in record.series}
+    assert {"plane:loss", "structure:loss", "structure:fractal", "boxes:quadratic"} <= names
+    curves = {s.name: s for s in record.series}
+    slope = partial(np.polyfit, deg=1)
+    for kind, expected in (("loss", 2), ("fractal", 1.5)):
+        one = curves[f"structure:{kind}"]
+        assert slope(np.log(one.x), np.log(one.y))[0] == pytest.approx(expected, abs=0.2)
+    drawn = diffusion_more.fractal(
+        tables(record), Figure(draws="diffusion_landscape_fractal"), "", ""
+    )
+    assert len(drawn.numbers.query("panel == 'a'")) == 33**2
+
+
+def test_plane_passes_through_the_network() -> None:
+    nets = networks()
+    settings = Landscape(side=9, samples=30)
+    loss = landscape.plane(nets, 0, nets.data.train, settings)
+    params, buffers = nets.one(0)
+    logits = nets.functional(params, buffers, nets.data.train.images, train=False)
+    wanted = torch.nn.functional.cross_entropy(logits, nets.data.train.labels)
+    assert loss[4, 4] == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_directions_are_as_long_as_the_filters() -> None:
+    params, _ = networks().one(0)
+    found = landscape.filter_normalised(params, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found["weight"].norm(dim=1), params["weight"].norm(dim=1))
+    assert (found["bias"] == 0).all()
+
+
+def test_diverged_planes_are_undefined() -> None:
+    nets = networks()
+    nets.params["weight"][0, 0, 0] = float("inf")
+    record = landscape.measure(nets, Landscape(side=9, samples=30))
+    assert {scalar.status for scalar in record.scalars} == {"undefined"}
+
+
+@pytest.mark.parametrize("side", [8, 64, 100])
+def test_sides_that_are_not_dyadic_are_refused(side: int) -> None:
+    with pytest.raises(ValidationError):
+        Landscape(side=side)

@@ -1,0 +1,138 @@
+"""Figures of recorded paths: what they draw is what the tables hold."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lossatlas.errors import UserError
+from lossatlas.figures import Tables, diffusion, diffusion_more, walks
+from lossatlas.reference import diffusion_hand
+from lossatlas.spec.figures import Figure
+from lossatlas.spec.metrics import WINDOW_SCALARS
+from lossatlas.tables.collect import SCALAR, SERIES
+
+STYLE = Figure(draws="diffusion_fig2_msd")
+LAGS = np.array([1.0, 3.0, 10.0, 30.0, 100.0])
+PER_WINDOW = [
+    "msd",
+    "still_msd",
+    "surrogate_msd",
+    "local_exponent",
+    "msd_from_start",
+    "velocity_correlation",
+    "moment_exponent",
+    "msl",
+    "msl_contour",
+    "msd_contour",
+    "excursion",
+    "gradient_density",
+    "gradient_stable",
+    "gradient_normal",
+    "loss_change",
+]
+WHOLE = [
+    "msd_run",
+    "still_msd_run",
+    "exponent",
+    "still_exponent",
+    "surrogate_exponent",
+    "stable_alpha",
+    "mixture_alpha",
+    "standardised_alpha",
+    "loss",
+    "moving_variance",
+    "distance",
+]
+
+
+def tables() -> Tables:
+    """Tables of 2 depths x 3 learning rates x 2 batch sizes, 2 replicas, 3 windows."""
+    scalars, series = [], []
+    for depth in (0, 2):
+        for rate in (0.02, 0.1, 0.5):
+            for batch in (32, 64):
+                cell = f"d{depth}-lr{rate}-b{batch}"
+                place = {"experiment": "e", "cell": cell, "depth": depth}
+                place |= {"learning_rate": rate, "batch_size": batch}
+                for replica in (0, 1):
+                    who = place | {"replica": replica, "partner": np.nan, "status": "ok"}
+                    names = [f"{name}:{first}" for name in PER_WINDOW for first in (0, 700, 1400)]
+                    for name in [*names, *WHOLE]:
+                        y = LAGS * (1 + replica) * rate
+                        series += [
+                            who | {"series": name, "x": a, "y": b}
+                            for a, b in zip(LAGS, y, strict=True)
+                        ]
+                    for name in WINDOW_SCALARS:
+                        for when in ("first", "last"):
+                            value = {"metric": f"{name}_{when}", "value": depth + rate + replica}
+                            scalars.append(who | value | {"stderr": 0.1})
+    axes = ["experiment", "cell", "depth", "learning_rate", "batch_size"]
+    return Tables(pd.DataFrame(scalars)[[*axes, *SCALAR]], pd.DataFrame(series)[[*axes, *SERIES]])
+
+
+PATHS = {
+    "fig2": diffusion.displacement,
+    "fig3": diffusion.trapping,
+    "fig5": diffusion.gradients,
+    "controls": diffusion.controls,
+    "s1": diffusion_more.all_windows,
+    "s3": diffusion_more.depth_and_batch,
+    "s4": diffusion_more.learning_rates,
+}
+
+
+@pytest.mark.parametrize("name", list(PATHS))
+def test_figures_draw_and_say_what_they_drew(name: str) -> None:
+    drawn = PATHS[name](tables(), STYLE, "depth", "learning_rate")
+    assert len(drawn.figure.axes) >= 2
+    assert len(drawn.numbers) > 5
+    assert all(axes.get_xlabel() for axes in drawn.figure.axes if axes.axison)
+
+
+@pytest.mark.parametrize("name", [name for name in PATHS if name != "s3"])
+def test_tables_of_something_else_are_refused(name: str) -> None:
+    empty = Tables(tables().scalars.iloc[:0], tables().series.iloc[:0])
+    with pytest.raises(UserError, match="figure's tables have no"):
+        PATHS[name](empty, STYLE, "depth", "learning_rate")
+
+
+def test_displacement_is_the_geometric_mean_over_replicas() -> None:
+    drawn = diffusion.displacement(tables(), STYLE, "depth", "learning_rate")
+    rows = drawn.numbers.query("panel == 'a' and line == 'msd:700'")
+    np.testing.assert_allclose(rows["y"], LAGS * 0.1 * np.sqrt(2))
+    assert set(rows["cell"]) == {"depth 2, learning rate 0.1, batch size 32"}
+    authors = drawn.numbers.query("line == 'authors: MNIST'")
+    assert dict(zip(authors["x"], authors["y"], strict=True)) == {1: 0.0079, 10: 0.041, 100: 0.62}
+
+
+def test_windows_are_labelled_by_their_first_step() -> None:
+    shown = walks.typical(tables(), "depth")
+    assert shown.firsts("msd") == shown.some("msd") == [0, 700, 1400]
+    drawn = diffusion.displacement(tables(), STYLE, "depth", "learning_rate")
+    words = [text.get_text() for text in drawn.figure.axes[0].get_legend().get_texts()]
+    assert words[:3] == ["from step 0", "from step 700", "from step 1400"]
+
+
+def test_controls_show_the_smallest_load_as_convex() -> None:
+    drawn = diffusion.controls(tables(), STYLE, "depth", "learning_rate")
+    assert {label.split(",")[0] for label in drawn.numbers["cell"]} == {"depth 2", "depth 0"}
+
+
+def test_depth_and_batch_are_means_over_replicas() -> None:
+    drawn = diffusion_more.depth_and_batch(tables(), STYLE, "depth", "learning_rate")
+    rows = drawn.numbers.query("depth == 2 and batch_size == 64 and metric == 'exponent_first'")
+    assert rows["mean"].item() == pytest.approx(2 + 0.1 + 0.5)
+    assert rows["sem"].item() == pytest.approx(0.5)
+
+
+def test_learning_rates_have_a_panel_each() -> None:
+    drawn = diffusion_more.learning_rates(tables(), STYLE, "depth", "learning_rate")
+    titles = [axes.get_title(loc="left") for axes in drawn.figure.axes]
+    assert titles[-3:] == [f"learning rate {rate}" for rate in ("0.02", "0.1", "0.5")]
+
+
+def test_hand_read_exponents_average_as_stated() -> None:
+    one, two = diffusion_hand.means()
+    assert one == pytest.approx((1.216 + 1.274) / 2, abs=2e-3)
+    assert two == pytest.approx((0.706 + 0.731) / 2, abs=2e-3)

@@ -1,0 +1,120 @@
+"""The toy model as a study: noisy walkers on fractal, shuffled, convex and flat surfaces (Fig. 4).
+
+Ensembles over surfaces and starts, in place of runs picked by eye. Early is steps 0 to 200, late
+501 to 1000.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lossatlas.diffusion import surfaces
+from lossatlas.diffusion.arrays import Array, log_lags
+from lossatlas.diffusion.curves import Curve
+from lossatlas.diffusion.ensembles import Ensemble, ensemble
+from lossatlas.diffusion.exponents import fit_exponent
+from lossatlas.diffusion.recorded import seeded
+from lossatlas.diffusion.walker import Rules, walk
+from lossatlas.store import Record, Scalar, Series
+
+SIDE, SURFACES, WALKERS, STEPS = 513, 5, 60, 1000
+SHOWN = 129  # nodes per side of a drawn surface
+RANGES = {"early": ((1, 10), (10, 50)), "late": ((1, 10), (10, 100))}
+RULES = {
+    "": Rules(),
+    "paper": Rules(mode="paper"),
+    "small": Rules(eta=0.001, noise=0.0005),
+}
+EDGES = np.linspace(-5, 5, 51)  # of gradients: Fig. 4c
+
+
+def landscapes() -> dict[str, list[Array]]:
+    """Return kind -> realisations of its surface."""
+    fractal = [surfaces.diamond_square(SIDE, seeded("fractal", i)) for i in range(SURFACES)]
+    return {
+        "fractal": fractal,
+        "shuffled": [surfaces.shuffled(z, seeded("shuffle", i)) for i, z in enumerate(fractal)],
+        "cone": [surfaces.cone()],
+        "quadratic": [surfaces.quadratic()],
+        "gaussian": [surfaces.gaussian()],
+        "flat": [surfaces.flat()],
+    }
+
+
+def study() -> Record:
+    """Walk on every kind of surface, by our rules, by the paper's and with a small step.
+
+    Returns:
+        A record with scalars "<kind> <quantity>" (exponents of early and late windows at short and
+        long lags, raw and without drift; shares of walkers stuck and of steps at the wall), series
+        "msd_early:<kind>", "msd_late:<kind>" and the like, densities of gradients, and for three
+        kinds one surface and one path.
+    """
+    record = Record("toy_walkers")
+    found = landscapes()
+    for kind, some in found.items():
+        for suffix, rules in RULES.items():
+            if suffix and kind not in ("fractal", "cone"):
+                continue
+            name = f"{kind} {suffix}".strip()
+            walkers = WALKERS * SURFACES // len(some)
+            rng = seeded("walkers", name)
+            _summarise(record, name, ensemble(some, rules, walkers=walkers, steps=STEPS, rng=rng))
+        _gradients(record, kind, some)
+    for kind in ("fractal", "shuffled", "cone"):
+        _picture(record, kind, found[kind][0])
+    return record
+
+
+def _summarise(record: Record, name: str, found: Ensemble) -> None:
+    for share in ("stuck", "discarded", "wall_share"):
+        record.scalars.append(Scalar(f"{name} {share}", getattr(found, share)))
+    for (when, ranges), raw, still in zip(
+        RANGES.items(), found.msd, found.msd_without_drift, strict=True
+    ):
+        for prefix, curve in (("", raw), ("still_", still)):
+            for lags, (low, high) in zip(("short", "long"), ranges, strict=True):
+                fit = fit_exponent(curve, low, high)
+                record.scalars.append(
+                    Scalar(
+                        f"{name} {prefix}{when}_{lags}",
+                        fit.value,
+                        stderr=fit.stderr,
+                        status=fit.status,
+                    )
+                )
+            _curve(record, f"{prefix}msd_{when}:{name}", curve)
+
+
+def _curve(record: Record, name: str, curve: Curve) -> None:
+    reliable = int(curve.x[curve.reliable].max())
+    kept = log_lags(1, reliable) - 1
+    record.series.append(Series(name, curve.x[kept], curve.y[kept], "lag"))
+    record.series.append(Series(f"{name} stderr", curve.x[kept], curve.stderr[kept], "lag"))
+
+
+def _gradients(record: Record, kind: str, some: list[Array]) -> None:
+    """Write the density of the gradients (both components) that walkers meet."""
+    met = []
+    for number, surface in enumerate(some):
+        rng = seeded("gradients met", kind, number)
+        one = walk(surface, Rules(), walkers=20, steps=200, rng=rng, keep_gradients=True)
+        if one.gradients is not None:
+            met.append(one.gradients.ravel())
+    values = np.concatenate(met)
+    counts = np.histogram(values, EDGES)[0] / (len(values) * np.diff(EDGES))
+    middle = (EDGES[1:] + EDGES[:-1]) / 2
+    record.series.append(Series(f"gradients:{kind}", middle, counts, "gradient"))
+
+
+def _picture(record: Record, kind: str, surface: Array) -> None:
+    """Write f = 10 - z on a coarse grid and one path across it."""
+    every = (len(surface) - 1) // (SHOWN - 1)
+    shown = 10 - surface[::every, ::every]
+    index = np.arange(shown.size)
+    record.series.append(Series(f"surface:{kind}", index, shown.ravel(), "node, row by row"))
+    start = Rules(start=(-0.6, -0.5))
+    path = walk(surface, start, walkers=1, steps=STEPS, rng=seeded("one path", kind)).positions
+    time = np.arange(STEPS + 1)
+    for axis, name in enumerate(("x", "y")):
+        record.series.append(Series(f"path_{name}:{kind}", time, path[:, 0, axis], "step"))

@@ -1,0 +1,233 @@
+"""Figures of Chen et al. (2022) from recorded paths."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from lossatlas.figures import Drawn, Tables, style
+from lossatlas.figures.walks import (
+    BLUE,
+    LAG,
+    MSD,
+    ORANGE,
+    RED,
+    Walks,
+    finish,
+    guide,
+    loglog,
+    titled,
+    typical,
+    windows,
+)
+from lossatlas.reference import diffusion_hand
+from lossatlas.spec.figures import Figure as Chosen
+
+KINDS = {"": ("as it is", BLUE), "still_": ("without drift", ORANGE), "surrogate_": ("steps reordered", style.GREY)}  # fmt: skip  # noqa: E501
+START = "first step of the window"
+
+
+def displacement(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
+    """Draw Fig. 2: displacement against lag, its local exponent, long lags, exponents by window."""
+    del chosen, temperature
+    shown = typical(tables, load)
+    with style.sheet():
+        figure = style.page(112)
+        panels = figure.subplots(2, 3).ravel()
+        windows(panels[0], shown, "msd", shown.some("msd"), "a")
+        for marker, (name, points) in zip("ox^", diffusion_hand.COMMITTED.items(), strict=True):
+            lags, values = np.array(list(points)), np.array(list(points.values()))
+            panels[0].plot(lags, values, marker, color=style.GREY, ms=3, ls="", label=name)
+            shown.note("a", f"authors: {name}", lags, values)
+        panels[0].legend(handlelength=1.0, fontsize=5)
+        windows(panels[1], shown, "msd", shown.firsts("msd"), "b", thin=False)
+        windows(
+            panels[2], shown, "local_exponent", shown.firsts("msd"), "c",
+            legend=False, logarithm=False, thin=False,
+        )  # fmt: skip
+        for level in (1.0, 2.0):
+            panels[2].axhline(level, color=style.GREY, linewidth=0.5, linestyle=":")
+        for axes in panels[:2]:
+            loglog(axes, LAG, MSD)
+        panels[2].set_xscale("log")
+        panels[2].set_xlabel(LAG)
+        panels[2].set_ylabel("local exponent")
+        for prefix in ("", "still_"):
+            words, colour = KINDS[prefix]
+            x, y = shown.mean(f"{prefix}msd_run")
+            panels[3].plot(x, y, color=colour, label=words)
+            shown.note("d", words, x, y)
+        panels[3].legend()
+        loglog(panels[3], LAG, MSD)
+        _exponents(panels[4], shown, "e")
+        for level, words, look in zip(
+            diffusion_hand.means(), ("first", "last"), ("--", ":"), strict=True
+        ):
+            label = f"authors, {words} window"
+            panels[4].axhline(level, color=RED, linewidth=0.7, linestyle=look, label=label)
+        panels[4].legend(fontsize=5.5, loc="upper right")
+        windows(panels[5], shown, "msd_from_start", shown.some("msd"), "f", legend=False)
+        loglog(panels[5], "steps since the start of the window", "squared displacement")
+        titles = ["three windows", "all windows", "local exponent", "whole run (projected)"]
+        titled(panels, [*titles, "exponent, lags 10 to 100", "from the first point"])
+        figure.suptitle(shown.label, fontsize=7, x=0.99, ha="right")
+        figure.subplots_adjust(0.07, 0.09, 0.985, 0.9, wspace=0.3, hspace=0.45)
+    return finish(figure, shown)
+
+
+def _exponents(axes: Axes, shown: Walks, panel: str, name: str = "exponent") -> None:
+    """Draw exponents by window: as it is, without drift, with reordered steps."""
+    for prefix, (words, colour) in KINDS.items():
+        for x, y in shown.curves(f"{prefix}{name}"):
+            axes.plot(x, y, ".", color=colour, ms=2.5, alpha=0.6)
+        x, y = shown.mean(f"{prefix}{name}", logarithm=False)
+        axes.plot(x, y, color=colour, label=words)
+        shown.note(panel, f"{prefix}{name}", x, y)
+    axes.axhline(1, color=style.GREY, linewidth=0.5, linestyle=":")
+    axes.set_xlabel(START)
+    axes.set_ylabel("exponent")
+
+
+def trapping(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
+    """Draw Fig. 3: loss difference against distance, excursions, displacement against contour."""
+    del chosen, temperature
+    shown = typical(tables, load)
+    firsts = shown.some("msl")
+    with style.sheet():
+        figure = style.page(62)
+        panels = figure.subplots(1, 3)
+        windows(panels[0], shown, "msl", firsts, "a")
+        loglog(panels[0], "distance", "mean squared loss difference (nats²)")
+        for first in firsts:
+            for x, y in shown.curves(f"excursion:{first}"):
+                colour = panels[0].lines[-1 - 4 * (len(firsts) - 1 - firsts.index(first))]
+                panels[1].plot(x, y, "o", color=colour.get_color(), ms=2.5, mec="none")
+                shown.note("b", f"excursion:{first}", x, y)
+        loglog(panels[1], "squared end-to-end distance", "squared excursion")
+        windows(panels[2], shown, "msd_contour", firsts, "c", legend=False)
+        loglog(panels[2], "contour length", MSD)
+        x, y = shown.mean(f"msd_contour:{firsts[0]}")
+        if len(x):
+            guide(panels[2], 2, (float(x[0]), float(x[-1])), 2 * float(y[0]))
+            guide(panels[2], 1, (float(x[0]), float(x[-1])), float(y[0]) / 4)
+        titled(
+            panels, ["loss against distance", "transverse excursions", "displacement on the path"]
+        )
+        figure.suptitle(shown.label, fontsize=7, x=0.99, ha="right")
+        figure.subplots_adjust(0.07, 0.16, 0.985, 0.82, wspace=0.3)
+    return finish(figure, shown)
+
+
+def gradients(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
+    """Draw Fig. 5: densities of gradients, stable index by window, changes of the loss."""
+    del chosen, temperature
+    shown = typical(tables, load)
+    firsts = shown.some("gradient_density")
+    with style.sheet():
+        figure = style.page(112)
+        panels = figure.subplots(2, 3).ravel()
+        for axes, first, panel in zip(panels, firsts, "abc", strict=False):
+            _density(axes, shown, first, panel)
+        looks = {
+            "stable_alpha": ("pooled gradients", BLUE),
+            "mixture_alpha": ("normal, same scales", ORANGE),
+            "standardised_alpha": ("each by its own scale", style.GREY),
+        }
+        for name, (words, colour) in looks.items():
+            for x, y in shown.curves(name):
+                panels[3].plot(x, y, ".", color=colour, ms=3)
+            x, y = shown.mean(name, logarithm=False)
+            panels[3].plot(x, y, color=colour, label=words)
+            shown.note("d", name, x, y)
+        panels[3].set_ylim(0, 2.05)
+        panels[3].set_xlabel(START)
+        panels[3].set_ylabel("stable index α")
+        panels[3].legend(fontsize=6, loc="lower right")
+        windows(panels[4], shown, "loss_change", firsts, "e", thin=False)
+        panels[4].set_yscale("log")
+        panels[4].set_xlabel("steps")
+        panels[4].set_ylabel("|change of the mini-batch loss| (nats)")
+        for x, y in shown.curves("moving_variance"):
+            panels[5].plot(x, y, color=BLUE, linewidth=0.6)
+            shown.note("f", "moving_variance", x, y)
+        panels[5].axhline(0.005, color=RED, linewidth=0.6, linestyle="--")
+        panels[5].set_yscale("log")
+        panels[5].set_xlabel("step")
+        panels[5].set_ylabel("variance of the loss, 101 steps")
+        titles = [f"gradients, from step {first}" for first in firsts]
+        titles += [""] * (3 - len(titles))
+        titled(panels, [*titles, "stable index", "changes of the loss", "moving variance"])
+        figure.suptitle(shown.label, fontsize=7, x=0.99, ha="right")
+        figure.subplots_adjust(0.07, 0.09, 0.985, 0.9, wspace=0.32, hspace=0.45)
+    return finish(figure, shown)
+
+
+def _density(axes: Axes, shown: Walks, first: int, panel: str) -> None:
+    """Draw the density of pooled gradient entries of one replica with both fitted laws."""
+    looks = {
+        "gradient_density": ("entries", style.GREY, "."),
+        "gradient_normal": ("normal law", ORANGE, "-"),
+        "gradient_stable": ("stable law", BLUE, "-"),
+    }
+    lowest = np.inf
+    for name, (words, colour, look) in looks.items():
+        for x, y in shown.curves(f"{name}:{first}")[:1]:
+            axes.plot(x, y, look, color=colour, ms=2, label=words)
+            shown.note(panel, f"{name}:{first}", x, y)
+            if name == "gradient_density":
+                lowest = float(y[y > 0].min(initial=np.inf))
+    axes.set_yscale("log")
+    if np.isfinite(lowest):
+        axes.set_ylim(lowest / 2)
+    axes.locator_params("x", nbins=4)
+    axes.set_xlabel("gradient entry")
+    axes.set_ylabel("density")
+    axes.legend(fontsize=6)
+
+
+def controls(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
+    """Draw what displacement means: drift, reordered steps, a convex loss, moments."""
+    del chosen, temperature
+    deep, convex = typical(tables, load), typical(tables, load, smallest=True)
+    with style.sheet():
+        figure = style.page(112)
+        panels = figure.subplots(2, 3).ravel()
+        for axes, shown, panel in ((panels[0], deep, "a"), (panels[1], convex, "b")):
+            first = shown.firsts("msd")[0]
+            for prefix, (words, colour) in KINDS.items():
+                x, y = shown.mean(f"{prefix}msd:{first}")
+                axes.plot(x, y, color=colour, label=words)
+                shown.note(panel, f"{prefix}msd:{first}", x, y)
+            loglog(axes, LAG, MSD)
+            axes.legend(fontsize=6)
+        _exponents(panels[2], deep, "c")
+        panels[2].legend(fontsize=6)
+        _exponents(panels[3], convex, "d")
+        panels[3].sharey(panels[2])
+        for shown, colour, words in ((deep, BLUE, "network"), (convex, ORANGE, "convex")):
+            firsts = shown.firsts("msd")
+            for first, line in ((firsts[0], "-"), (firsts[-1], ":")):
+                name = f"velocity_correlation:{first}"
+                x, y = shown.mean(name, logarithm=False)
+                panels[4].plot(x, y, line, color=colour, label=f"{words}, from step {first}")
+                shown.note("e", name, x, y)
+                x, y = shown.mean(f"moment_exponent:{first}", logarithm=False)
+                panels[5].plot(x, y, f".{line}", color=colour)
+                shown.note("f", f"moment_exponent:{first}", x, y)
+        panels[4].axhline(0, color=style.GREY, linewidth=0.5, linestyle=":")
+        panels[4].set_xscale("log")
+        panels[4].set_xlabel(LAG)
+        panels[4].set_ylabel("correlation of steps")
+        panels[4].legend(fontsize=5.5)
+        q = np.linspace(0.5, 4, 20)
+        panels[5].plot(q, q / 2, "--", color=style.GREY, linewidth=0.6, label="q/2: random walk")
+        panels[5].set_xlabel("moment q")
+        panels[5].set_ylabel("exponent of the q-th moment")
+        panels[5].legend(fontsize=6)
+        titles = ["network, first window", "convex, first window", "network, exponents"]
+        titled(panels, [*titles, "convex, exponents", "correlation of steps", "moments"])
+        figure.suptitle(
+            f"network: {deep.label}; convex: {convex.label}", fontsize=7, x=0.99, ha="right"
+        )
+        figure.subplots_adjust(0.07, 0.09, 0.985, 0.9, wspace=0.3, hspace=0.45)
+    return finish(figure, deep, convex)

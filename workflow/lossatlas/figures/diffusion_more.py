@@ -1,0 +1,286 @@
+"""Figures of Chen et al. (2022): the toy model, rough landscapes, and the supplement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LogNorm
+
+from lossatlas.errors import UserError
+from lossatlas.figures import Drawn, Tables, style
+from lossatlas.figures.walks import (
+    BLUE,
+    LAG,
+    MSD,
+    ORANGE,
+    RED,
+    Walks,
+    cells,
+    colours,
+    finish,
+    loglog,
+    titled,
+    typical,
+    walks,
+    windows,
+)
+from lossatlas.reference import diffusion_hand
+from lossatlas.spec.figures import Figure as Chosen
+from lossatlas.tables.collect import axes_of
+
+KINDS = {
+    "fractal": BLUE,
+    "fractal small": "#7fb2e5",
+    "shuffled": ORANGE,
+    "cone": RED,
+    "quadratic": "#6a9a3b",
+    "flat": style.GREY,
+}
+
+
+def toy(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
+    """Draw Fig. 4: walkers on fractal, shuffled and convex surfaces."""
+    del chosen, load, temperature
+    shown = Walks(tables.series, "toy walkers")
+    values = dict(zip(tables.scalars["metric"], tables.scalars["value"], strict=True))
+    with style.sheet():
+        figure = style.page(118)
+        panels = figure.subplots(2, 3).ravel()
+        _map(panels[0], shown, "fractal", "a")
+        _map(panels[1], shown, "shuffled", "b")
+        _zoom(panels[2], shown, "fractal", "c")
+        for name, colour in KINDS.items():
+            for axes, when, panel in ((panels[3], "early", "d"), (panels[4], "late", "e")):
+                for x, y in shown.curves(f"msd_{when}:{name}"):
+                    share = values.get(f"{name} wall_share", float("nan"))
+                    words = f"{name} ({share:.0%} at walls)" if when == "early" else None
+                    axes.plot(x, y, color=colour, label=words)
+                    shown.note(panel, f"{when}:{name}", x, y)
+            for x, y in shown.curves(f"gradients:{name}"):
+                panels[5].plot(x, y, color=colour)
+                shown.note("f", f"gradients:{name}", x, y)
+        for axes in panels[3:5]:
+            loglog(axes, LAG, MSD)
+        panels[3].legend(fontsize=5, handlelength=1)
+        panels[5].set_yscale("log")
+        panels[5].set_ylim(1e-4, 10)
+        panels[5].set_xlabel("gradient met")
+        panels[5].set_ylabel("density")
+        titles = ["fractal", "shuffled", "settled, by step length", "steps 0 to 200"]
+        titled(panels, [*titles, "steps 501 to 1000", "gradients"])
+        figure.subplots_adjust(0.07, 0.085, 0.985, 0.95, wspace=0.3, hspace=0.35)
+    return finish(figure, shown)
+
+
+def _grid(shown: Walks, kind: str) -> np.ndarray:
+    found = shown.curves(f"surface:{kind}")
+    if not found:
+        fix = "run the study 'toy_walkers'"
+        raise UserError(f"the tables have no surface '{kind}'", where="figures", fix=fix)
+    side = round(len(found[0][1]) ** 0.5)
+    return found[0][1].reshape(side, side)
+
+
+def _path(shown: Walks, kind: str, panel: str) -> tuple[np.ndarray, np.ndarray]:
+    (time, x), (_, y) = (shown.curves(f"path_{axis}:{kind}")[0] for axis in "xy")
+    shown.note(panel, "x", time, x)
+    shown.note(panel, "y", time, y)
+    return x, y
+
+
+def _map(axes: Axes, shown: Walks, kind: str, panel: str) -> None:
+    """Draw a surface and one path across it."""
+    x, y = _path(shown, kind, panel)
+    axes.imshow(_grid(shown, kind), origin="lower", extent=(-1, 1, -1, 1), cmap="viridis")
+    axes.plot(x, y, color="white", linewidth=0.5)
+    axes.plot(x[0], y[0], "x", color=RED, ms=5)
+    axes.plot(x[-1], y[-1], "o", color=RED, ms=4, mfc="none")
+    axes.set_xticks([-1, 0, 1])
+    axes.set_yticks([-1, 0, 1])
+
+
+def _zoom(axes: Axes, shown: Walks, kind: str, panel: str) -> None:
+    """Draw the second half of the path, coloured by the length of its steps."""
+    x, y = (one[500:] for one in _path(shown, kind, panel))
+    points = np.stack([x, y], 1)
+    pairs = np.stack([points[:-1], points[1:]], 1)
+    lines = LineCollection(list(pairs), cmap="copper_r", linewidths=0.6)
+    lines.set_array(np.log10(np.hypot(*np.diff(points, axis=0).T) + 1e-12))
+    side = np.linspace(-1, 1, len(_grid(shown, kind)))
+    axes.contour(side, side, _grid(shown, kind), 40, cmap="viridis", linewidths=0.4)
+    axes.add_collection(lines)
+    middle, reach = points.mean(axis=0), max(float(np.ptp(points, axis=0).max()) * 0.65, 0.05)
+    axes.set_xlim(middle[0] - reach, middle[0] + reach)
+    axes.set_ylim(middle[1] - reach, middle[1] + reach)
+    axes.set_aspect("equal")
+
+
+def fractal(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
+    """Draw the loss around a trained network and how rough it is beside generated surfaces."""
+    del chosen, temperature
+    shown = typical(tables, load)
+    looks = {"loss": BLUE, "fractal": ORANGE, "shuffled": RED, "quadratic": style.GREY}
+    words = {"loss": "loss of the network"}
+    with style.sheet():
+        figure = style.page(110, 140)
+        panels = figure.subplots(2, 2).ravel()
+        nodes, loss = shown.curves("plane:loss")[0]
+        shown.note("a", "loss", nodes, loss)
+        side = round(len(loss) ** 0.5)
+        grid = np.maximum(loss.reshape(side, side), 1e-4)
+        image = panels[0].imshow(grid, norm=LogNorm(), origin="lower", extent=(-1, 1, -1, 1))
+        figure.colorbar(image, ax=panels[0]).set_label("training loss (nats)")
+        panels[0].set_xlabel("direction 1")
+        panels[0].set_ylabel("direction 2")
+        for name, colour in looks.items():
+            for axes, quantity, panel in zip(
+                panels[1:], ("structure", "boxes", "spectrum"), "bcd", strict=True
+            ):
+                for number, (x, y) in enumerate(shown.curves(f"{quantity}:{name}")):
+                    label = words.get(name, name) if not number else None
+                    axes.plot(x, y, ".-", ms=3, lw=0.8, color=colour, label=label)
+                    shown.note(panel, f"{quantity}:{name}", x, y)
+        loglog(panels[1], "distance (share of the side)", "structure function / variance")
+        loglog(panels[2], "size of a box (share of the side)", "boxes")
+        loglog(panels[3], "cycles per side", "power / variance")
+        panels[1].legend(fontsize=6)
+        titled(panels, ["plane of the loss", "structure function", "box count", "spectrum"])
+        figure.suptitle(shown.label, fontsize=7, x=0.99, ha="right")
+        figure.subplots_adjust(0.1, 0.09, 0.98, 0.91, wspace=0.35, hspace=0.4)
+    return finish(figure, shown)
+
+
+def all_windows(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
+    """Draw Fig. S1: displacement in all windows, and over the whole run by projection."""
+    del chosen, temperature
+    shown = typical(tables, load)
+    with style.sheet():
+        figure = style.page(70, 140)
+        panels = figure.subplots(1, 2)
+        windows(panels[0], shown, "msd", shown.firsts("msd"), "a", thin=False)
+        for name, colour in (("msd_run", BLUE), ("still_msd_run", ORANGE)):
+            for number, (x, y) in enumerate(shown.curves(name)):
+                label = {"msd_run": "as it is", "still_msd_run": "without drift"}[name]
+                panels[1].plot(x, y, color=colour, lw=0.8, label=None if number else label)
+                shown.note("b", name, x, y)
+        for axes in panels:
+            loglog(axes, LAG, MSD)
+        panels[1].legend()
+        titled(panels, ["all windows", "whole run (projected)"])
+        figure.suptitle(shown.label, fontsize=7, x=0.99, ha="right")
+        figure.subplots_adjust(0.1, 0.15, 0.98, 0.87, wspace=0.3)
+    return finish(figure, shown)
+
+
+def _means(tables: Tables, names: Mapping[str, str]) -> pd.DataFrame:
+    """Return cell means and standard errors over replicas of some scalars."""
+    table = tables.scalars
+    axes = axes_of(table)
+    rows = table[table["metric"].isin(names) & table["status"].isin(["ok", "unconverged"])]
+    grouped = rows.groupby([*axes, "metric"], sort=True)["value"]
+    found = grouped.agg(["mean", "sem", "count"]).reset_index()
+    if found.empty:
+        fix = "measure 'diffusion' on the experiment"
+        raise UserError("the figure's tables have no exponents", where="figures", fix=fix)
+    return found
+
+
+QUANTITIES = {
+    "exponent_first": "exponent, first window",
+    "exponent_last": "exponent, last window",
+    "crossover_first": "crossover, first window (steps)",
+}
+
+
+def depth_and_batch(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
+    """Draw Fig. S3: exponents and crossover against depth and batch size."""
+    del chosen
+    found = _means(tables, QUANTITIES)
+    if temperature in found:
+        values = sorted(found[temperature].unique())
+        found = found[found[temperature] == values[(len(values) - 1) // 2]]
+    batch = next((a for a in ("batch_size", temperature) if a in found and a != load), load)
+    with style.sheet():
+        figure = style.page(105)
+        panels = figure.subplots(2, 3)
+        for row, (x, by) in enumerate(((load, batch), (batch, load))):
+            groups = list(found.groupby(by))
+            for column, (name, words) in enumerate(QUANTITIES.items()):
+                axes = panels[row, column]
+                for colour, (_, group) in zip(colours(len(groups)), groups, strict=True):
+                    part = group[group["metric"] == name]
+                    value = float(group[by].iloc[0])
+                    label = f"{style.axis_label(by)} {style.spell_axis(value)}"
+                    axes.errorbar(
+                        part[x], part["mean"], part["sem"], fmt=".-", color=colour, label=label
+                    )
+                axes.set_xlabel(style.axis_label(x))
+                axes.set_ylabel(words)
+                axes.set_xticks(sorted(found[x].unique()))
+            panels[row, 0].legend(fontsize=6)
+        figure.subplots_adjust(0.07, 0.09, 0.985, 0.97, wspace=0.32, hspace=0.3)
+    return Drawn(figure, found.reset_index(drop=True))
+
+
+def learning_rates(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
+    """Draw Fig. S4: exponents against learning rate; loss and displacement for each."""
+    del chosen
+    chosen_cell = typical(tables, load)
+    place = next(place for place, cell in cells(tables) if cell == _cell_of(chosen_cell))
+    others = {axis: value for axis, value in place.items() if axis != temperature}
+    kept = [
+        (where[temperature], walks(tables, cell))
+        for where, cell in cells(tables)
+        if all(where[axis] == value for axis, value in others.items())
+    ]
+    kept.sort(key=lambda pair: pair[0])
+    found = _means(tables, QUANTITIES)
+    for axis, value in others.items():
+        found = found[found[axis] == value]
+    with style.sheet():
+        count = max(len(kept), 2)
+        figure = style.page(110)
+        top = figure.subplots(2, count, squeeze=False)
+        for axes, name, column in (
+            (top[0, 0], "exponent_first", 0),
+            (top[0, 1], "exponent_last", 1),
+        ):
+            part = found[found["metric"] == name]
+            axes.errorbar(part[temperature], part["mean"], part["sem"], fmt=".-", color=BLUE)
+            rates = np.array(list(diffusion_hand.S4))
+            authors = np.array([row[column] for row in diffusion_hand.S4.values()])
+            axes.plot(rates, authors, "x--", color=RED, lw=0.6, ms=4, label="authors, by hand")
+            axes.set_xscale("log")
+            axes.set_xlabel(style.axis_label(temperature))
+            axes.set_ylabel(QUANTITIES[name])
+            axes.legend(fontsize=6)
+            chosen_cell.note(name, "authors", rates, authors)
+            chosen_cell.note(name, "ours", part[temperature].to_numpy(), part["mean"].to_numpy())
+        for axes in top[0, 2:]:
+            for colour, (rate, one) in zip(colours(len(kept)), kept, strict=True):
+                x, y = one.mean("loss", logarithm=True)
+                axes.plot(x, y, color=colour, lw=0.7, label=style.spell_axis(float(rate)))
+                one.note("loss", "loss", x, y)
+            axes.set_yscale("log")
+            axes.set_xlabel("step")
+            axes.set_ylabel("mini-batch loss (nats)")
+            axes.legend(fontsize=6)
+            break
+        for axes in top[0, 3:]:
+            axes.set_axis_off()
+        for axes, (rate, one) in zip(top[1], kept, strict=False):
+            windows(axes, one, "msd", one.firsts("msd"), "msd", legend=False, thin=False)
+            loglog(axes, LAG, MSD)
+            axes.set_title(f"{style.axis_label(temperature)} {style.spell_axis(float(rate))}")
+        for axes in top[1, len(kept) :]:
+            axes.set_axis_off()
+        figure.subplots_adjust(0.07, 0.085, 0.985, 0.97, wspace=0.3, hspace=0.35)
+    return finish(figure, chosen_cell, *(one for _, one in kept))
+
+
+def _cell_of(one: Walks) -> str:
+    return str(one.rows["cell"].iloc[0])

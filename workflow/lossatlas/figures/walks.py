@@ -1,0 +1,173 @@
+"""What the figures of recorded paths share: which cell, which windows, and how lines look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
+
+from lossatlas.errors import UserError
+from lossatlas.figures import Drawn, Tables, style
+from lossatlas.tables.collect import axes_of
+
+BLUE, ORANGE, RED = "#1f5a9e", "#d97a16", "#b5382a"
+WINDOWS = "plasma"
+LAG, MSD = "lag (steps)", "mean squared displacement"
+
+
+@dataclass
+class Walks:
+    """Series of one cell.
+
+    Attributes:
+        rows: Its rows of the table of series.
+        label: What tells the cell from the others.
+    """
+
+    rows: pd.DataFrame
+    label: str
+    drawn: list[pd.DataFrame] = field(default_factory=list)
+
+    def firsts(self, quantity: str) -> list[int]:
+        """Return the first points of the windows that have a quantity."""
+        names = self.rows["series"].drop_duplicates()
+        found = names[names.str.startswith(f"{quantity}:")].str.rpartition(":")[2]
+        return sorted(map(int, found))
+
+    def some(self, quantity: str) -> list[int]:
+        """Return the first, the middle and the last of these windows."""
+        all_ = self.firsts(quantity)
+        if not all_:
+            fix = "measure 'diffusion' on an experiment whose recipe records"
+            raise UserError(f"the figure's tables have no '{quantity}'", where="figures", fix=fix)
+        return list(dict.fromkeys([all_[0], all_[len(all_) // 2], all_[-1]]))
+
+    def curves(self, name: str) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return x and y of each replica."""
+        rows = self.rows[self.rows["series"] == name]
+        return [
+            (group["x"].to_numpy(), group["y"].to_numpy())
+            for _, group in rows.groupby("replica", dropna=False)
+        ]
+
+    def mean(self, name: str, *, logarithm: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean curve over replicas (geometric for a logarithmic axis)."""
+        found = self.curves(name)
+        if not found:
+            return np.empty(0), np.empty(0)
+        grid = found[0][0]
+        stacked = np.array([np.interp(grid, x, y) for x, y in found if len(x)])
+        if logarithm:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return grid, np.exp(np.log(stacked).mean(axis=0))
+        return grid, stacked.mean(axis=0)
+
+    def note(self, panel: str, line: str, x: np.ndarray, y: np.ndarray) -> None:
+        """Keep a drawn line for the CSV."""
+        self.drawn.append(pd.DataFrame({"panel": panel, "line": line, "x": x, "y": y}))
+
+
+def cells(tables: Tables) -> list[tuple[dict[str, Any], str]]:
+    """Return (axis values, cell) of all cells with series, in order."""
+    axes = axes_of(tables.series)
+    rows = tables.series.drop_duplicates("cell")
+    return [({a: row[a] for a in axes}, str(row["cell"])) for _, row in rows.iterrows()]
+
+
+def walks(tables: Tables, cell: str) -> Walks:
+    """Return the series of a cell."""
+    rows = tables.series[tables.series["cell"] == cell]
+    axes = axes_of(tables.series)
+    first = rows.iloc[0]
+    spelled = (f"{style.axis_label(a)} {style.spell_axis(float(first[a]))}" for a in axes)
+    return Walks(rows, ", ".join(spelled))
+
+
+def typical(tables: Tables, load: str, *, smallest: bool = False) -> Walks:
+    """Return the cell of largest (or smallest) load in the middle of the temperatures.
+
+    Raises:
+        UserError: If the tables are empty.
+    """
+    found = cells(tables)
+    if not found:
+        fix = "measure the metric that the figure shows"
+        raise UserError("the figure's tables have no curves", where="figures", fix=fix)
+    wanted = {}
+    for axis in found[0][0]:
+        values = sorted({place[axis] for place, _ in found})
+        if axis == load:
+            wanted[axis] = values[0] if smallest else values[-1]
+        else:
+            wanted[axis] = values[(len(values) - 1) // 2]
+    for place, cell in found:
+        if place == wanted:
+            return walks(tables, cell)
+    return walks(tables, found[-1][1])
+
+
+def colours(count: int) -> list[Any]:
+    """Return colours from the first window to the last."""
+    return list(colormaps[WINDOWS](np.linspace(0.0, 0.85, max(count, 1))))
+
+
+def windows(
+    axes: Axes,
+    shown: Walks,
+    quantity: str,
+    firsts: Sequence[int],
+    panel: str,
+    *,
+    legend: bool = True,
+    logarithm: bool = True,
+    thin: bool = True,
+) -> None:
+    """Draw a quantity in several windows: the mean over replicas, and replicas thinly."""
+    for colour, first in zip(colours(len(firsts)), firsts, strict=True):
+        name = f"{quantity}:{first}"
+        if thin:
+            for x, y in shown.curves(name):
+                axes.plot(x, y, color=colour, linewidth=0.4, alpha=0.5)
+        x, y = shown.mean(name, logarithm=logarithm)
+        label = f"from step {first}" if legend else None
+        axes.plot(x, y, color=colour, linewidth=1.3, label=label)
+        shown.note(panel, name, x, y)
+    if legend:
+        size = 6 if len(firsts) <= 3 else 4.5
+        axes.legend(handlelength=1.2, loc="best", fontsize=size, labelspacing=0.3)
+
+
+def guide(axes: Axes, slope: float, x: tuple[float, float], y: float) -> None:
+    """Draw a dashed line of a slope on logarithmic axes, from (x[0], y)."""
+    ends = np.array(x)
+    line = y * (ends / ends[0]) ** slope
+    axes.plot(ends, line, color=style.GREY, linewidth=0.7, linestyle="--")
+    axes.annotate(f"{slope:g}", (ends[1], line[1]), fontsize=6, color=style.GREY)
+
+
+def loglog(axes: Axes, x: str, y: str) -> None:
+    """Make both axes logarithmic and name them."""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def titled(panels: Iterable[Axes], titles: Sequence[str]) -> None:
+    """Put letters and titles over panels."""
+    for letter, axes, title in zip("abcdefgh", panels, titles, strict=False):
+        axes.set_title(f"{letter}  {title}")
+
+
+def finish(figure: Any, *shown: Walks) -> Drawn:
+    """Return the picture with all lines that were noted."""
+    parts = [part.assign(cell=one.label) for one in shown for part in one.drawn]
+    numbers = pd.concat(parts, ignore_index=True)
+    return Drawn(cast("Any", figure), numbers[["cell", "panel", "line", "x", "y"]])
