@@ -12,6 +12,7 @@ from lossatlas.simplex.geometry import (
     cayley_menger,
     effective_edge,
     face_of,
+    orthonormal,
     regular_log_volume,
     shape_of,
 )
@@ -113,6 +114,16 @@ def test_invariances(n: int, seed: int) -> None:
     assert shape_of(points.flip(0)).log_volume == pytest.approx(log, abs=1e-9)
     assert shape_of(3.0 * points).log_volume == pytest.approx(log + n * math.log(3), abs=1e-9)
     assert 2 * log == pytest.approx(math.log(cayley_menger(points)), abs=1e-7)
+
+
+def test_almost_parallel_edges_keep_their_digits() -> None:
+    """Edges (1, d, 0, 0), (1, 0, d, 0), (1, 0, 0, d): det of the Gram matrix is d^6 + 3 d^4."""
+    d = 1e-7
+    edges = torch.cat([torch.ones(3, 1).double(), d * torch.eye(3).double()], 1)
+    found = shape_of(torch.cat([torch.zeros(1, 4).double(), edges]))
+    assert found.volume == pytest.approx(d**2 * math.sqrt(3 + d**2) / 6, rel=1e-8)
+    basis, _ = orthonormal(edges, 1e-14)
+    torch.testing.assert_close(basis @ basis.T, torch.eye(3).double(), rtol=0, atol=1e-14)
 
 
 def test_face_gives_height_volume_and_gradient() -> None:
