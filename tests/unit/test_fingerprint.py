@@ -126,14 +126,25 @@ def test_unknown_entry(package: Path) -> None:
         fingerprint.code_of("lossatlas.entry:gone")
 
 
-def test_the_training_step_is_part_of_training() -> None:
+def test_what_a_job_does_not_run_is_left_out(package: Path) -> None:
+    forget()
+    before = fingerprint.code_of("lossatlas.entry:run", without=("lossatlas.tools",))
+    edit(package / "tools.py", "x * constant", "x + constant")
+    edit(package / "__init__.py", "", "__version__ = '2'")
+    forget()
+    assert fingerprint.code_of("lossatlas.entry:run", without=("lossatlas.tools",)) == before
+
+
+def test_training_reaches_what_decides_its_numbers_and_no_carrier() -> None:
+    forget()
     reached = {
         (module, name)
-        for module, name, _ in fingerprint._reached("lossatlas.training.job:train_block")
+        for module, name, _ in fingerprint._reached("lossatlas.training.engine:Engine")
     }
-    assert ("lossatlas.training.engine", "Engine") in reached
     assert ("lossatlas.models.functional", "Functional") in reached
-    assert ("lossatlas.data.loading", "load") in reached
-    assert not any(
-        module.startswith(("lossatlas.store", "lossatlas.spec")) for module, _ in reached
-    )
+    assert ("lossatlas.models.layout", "Layout") in reached
+    assert ("lossatlas.training.seeds", "generator") in reached
+    assert ("lossatlas.training.recorder", "Recorder") in reached
+    modules = {module for module, _ in reached}
+    assert not modules & {"lossatlas", "lossatlas.store", "lossatlas.training.state"}
+    assert not any(module.startswith("lossatlas.spec") for module in modules)

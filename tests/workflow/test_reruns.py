@@ -61,6 +61,19 @@ def test_loss_in_the_training_step(ready: Project) -> None:
     assert ready.jobs() == {**expected, **dict.fromkeys(EACH, CELLS)}
 
 
+def test_code_that_training_does_not_run(ready: Project) -> None:
+    """A new metric, the recorder (nothing is recorded here), a new version: nothing is trained."""
+    ready.edit(
+        "workflow/lossatlas/training/recorder.py", "class Recorder:", "NEW = 1\n\n\nclass Recorder:"
+    )
+    ready.edit(
+        "workflow/lossatlas/training/recorder.py", "    def begin(", "    new = 1\n\n    def begin("
+    )
+    ready.edit("workflow/lossatlas/measuring.py", "ADAPTERS = {", 'ADAPTERS = {\n    "new": "a:b",')
+    ready.edit("workflow/lossatlas/__init__.py", '__version__ = "0.', '__version__ = "1.')
+    assert ready.jobs() == {}
+
+
 def test_the_code_of_a_metric(ready: Project) -> None:
     ready.edit("workflow/lossatlas/connectivity/measure.py", "PAPER_POINTS = 5", "PAPER_POINTS = 7")
     assert ready.jobs("results/tables/smoke/connectivity.csv") == {

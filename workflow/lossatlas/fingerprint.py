@@ -5,8 +5,8 @@ top-level definition of this package (and of the user's own model) that the entr
 and hashes their syntax trees with docstrings and comments left out. A new helper beside them, a
 comment or a docstring changes nothing; an edit to a line that runs changes the digest.
 
-Modules that only carry numbers from place to place (store, paths, errors, spec) are left out:
-what they carry has versions of its own.
+Modules that only carry numbers from place to place, or guard a job (`CARRIERS`), are left out: what
+they carry has versions of its own, and the version of the package retrains nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,16 @@ from pathlib import Path
 from lossatlas.paths import LIBRARY
 
 PACKAGE = "lossatlas"
-CARRIERS = ("errors", "fingerprint", "paths", "report", "spec", "store", "cli")
+CARRIERS = (
+    "errors",
+    "fingerprint",
+    "lease",
+    "paths",
+    "slots",
+    "spec",
+    "store",
+    "training.state",
+)
 
 Target = tuple[str, str]  # module, top-level name
 
@@ -36,24 +45,25 @@ class _Module:
     imports: dict[str, Target] = field(default_factory=dict)
 
 
-def code_of(*entries: str) -> str:
+def code_of(*entries: str, without: tuple[str, ...] = ()) -> str:
     """Return 16 hex digits for the code that the entries reach.
 
     Args:
         entries: "package.module:object"; one outside this package counts as its whole file.
+        without: Modules of this package that this job does not run.
 
     Raises:
         ValueError: If an entry of this package does not exist.
     """
     digest = hashlib.sha256()
     for entry in sorted(set(entries)):
-        for module, name, text in _reached(entry):
+        for module, name, text in _reached(entry, without):
             digest.update(f"{module}:{name}\0{text}\0".encode())
     return digest.hexdigest()[:16]
 
 
 @cache
-def _reached(entry: str) -> list[tuple[str, str, str]]:
+def _reached(entry: str, without: tuple[str, ...] = ()) -> list[tuple[str, str, str]]:
     module, _, name = entry.partition(":")
     if not _ours(module):
         return [(module, "", _foreign(module))]
@@ -63,7 +73,7 @@ def _reached(entry: str) -> list[tuple[str, str, str]]:
     seen: dict[Target, str] = {}
     while waiting:
         target = waiting.pop()
-        if target in seen:
+        if target in seen or target[0] in without:
             continue
         nodes = _parsed(target[0]).definitions[target[1]]
         seen[target] = "\n".join(_text(node) for node in nodes)
@@ -76,7 +86,8 @@ def _ours(module: str) -> bool:
 
 
 def _carrier(module: str) -> bool:
-    return module.split(".")[1:2] != [] and module.split(".")[1] in CARRIERS
+    within = module.removeprefix(PACKAGE).removeprefix(".")
+    return within == "" or within.split(".")[0] in CARRIERS or within in CARRIERS
 
 
 @cache
