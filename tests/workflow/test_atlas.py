@@ -64,6 +64,20 @@ def test_log_has_one_line_per_epoch(finished: Project) -> None:
         assert {"learning_rate", "train_loss", "seconds"} <= set(lines[0])
 
 
+def test_every_cell_says_what_it_is(finished: Project) -> None:
+    from lossatlas.spec.cells import from_spec
+
+    cells = list((finished.root / "results/cells").iterdir())
+    assert len(cells) == 4
+    for cell in cells:
+        assert from_spec(yaml.safe_load((cell / "spec.yaml").read_text())).id == cell.name
+
+
+def test_found_where_the_catalogue_looks(project: Project) -> None:
+    printed = project.snakemake("-n", "--snakefile", "workflow/Snakefile", "data")
+    assert "dataset" in printed
+
+
 def test_every_target_is_explained(project: Project) -> None:
     printed = project.snakemake("--list-target-rules")
     for target in ("data", "train", "metrics", "figures", "claims", "taxonomy", *FIGURES):

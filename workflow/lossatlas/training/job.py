@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import yaml
 from torch import nn
 
 from lossatlas import device, models, paths, store
@@ -65,7 +66,15 @@ def train_block(
     record.spec, record.times = cell.spec, times
     record.provenance = device.provenance(code=code, seeds=seeds)
     store.write(history, record)
+    if weights.startswith(paths.cell(cell.id)):
+        write_spec(cell)
     state.clear()
+
+
+def write_spec(cell: Cell) -> None:
+    """Put the canonical specification into the cell's folder, for people to read."""
+    with store.atomic(paths.cell_spec(cell.id)) as temporary:
+        temporary.write_text(yaml.safe_dump(cell.spec, sort_keys=False), encoding="utf-8")
 
 
 def training_record(trained: Trained) -> store.Record:
