@@ -126,6 +126,25 @@ def test_bad_config_is_one_clear_line(path: str, value: Any, says: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("metric", "says"),
+    [
+        ({"kind": "simplex", "modes": 3}, "connects 3 replicas, and there are 2 seeds"),
+        ({"kind": "espro"}, "held-out training images, and there are none (a fraction below 1)"),
+        ({"kind": "espro", "draws": 0}, "metrics.mine.draws"),
+        ({"kind": "espro", "components": 0}, "metrics.mine.components"),
+        ({"kind": "simplex", "complex": "sharde"}, "metrics.mine.complex"),
+    ],
+)
+def test_simplexes_need_seeds_and_held_out_images(metric: dict[str, Any], says: str) -> None:
+    raw = changed("metrics.mine", metric)
+    raw["experiments"]["grid"]["metrics"].append("mine")
+    with pytest.raises(UserError) as caught:
+        config.load(raw)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_pairs_must_be_seeds() -> None:
     raw = changed("metrics.connectivity", {"pairs": [[0, 7]]})
     raw["experiments"]["grid"]["metrics"].append("connectivity")

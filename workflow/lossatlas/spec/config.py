@@ -15,7 +15,7 @@ from lossatlas.errors import UserError, nearest
 from lossatlas.spec.catalogue import NETWORKS, data_source
 from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES, Cell, axis_target, canonical
 from lossatlas.spec.figures import Figure
-from lossatlas.spec.metrics import KINDS, MetricSettings
+from lossatlas.spec.metrics import KINDS, Espro, MetricSettings, Simplex, SimplexVolume
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe, Strict
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -299,6 +299,21 @@ def _check_cell(cell: Cell, where: str) -> None:
         raise UserError(f"{what} the run, which has {steps + 1}", where=where, fix=fix)
 
 
+def _check_simplexes(config: Config, one: Experiment, name: str, where: str) -> None:
+    """Refuse fewer seeds than a complex connects, and temperatures without held-out images."""
+    settings, count = config.metric(name), len(one.seed_list)
+    modes = 2 if isinstance(settings, SimplexVolume) else 1
+    if isinstance(settings, Simplex) and settings.complex == "shared":
+        modes = settings.modes
+    if count < modes:
+        what = f"'{name}' connects {modes} replicas, and there are {count} seeds"
+        raise UserError(what, where=f"{where}.seeds", fix=f"at least {modes} seeds")
+    fractions = one.axes.get("data_fraction", [config.datasets[one.dataset].fraction])
+    if isinstance(settings, Espro) and max(fractions) == 1:
+        what = f"'{name}' fits temperatures on held-out training images, and there are none"
+        raise UserError(what, where=f"datasets.{one.dataset}", fix="a fraction below 1")
+
+
 def _check_enough(config: Config, one: Experiment, where: str) -> None:
     pairwise = {"connectivity", "cka", "distance"}
     for name in one.metrics:
@@ -311,6 +326,7 @@ def _check_enough(config: Config, one: Experiment, where: str) -> None:
             what = f"'{name}' needs the path of training"
             fix = "add 'record: {length: 1000, stride: 1000}' to the recipe"
             raise UserError(what, where=f"recipes.{one.recipe}", fix=fix)
+        _check_simplexes(config, one, name, where)
         pairs = getattr(settings, "pairs", None)
         for seed in {seed for pair in pairs for seed in pair} if isinstance(pairs, list) else ():
             if seed not in one.seed_list:
