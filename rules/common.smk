@@ -311,15 +311,16 @@ def claim_experiments():
 
 
 def simplex_claim_tables():
-    """Return experiment -> kind -> tables of scalars and of series, for claims on simplexes."""
+    """Return experiment -> kind -> tables of scalars and of series, for claims on both papers."""
     found = {}
     for name, experiment in CONFIG.experiments.items():
         kinds = {}
         for metric in experiment.metrics:
             both = [paths.metric_table(name, metric), paths.series_table(name, metric)]
             kinds.setdefault(CONFIG.metric(metric).kind, both)
-        if set(kinds) & set(SIMPLEX_KINDS):
-            found[name] = {k: kinds[k] for k in [*SIMPLEX_KINDS, "connectivity"] if k in kinds}
+        if set(kinds) & {*SIMPLEX_KINDS, "diffusion"}:
+            told = [*SIMPLEX_KINDS, "connectivity", "diffusion"]
+            found[name] = {k: kinds[k] for k in told if k in kinds}
     drawn = [FIGURES[shown(figure)[0].draws] for figure in FIGURE_NAMES]
     studies = [kind for figure in drawn if figure.study for kind in figure.series]
     if studies:

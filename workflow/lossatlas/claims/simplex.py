@@ -7,7 +7,7 @@ over, so read `observed` too.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -303,17 +303,21 @@ CLAIMS = (
 )
 
 
-def rows(experiments: Mapping[str, Found]) -> list[tuple[str, str, str, str, str, str, float, str]]:
+def rows(
+    experiments: Mapping[str, Found], claims: Sequence[Claim] | None = None, paper: str = PAPER
+) -> list[tuple[str, str, str, str, str, str, float, str]]:
     """Return a row of the table of claims for each claim and experiment that could tell.
 
     Args:
         experiments: Experiment -> its tables; studies count as one experiment.
+        claims: The claims; default those about simplexes.
+        paper: Whose claims they are.
     """
     found = []
-    for claim in CLAIMS:
+    for claim in CLAIMS if claims is None else claims:
         for name, tables in experiments.items():
             if claim.needs in tables:
-                head = (PAPER, claim.name, name, claim.statement, claim.expected)
+                head = (paper, claim.name, name, claim.statement, claim.expected)
                 found.append((*head, *_checked(claim, tables)))
     return found
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from lossatlas.claims import simplex, taxonomy
+from lossatlas.claims import diffusion, simplex, taxonomy
 from lossatlas.claims.grid import Grid, NotTestableError, grid
 from lossatlas.reference import taxonomy_tables
 from lossatlas.spec.figures import Thresholds
@@ -37,7 +37,7 @@ def claims(
         tables: Experiment -> summary of its cells, from `tables.collect.cell_summary`. Of the
             authors' results just the cells that they plotted are used.
         thresholds: Of the phases; default: rule R1.
-        simplexes: Experiment -> its tables, for claims about simplexes.
+        simplexes: Experiment -> its tables, for claims about simplexes and about diffusion.
 
     Returns:
         One row per claim and experiment, with the columns of `COLUMNS`. `holds` is "yes", "no" or
@@ -57,6 +57,7 @@ def claims(
         for name in tables
     ]
     rows += simplex.rows(simplexes or {})
+    rows += simplex.rows(simplexes or {}, diffusion.CLAIMS, diffusion.PAPER)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
