@@ -105,6 +105,9 @@ def test_training_survives(cluster: Cluster, project: Project) -> None:
     cluster.kill_node(lost)
     wait_for("the lost node", lambda: "down" in cluster.ask("sinfo", "-h", "-n", lost), 60)
     cluster.start_node(lost)
+    for job in cluster.jobs():
+        if job["JobState"] == "PENDING":  # Slurm lets a requeued job wait for two minutes
+            cluster.ask("scontrol", "update", f"JobId={job['JobId']}", "StartTime=now")
     printed = run.ends_well(400)
     states = {job["JobState"] for job in cluster.jobs()}
     assert {"CANCELLED", "TIMEOUT"} <= states
