@@ -58,6 +58,14 @@ NETWORKS: dict[str, Network] = {
     "preresnet": Network(
         "lossatlas.models.preresnet:PreResNet", {"depth": 20, "width": 16}, counts.preresnet
     ),
+    "resnet_cifar": Network(
+        "lossatlas.models.resnet_cifar:ResNetCifar",
+        {"depth": 14, "width": 1, "shortcut": True, "norm": "full", "linear_std": 0.0},
+        counts.resnet_cifar,
+    ),
+    "fully_connected": Network(
+        "lossatlas.models.mlp:FullyConnected", {"width": 100, "depth": 3}, counts.fully_connected
+    ),
     "vit": Network(
         "lossatlas.models.vit:ViT", {"width": 16, "depth": 4, "heads": 4, "patch": 4}, counts.vit
     ),

@@ -87,3 +87,31 @@ def vit(arguments: Mapping[str, Any], classes: int, channels: int, size: int) ->
     layer += [_linear(d, 4 * d, tokens), _linear(4 * d, d, tokens)]
     around = [_conv(channels, d, patch, side), (tokens * d + 2 * d, 0), _linear(d, classes)]
     return _sum([*around, *layer * arguments["depth"]])
+
+
+def resnet_cifar(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Count ResNetCifar."""
+    k, norm = 16 * arguments["width"], arguments["norm"]
+    parts = [_conv(channels, k, 3, size, bias=False), (2 * k * (norm != "none"), 0)]
+    channels = k
+    for stage in range(3):
+        planes = k << stage
+        for index in range((arguments["depth"] - 2) // 6):
+            stride = 2 if stage and not index else 1
+            size = -(-size // stride)
+            parts.append(_conv(channels, planes, 3, size, bias=False))
+            parts.append(_conv(planes, planes, 3, size, bias=False))
+            parts.append((4 * planes * (norm == "full"), 0))
+            if arguments["shortcut"] and (stride != 1 or channels != planes):
+                parts.append(_conv(channels, planes, 1, size, bias=False))
+                parts.append((2 * planes * (norm != "none"), 0))
+            channels = planes
+    return _sum([*parts, _linear(channels, classes)])
+
+
+def fully_connected(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Count FullyConnected."""
+    width = arguments["width"]
+    inner = width * width * (arguments["depth"] - 2)
+    weights = channels * size**2 * width + inner + width * classes
+    return weights, weights

@@ -1,0 +1,112 @@
+"""Residual networks for small images (He et al., CVPR 2016), with and without shortcuts and norms.
+
+Depth 6n + 2: 14, 20, 32, 44, 56, 110. As Chen et al. (2022) use them: projections of 1x1
+convolution and BatchNorm where a block changes shape.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NORMS = ("full", "partial", "none")
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions and a shortcut, or none.
+
+    Args:
+        channels: Of the input.
+        planes: Of the output.
+        stride: Of the first convolution.
+        shortcut: Whether the input is added to the output.
+        norm: Whether convolutions are followed by BatchNorm.
+        norm_shortcut: Whether a projection is.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        planes: int,
+        stride: int,
+        shortcut: bool,
+        norm: bool,
+        norm_shortcut: bool,
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, planes, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
+        self.norm1: nn.Module = nn.BatchNorm2d(planes) if norm else nn.Identity()
+        self.norm2: nn.Module = nn.BatchNorm2d(planes) if norm else nn.Identity()
+        self.shortcut: nn.Module | None = None
+        if shortcut:
+            self.shortcut = nn.Identity()
+            if stride != 1 or channels != planes:
+                parts: list[nn.Module] = [nn.Conv2d(channels, planes, 1, stride, bias=False)]
+                if norm_shortcut:
+                    parts.append(nn.BatchNorm2d(planes))
+                self.shortcut = nn.Sequential(*parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, channels, H, W) to (N, planes, H / stride, W / stride)."""
+        y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        return F.relu(y if self.shortcut is None else y + self.shortcut(x))
+
+
+class ResNetCifar(nn.Module):
+    """Three stages of 16k, 32k and 64k channels, then a global average.
+
+    Args:
+        num_classes: Number of classes.
+        in_channels: Channels of an image.
+        depth: 6n + 2.
+        width: k; 1 is the standard one, 2 to 8 the wide ones.
+        shortcut: Whether blocks have shortcuts.
+        norm: `full`, `none`, or `partial`: what the paper calls no BatchNorm, where that of the
+            stem and those of the projections remain.
+        linear_std: Standard deviation of the last layer's initial weights with bias 0 (the paper:
+            0.001); 0: PyTorch's own initialisation.
+
+    Raises:
+        ValueError: If there is no network of that depth, or no such norm.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 3,
+        depth: int = 14,
+        width: int = 1,
+        shortcut: bool = True,
+        norm: str = "full",
+        linear_std: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if depth < 8 or (depth - 2) % 6:
+            raise ValueError(f"depth is 6n + 2, not {depth}")
+        if norm not in NORMS:
+            raise ValueError(f"norm is one of {', '.join(NORMS)}, not {norm}")
+        channels = 16 * width
+        self.stem = nn.Conv2d(in_channels, channels, 3, 1, 1, bias=False)
+        self.norm: nn.Module = nn.BatchNorm2d(channels) if norm != "none" else nn.Identity()
+        blocks = []
+        for stage in range(3):
+            for index in range((depth - 2) // 6):
+                planes, stride = (16 * width) << stage, 2 if stage and not index else 1
+                blocks.append(
+                    Block(channels, planes, stride, shortcut, norm == "full", norm != "none")
+                )
+                channels = planes
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(channels, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+        if linear_std:
+            nn.init.normal_(self.head.weight, std=linear_std)
+            nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (N, in_channels, H, W) to logits (N, num_classes)."""
+        x = self.blocks(F.relu(self.norm(self.stem(x))))
+        return self.head(x.mean(dim=(2, 3)))
