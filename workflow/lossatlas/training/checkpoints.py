@@ -6,7 +6,6 @@ Nothing here executes code that a file brings along.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -47,7 +46,7 @@ def save(path: str | os.PathLike[str], trained: Trained, digest: str) -> None:
                 for name, tensor in named.items():
                     one = tensor[index].detach().cpu().contiguous()
                     tensors[f"{kind}/{seed}/{group}/{name}"] = one
-    metadata = {"digest": digest, "seeds": json.dumps(trained.seeds)}
+    metadata = {"digest": digest}  # one entry: safetensors writes several in a random order
     with store.atomic(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata)
 
