@@ -1,17 +1,18 @@
 """Faults while Snakemake works: kills, a full disk, two at once, an older schema."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
 import pytest
 
 from conftest import Project
-from faults.killing import Runner, assert_same, kill_at_random
+from faults.killing import Runner, assert_same, kill_at_random, scripts
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("atlas")]
 
@@ -65,6 +66,13 @@ def background(project: Project, *arguments: str) -> subprocess.Popen:
     )
 
 
+def until(test: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not test():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_two_at_once(finished: Project, ready: Project) -> None:
     """The second is refused with advice; one that is told not to care waits for the first."""
     cell = min((ready.root / "results/cells").iterdir())
@@ -73,12 +81,16 @@ def test_two_at_once(finished: Project, ready: Project) -> None:
         path.unlink()
     target = str(targets[0].relative_to(ready.root))
     first = background(ready, "--cores", "1", target)
-    end = time.monotonic() + 60
-    while not list((ready.root / "results/state/leases").glob("*")) and time.monotonic() < end:
-        time.sleep(0.05)
-    second = background(ready, "--cores", "1", "--nolock", target)
+    leases = ready.root / "results/state/leases"
+    until(lambda: list(leases.glob("*")))
+    (worker,) = scripts(ready.root)
+    os.kill(worker, signal.SIGSTOP)
     refused = ready.snakemake("--cores", "1", target, ok=False)
     assert "--unlock" in refused
+    second = background(ready, "--cores", "1", "--nolock", target)
+    until(lambda: len(scripts(ready.root)) == 2)
+    time.sleep(3)
+    os.kill(worker, signal.SIGCONT)
     outputs = [one.communicate(timeout=120)[0] for one in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], outputs
     assert "waiting for another job that works on it" in outputs[1]
