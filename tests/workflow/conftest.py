@@ -73,7 +73,17 @@ class Project:
         return Project(root, self.config)
 
 
-ONLY_NAMES = {"all", "figures", "metrics", "train", "data", "claims", "taxonomy"}
+ONLY_NAMES = {
+    "all",
+    "claims",
+    "data",
+    "diffusion",
+    "figures",
+    "metrics",
+    "simplex",
+    "taxonomy",
+    "train",
+}
 
 
 def fresh(root: Path) -> Project:
