@@ -8,14 +8,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lossatlas import models
+from lossatlas import models, store
 from lossatlas.data.tensors import Split
+from lossatlas.diffusion import recorded as recorded_path
 from lossatlas.diffusion.gram import path_of_gram, path_of_points, squared_distances
 from lossatlas.errors import UserError
 from lossatlas.spec.config import load
 from lossatlas.spec.parts import Recipe, Recording
 from lossatlas.training import engine as engine_module
 from lossatlas.training.engine import Engine, batches, initialise
+from lossatlas.training.job import training_record
 from lossatlas.training.recorder import Projection, gram_of_ring
 from lossatlas.training.state import Preempted, State
 
@@ -92,6 +94,21 @@ def test_equals_every_weight_vector_kept(recorded: dict[str, np.ndarray]) -> Non
             )
             wanted = squared_distances(path_of_points(exact[first:end]))
             np.testing.assert_allclose(squared_distances(path), wanted, rtol=1e-3, atol=1e-9)
+
+
+def test_records_are_read_back_as_paths(tmp_path: Path) -> None:
+    trained = Engine(mlp, recipe(), SEEDS, split()).train()
+    store.write(tmp_path / "2_5.h5", training_record(trained))
+    found = recorded_path.read([str(tmp_path / "2_5.h5")], [5])
+    assert list(found) == [5]
+    points = naive(recipe(), 5)[0].astype(np.float64)
+    assert found[5].is_plain(0, 48)
+    path = found[5].path(1)
+    wanted = squared_distances(path_of_points(points[8:20]))
+    np.testing.assert_allclose(squared_distances(path), wanted, rtol=1e-3, atol=1e-9)
+    with_momentum = Engine(mlp, recipe(momentum=0.9), SEEDS, split()).train()
+    store.write(tmp_path / "heavy.h5", training_record(with_momentum))
+    assert not recorded_path.read([str(tmp_path / "heavy.h5")], [2])[2].is_plain(0, 48)
 
 
 def test_late_window_keeps_its_short_distances() -> None:

@@ -65,6 +65,7 @@ def displacement(tables: Tables, chosen: Chosen, load: str, temperature: str) ->
         ):
             label = f"authors, {words} window"
             panels[4].axhline(level, color=RED, linewidth=0.7, linestyle=look, label=label)
+        panels[4].set_ylim(top=1.5 * panels[4].get_ylim()[1])
         panels[4].legend(fontsize=5.5, loc="upper right")
         windows(panels[5], shown, "msd_from_start", shown.some("msd"), "f", legend=False)
         loglog(panels[5], "steps since the start of the window", "squared displacement")
