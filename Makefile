@@ -34,14 +34,14 @@ test-faults: $(READY)  ## fifty kill -9 at random moments, then one comparison
 lint: $(READY)  ## ruff, snakefmt, mypy, snakemake --lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakefmt --check Snakefile rules workflow/Snakefile
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint --quiet
 
 format: $(READY)  ## reformat everything
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/snakefmt Snakefile rules
+	$(BIN)/snakefmt Snakefile rules workflow/Snakefile
 
 bench: $(READY)  ## measure ratios against peers (PEERS=folder with their checkouts)
 	$(BIN)/python -m benchmarks --peers "$(PEERS)"

@@ -127,5 +127,5 @@ def test_captions_are_named_like_the_figures():
     for name in FIGURES:
         text = (folder / f"{name}.rst").read_text(encoding="utf-8")
         assert f"figures.{name}" in text
-        assert re.search(r"(Yang|Benton|Chen) et al\. \(202[12]\)", " ".join(text.split()))
+        assert re.search(r"(Yang|Benton|Chen) et al\. \(202[12]\b", " ".join(text.split()))
         assert len(text.split("\n\n")) == 1
