@@ -269,10 +269,6 @@ def archive_name(file):
     raise WorkflowError(f"resources/datasets.tsv has no archive '{file}'")
 
 
-def mirror_dir():
-    return CONFIG.mirror_dir or os.getenv("LOSSATLAS_MIRROR", "")
-
-
 def archive_of(wildcards):
     source = plainly(data_source, wildcards.name)
     return [] if source.embedded else [paths.download(source.file)]

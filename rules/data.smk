@@ -8,7 +8,6 @@ rule download:
         "../envs/data.yaml"
     params:
         name=lambda w: archive_name(w.file),
-        mirror_dir=lambda w: mirror_dir(),
     script:
         "../workflow/download.py"
 

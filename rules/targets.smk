@@ -96,7 +96,7 @@ rule doctor:
     params:
         executor=lambda w: executor_name(),
         status_command=lambda w: getattr(workflow.executor_settings, "status_command", None),
-        mirror_dir=mirror_dir(),
+        mirror_dir=CONFIG.mirror_dir or os.getenv("LOSSATLAS_MIRROR", ""),
     script:
         "../workflow/doctor.py"
 

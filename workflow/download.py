@@ -9,4 +9,4 @@ with job(snakemake) as s:  # noqa: F821
     from lossatlas.spec.catalogue import data_sources
 
     source = data_sources()[s.params.name]
-    fetch(source, Path(s.output[0]), s.params.mirror_dir)
+    fetch(source, Path(s.output[0]), s.config.get("mirror_dir", ""))

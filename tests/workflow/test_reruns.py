@@ -23,6 +23,14 @@ def test_docstring_comment_readme(ready: Project) -> None:
     assert ready.jobs() == {}
 
 
+def test_where_an_archive_comes_from(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = f"results/downloads/{published.NAME}"
+    monkeypatch.setenv("LOSSATLAS_MIRROR", str(published.archive().parent))
+    project.snakemake("--cores", "1", target)
+    monkeypatch.delenv("LOSSATLAS_MIRROR")
+    assert project.jobs(target) == {}
+
+
 def test_style_of_a_figure(ready: Project) -> None:
     ready.configure(lambda c: c["figures"]["taxonomy_phases"].update(dpi=100))
     assert ready.jobs() == {"taxonomy_phases": 1}
