@@ -2,6 +2,7 @@
 
 import pytest
 
+import published
 from conftest import Project
 
 FIGURES = {"taxonomy_phase_diagram", "taxonomy_phases", "taxonomy_curves", "taxonomy_spectra"}
