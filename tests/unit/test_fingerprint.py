@@ -56,6 +56,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def forget() -> None:
     for cached in (
         fingerprint._reached,
+        fingerprint._definition,
         fingerprint._file,
         fingerprint._parsed,
         fingerprint._foreign,

@@ -12,7 +12,6 @@ they carry has versions of its own, and the version of the package retrains noth
 from __future__ import annotations
 
 import ast
-import copy
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -75,10 +74,17 @@ def _reached(entry: str, without: tuple[str, ...] = ()) -> list[tuple[str, str, 
         target = waiting.pop()
         if target in seen or target[0] in without:
             continue
-        nodes = _parsed(target[0]).definitions[target[1]]
-        seen[target] = "\n".join(_text(node) for node in nodes)
-        waiting += [found for node in nodes for found in _references(target[0], node)]
+        seen[target], references = _definition(*target)
+        waiting += references
     return sorted((module, name, text) for (module, name), text in seen.items())
+
+
+@cache
+def _definition(module: str, name: str) -> tuple[str, tuple[Target, ...]]:
+    """Return the normalised source of a definition, and what it refers to in this package."""
+    nodes = _parsed(module).definitions[name]
+    references = dict.fromkeys(found for node in nodes for found in _references(module, node))
+    return "\n".join(map(ast.unparse, nodes)), tuple(references)
 
 
 def _ours(module: str) -> bool:
@@ -108,7 +114,7 @@ def _foreign(module: str) -> str:
         found = None
     if found is None or not found.origin or not found.origin.endswith(".py"):
         return ""
-    return _text(ast.parse(Path(found.origin).read_text(encoding="utf-8")))
+    return ast.unparse(_tree(Path(found.origin)))
 
 
 @cache
@@ -117,7 +123,7 @@ def _parsed(module: str) -> _Module:
     parsed = _Module()
     if path is None:
         return parsed
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in _tree(path).body:
         for name in _defined(node):
             parsed.definitions.setdefault(name, []).append(node)
         _note_imports(node, parsed)
@@ -189,19 +195,10 @@ class _WithoutDocstrings(ast.NodeTransformer):
     visit_Module = visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _strip  # noqa: N815
 
 
-def _text(node: ast.AST) -> str:
-    """Return normalised source, the same in every version of Python that runs this."""
-    stripped = _WithoutDocstrings().visit(copy.deepcopy(node))
-    return (
-        "\n".join(map(ast.unparse, stripped.body))
-        if isinstance(stripped, ast.Module)
-        else (ast.unparse(_nonempty(stripped)))
-    )
-
-
-def _nonempty(node: ast.AST) -> ast.AST:
-    """Give bodies that held just a docstring a `pass`, so that they can be printed."""
-    for inner in ast.walk(node):
-        if getattr(inner, "body", None) == []:
+def _tree(path: Path) -> ast.Module:
+    """Parse a file and drop its docstrings; bodies that held nothing else become `pass`."""
+    tree: ast.Module = _WithoutDocstrings().visit(ast.parse(path.read_text(encoding="utf-8")))
+    for inner in ast.walk(tree):
+        if getattr(inner, "body", None) == [] and not isinstance(inner, ast.Module):
             inner.body = [ast.Pass()]  # type: ignore[attr-defined]
-    return node
+    return tree
