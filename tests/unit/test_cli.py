@@ -1,5 +1,8 @@
 """The command line: a researcher's own checkpoint, differences, and one line for mistakes."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lossatlas import models, store
+from lossatlas import models, paths, store
 from lossatlas.cli import main
 
 torch.set_num_threads(1)
@@ -79,6 +82,17 @@ def test_every_metric_runs(here: Path, name: str, settings: list[str], scalar: s
     values = [s.value for s in record.scalars if s.name == scalar]
     assert values
     assert np.isfinite(values).all()
+
+
+def test_a_model_beside_the_user_is_found(here: Path) -> None:
+    """As the installed command runs: Python itself does not look into the working folder."""
+    command = [sys.executable, "-P", "-m", "lossatlas", "metric", "performance"]
+    environment = {**os.environ, "PYTHONPATH": str(paths.LIBRARY.parent)}
+    done = subprocess.run(
+        [*command, "--checkpoint", "0.pt", *MODEL], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "test_accuracy" in done.stdout
 
 
 def test_both_formats_hold_the_same(here: Path) -> None:
@@ -183,7 +197,6 @@ def test_mistakes(
 def test_a_pickle_that_executes_code_is_refused(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import os
     import pickle
 
     class Hostile:

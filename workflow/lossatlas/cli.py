@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,8 @@ from lossatlas.spec.metrics import KINDS, MetricSettings
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a mistake is one line and exit code 1 (2 for the command line itself)."""
     options = _parser().parse_args(arguments)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # the user's own models are looked for where they start
     try:
         return int(options.run(options) or 0)
     except UserError as error:
