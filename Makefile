@@ -7,6 +7,8 @@ READY := $(VENV)/.ready
 PEERS ?=
 # Archives that lie beside the checkout are used before any download.
 export LOSSATLAS_MIRROR ?= $(abspath $(wildcard ../shared/mirror))
+# Each job is a process of its own: without bytecode on disk each would compile torch anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: atlas test test-slurm test-faults lint format bench lock help clean
 .DEFAULT_GOAL := atlas
