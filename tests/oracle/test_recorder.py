@@ -23,7 +23,9 @@ from lossatlas.training.state import Preempted, State
 
 torch.set_num_threads(1)
 
-PLAN = Recording(start=3, length=12, stride=5, projection=8, gradients=7)
+PLAN = Recording(
+    start=3, length=12, stride=5, projection=8, gradients=7, snapshots=3, after=4, whole=5
+)
 SEEDS = [2, 5]
 
 
@@ -157,6 +159,74 @@ def test_projection_is_linear_and_recorded_from_the_start(recorded: dict[str, np
     np.testing.assert_allclose(recorded["path_projection"][:, 0], wanted, rtol=1e-3, atol=1e-5)
 
 
+def mean_loss(point: np.ndarray, batch: Split) -> float:
+    """Return the cross entropy of the network with these parameters."""
+    module = mlp()
+    torch.nn.utils.vector_to_parameters(torch.from_numpy(point), module.parameters())
+    with torch.no_grad():
+        return F.cross_entropy(module(batch.images), batch.labels).item()
+
+
+def test_losses_after_steps_and_on_all_images(recorded: dict[str, np.ndarray]) -> None:
+    data, chosen = split(), recipe()
+    assert recorded["path_after"].shape == (12, 2)
+    assert recorded["path_whole"].shape == (10, 2)
+    for place, seed in enumerate(SEEDS):
+        points, _, _ = naive(chosen, seed)
+        order = [index[0] for e in range(8) for index in batches(len(data), [seed], e, chosen)]
+        after = [mean_loss(points[t + 1], data.take(order[t])) for t in range(0, 48, 4)]
+        np.testing.assert_allclose(recorded["path_after"][:, place], after, rtol=1e-4)
+        whole = [mean_loss(points[t], data) for t in range(0, 49, 5)]
+        np.testing.assert_allclose(recorded["path_whole"][:, place], whole, rtol=1e-4)
+
+
+def test_sums_give_the_paper_s_displacement(recorded: dict[str, np.ndarray]) -> None:
+    points = naive(recipe(), SEEDS[0])[0].astype(np.float64)
+    sums = recorded["path_sums"][:, 0]
+    np.testing.assert_allclose(sums[:, 0], points.sum(1), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(sums[:, 1], np.square(points).sum(1), rtol=1e-5)
+    np.testing.assert_allclose(sums[:, 2], points[:, 0], rtol=1e-4, atol=1e-6)
+
+
+def test_reservoir_holds_other_entries_at_each_step(recorded: dict[str, np.ndarray]) -> None:
+    _, _, gradients = naive(recipe(), SEEDS[1])
+    held, tensor = recorded["path_reservoir"][:, 1], recorded["path_reservoir_tensor"]
+    ends = np.cumsum(recorded["path_size"])
+    assert ends[-1] == gradients.shape[1]
+    places = []
+    for step, (values, own) in enumerate(zip(held, tensor, strict=True)):
+        for value, number in zip(values, own, strict=True):
+            inside = gradients[step, ends[number] - recorded["path_size"][number] : ends[number]]
+            assert np.abs(inside - value).min() < 1e-5
+            places.append(ends[number] - recorded["path_size"][number])
+    assert len(set(places)) > 1
+
+
+def test_weights_along_the_way_are_those_of_a_run_that_ended_there() -> None:
+    trained = Engine(mlp, recipe(), SEEDS, split()).train()
+    assert set(trained.checkpoints) == {"final", "epoch-0", "epoch-3", "epoch-6"}
+    for epochs in (3, 6):
+        short = Engine(mlp, recipe(epochs=epochs, record=None), SEEDS, split()).train()
+        for name, tensor in short.checkpoints["final"][0].items():
+            assert torch.equal(tensor, trained.checkpoints[f"epoch-{epochs}"][0][name])
+    for place, seed in enumerate(SEEDS):
+        for name, tensor in initialise(mlp, seed).named_parameters():
+            assert torch.equal(tensor, trained.checkpoints["epoch-0"][0][name][place])
+
+
+def test_buffers_are_kept_with_their_weights() -> None:
+    def normed() -> torch.nn.Module:
+        layers = [torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Flatten()]
+        return torch.nn.Sequential(*layers, torch.nn.Linear(72, 4))
+
+    trained = Engine(normed, recipe(), SEEDS, split()).train()
+    short = Engine(normed, recipe(epochs=6, record=None), SEEDS, split()).train()
+    for name, buffer in short.checkpoints["final"][1].items():
+        kept = trained.checkpoints["epoch-6"][1][name]
+        assert kept.dtype == buffer.dtype
+        assert torch.equal(kept, buffer)
+
+
 class StopsAt(State):
     """Saves and leaves after so many steps."""
 
@@ -183,8 +253,10 @@ def test_resumed_runs_are_equal_bit_for_bit(plan: Recording, tmp_path: Path) -> 
         assert whole.path.keys() == again.path.keys()
         for name, array in whole.path.items():
             np.testing.assert_array_equal(array.values, again.path[name].values, err_msg=name)
-        for name, tensor in whole.checkpoints["best"][0].items():
-            assert torch.equal(tensor, again.checkpoints["best"][0][name])
+        assert whole.checkpoints.keys() == again.checkpoints.keys()
+        for kind, (params, _) in whole.checkpoints.items():
+            for name, tensor in params.items():
+                assert torch.equal(tensor, again.checkpoints[kind][0][name])
 
 
 def test_weights_of_a_window_are_never_saved(tmp_path: Path) -> None:

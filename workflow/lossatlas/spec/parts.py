@@ -70,12 +70,28 @@ class Recording(Strict):
     gradients: int = Field(
         256, ge=0, description="parameters, drawn once, whose gradients are kept at every step"
     )
-    seed: int = Field(0, ge=0, description="seed of the projection and of these parameters")
+    reservoir: int = Field(
+        8, ge=0, description="entries of the gradient, drawn anew at every step, that are kept"
+    )
+    snapshots: int = Field(
+        0, ge=0, description="epochs from one kept copy of all weights to the next; 0: the initial"
+    )
+    after: int = Field(
+        0, ge=0, description="steps from one loss after a step, on its batch, to the next; 0: none"
+    )
+    whole: int = Field(
+        0, ge=0, description="points from one loss on all training images to the next; 0: none"
+    )
+    seed: int = Field(0, ge=0, description="seed of the projection and of the entries")
 
     def windows(self, steps: int) -> list[tuple[int, int]]:
         """Return (first, end) of the full windows of a run of that many steps."""
         last = steps + 1 - self.length
         return [(first, first + self.length) for first in range(self.start, last + 1, self.stride)]
+
+    def kept_epochs(self, epochs: int) -> list[int]:
+        """Return after which epochs of a run of that many all weights are kept; 0 is the start."""
+        return list(range(0, epochs + 1, self.snapshots)) if self.snapshots else [0]
 
 
 class Recipe(Strict):

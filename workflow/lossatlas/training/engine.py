@@ -22,6 +22,7 @@ from lossatlas.models.functional import Functional, Tensors, one_of, stack, stat
 from lossatlas.models.layout import Layout, is_small
 from lossatlas.spec.parts import Recipe
 from lossatlas.store import Array
+from lossatlas.training.networks import chunk_of
 from lossatlas.training.recorder import PREFIX, Recorder
 from lossatlas.training.schedules import has_settled, learning_rate
 from lossatlas.training.seeds import generator, seed_of
@@ -37,7 +38,8 @@ class Trained:
     Attributes:
         functional: The network without weights.
         seeds: The G seeds.
-        checkpoints: "final", "best", "early" -> (parameters, buffers), stacked (G, ...).
+        checkpoints: "final", "best", "early", and "epoch-5" and the like where the recipe keeps
+            weights along the way -> (parameters, buffers), stacked (G, ...).
         history: name -> (epochs run, G): "train_loss" in nats and "train_accuracy" in percent,
             both running means in training mode.
         rates: Learning rate of each epoch.
@@ -182,7 +184,13 @@ class Engine:
             sizes = [shape.numel() for shape in shapes.values()]
             resumes = self.state.path is not None
             self.recorder = Recorder(
-                self.recipe.record, steps, self.run.flat, sizes, resumes=resumes
+                self.recipe.record,
+                steps,
+                self.recipe.epochs,
+                self.run.flat,
+                self.run.buffers,
+                sizes,
+                resumes=resumes,
             )
 
     def train(self) -> Trained:
@@ -195,9 +203,14 @@ class Engine:
         recipe, run = self.recipe, self.run
         while run.epoch < recipe.epochs and not self._over():
             started = time.perf_counter()
+            if self.recorder is not None and run.step == 0:
+                self.recorder.keep(run.epoch, run.flat, run.buffers)
             self._epoch()
             self._close_epoch(time.perf_counter() - started)
         if self.recorder is not None:
+            self.recorder.keep(run.epoch, run.flat, run.buffers)
+            if self.recorder.wants_whole():
+                self.recorder.whole(self._whole_loss())
             self.recorder.finish(run.flat)
         return self._trained()
 
@@ -219,6 +232,8 @@ class Engine:
         run, recipe, recorder = self.run, self.recipe, self.recorder
         if recorder is not None:
             recorder.begin(self._now)
+            if recorder.wants_whole():
+                recorder.whole(self._whole_loss())
         before = run.sums[0].clone()
         gradient = torch.cat([self._gradient(group, index[group.rows]) for group in self.groups])
         with torch.no_grad():
@@ -231,6 +246,39 @@ class Engine:
             if recipe.nesterov:
                 move = gradient.add_(run.velocity, alpha=recipe.momentum)
             run.flat.add_(move, alpha=-rate)
+        if recorder is not None and recorder.wants_after():
+            recorder.after(self._loss_again(index))
+
+    @torch.no_grad()
+    def _loss_again(self, index: Tensor) -> Tensor:
+        """Return the losses (G,) on a batch (G, B) at the present weights, in training mode."""
+        if self.functional.stochastic:  # the same dropout as before the step
+            torch.manual_seed(seed_of("noise", *self.seeds, self.run.epoch, self.run.step))
+        buffers = {name: b.clone() for name, b in self.run.buffers.items()}
+        found = [self._losses(g, index[g.rows], buffers, train=True) for g in self.groups]
+        return torch.cat(found).double()
+
+    @torch.no_grad()
+    def _whole_loss(self) -> Tensor:
+        """Return the losses (G,) on all training images, in evaluation mode."""
+        count, images = len(self.seeds), len(self.split)
+        total = torch.zeros(count, dtype=torch.float64, device=self.device)
+        everything = torch.arange(images, device=self.device).expand(count, -1)
+        for index in everything.split(chunk_of(self.split.images), dim=1):
+            for group in self.groups:
+                losses = self._losses(group, index[group.rows], self.run.buffers, train=False)
+                total[group.rows] += losses.double() * index.shape[1]
+        return total / images
+
+    def _losses(self, group: _Group, index: Tensor, buffers: Tensors, *, train: bool) -> Tensor:
+        """Return the mean cross entropies (g,) of a group's replicas on images (g, B)."""
+        group.refresh()
+        params = {**{name: p[group.rows] for name, p in self.frozen.items()}, **group.leaves}
+        own = {name: b[group.rows] for name, b in buffers.items()}
+        logits = self.functional.many(params, own, self.layout.take(index), train=train)
+        labels = self.split.labels[index]
+        each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+        return each.view_as(labels).mean(dim=1)
 
     def _gradient(self, group: _Group, index: Tensor) -> Tensor:
         """Return the gradients (g, P) of the mean cross entropies of a group's replicas."""
@@ -331,6 +379,9 @@ class Engine:
             if kind == "early":
                 flat, buffers = self._early_or_final(flat, buffers)
             checkpoints[kind] = (self._named(flat), buffers)
+        if self.recorder is not None:
+            for epoch, (flat, buffers) in self.recorder.snapshots(run.epoch, run.buffers).items():
+                checkpoints[f"epoch-{epoch}"] = (self._named(flat), buffers)
         rates = [learning_rate(self.recipe, epoch) for epoch in range(run.epoch)]
         return Trained(
             self.functional,

@@ -57,19 +57,33 @@ class Recorder:
     Args:
         plan: Which windows, and how much else.
         steps: Most steps of the run.
+        epochs: Most epochs of the run.
         flat: (G, P) initial weights, on the device.
+        buffers: Name -> (G, ...) initial buffers, which are kept beside the weights.
         sizes: Parameters of each tensor, in the order of the columns.
         resumes: Whether the run may be saved and resumed.
     """
 
     def __init__(
-        self, plan: Recording, steps: int, flat: Tensor, sizes: list[int], *, resumes: bool = True
+        self,
+        plan: Recording,
+        steps: int,
+        epochs: int,
+        flat: Tensor,
+        buffers: Mapping[str, Tensor],
+        sizes: list[int],
+        *,
+        resumes: bool = True,
     ) -> None:
         self.plan, self.sizes, self.resumes = plan, sizes, resumes
         count, size = flat.shape
         entries, device = min(plan.gradients, size), flat.device
         picked = torch.randperm(size, generator=generator("gradients", plan.seed))[:entries]
         self.picked = picked.sort().values.to(device)
+        drawn = generator("reservoir", plan.seed)
+        self.drawn = torch.randint(size, (steps, plan.reservoir), generator=drawn).to(device)
+        self.epochs = plan.kept_epochs(epochs)
+        self.extra = sum(buffer[0].numel() for buffer in buffers.values())
         self.project = Projection(size, plan.projection or 1, plan.seed, device)
         self.ring = torch.zeros(plan.length, count, size, device=device, dtype=flat.dtype)
         self.windows = plan.windows(steps)
@@ -85,9 +99,15 @@ class Recorder:
             "distance": table(steps + 1, count),
             "layer_gradient": table(steps, count, len(sizes)),
             "gradient": table(steps, count, entries, dtype=torch.float32),
+            "reservoir": table(steps, count, plan.reservoir, dtype=torch.float32),
+            "after": table(_strided(steps, plan.after), count),
+            "whole": table(_strided(steps + 1, plan.whole), count),
+            "sums": table(steps + 1, count, 3),
             "projection": table(steps + 1, count, plan.projection, dtype=torch.float32),
             "layer_weight": table(len(self.windows), count, len(sizes)),
             "gram": table(len(self.windows), count, plan.length, plan.length),
+            "weights": table(len(self.epochs), count, size, dtype=flat.dtype),
+            "buffers": table(len(self.epochs), count, self.extra),
         }
         self.time, self.done = 0, 0  # points seen; windows finished
         self.seen = 0  # points seen before the run was resumed: their steps are known
@@ -114,7 +134,54 @@ class Recorder:
         squares = torch.square(gradient)
         kept["layer_gradient"][time] = _by_tensor(squares, self.sizes)
         kept["gradient"][time] = gradient[:, self.picked]
+        kept["reservoir"][time] = gradient[:, self.drawn[time]]
         self._point(flat)
+
+    def wants_whole(self) -> bool:
+        """Say whether the loss on all images is wanted at the next point."""
+        return self.plan.whole > 0 and self.time % self.plan.whole == 0
+
+    def whole(self, loss: Tensor) -> None:
+        """Record the loss (G,) on all training images at the next point."""
+        self.kept["whole"][self.time // self.plan.whole] = loss
+
+    def wants_after(self) -> bool:
+        """Say whether the loss after the step that was made last is wanted."""
+        return self.plan.after > 0 and (self.time - 1) % self.plan.after == 0
+
+    def after(self, loss: Tensor) -> None:
+        """Record the loss (G,) on its own batch after the step that was made last."""
+        self.kept["after"][(self.time - 1) // self.plan.after] = loss
+
+    def keep(self, epoch: int, flat: Tensor, buffers: Mapping[str, Tensor]) -> None:
+        """Keep all weights and buffers after that many epochs, if they are wanted."""
+        if epoch not in self.epochs:
+            return
+        row = self.epochs.index(epoch)
+        self.kept["weights"][row] = flat
+        if self.extra:
+            own = [buffer.reshape(len(flat), -1).double() for buffer in buffers.values()]
+            self.kept["buffers"][row] = torch.cat(own, 1)
+
+    def snapshots(
+        self, epochs: int, buffers: Mapping[str, Tensor]
+    ) -> dict[int, tuple[Tensor, dict[str, Tensor]]]:
+        """Return epoch -> weights (G, P) and buffers, for the epochs that were reached.
+
+        Args:
+            epochs: Epochs that were run.
+            buffers: Like those to return.
+        """
+        found = {}
+        sizes = [buffer[0].numel() for buffer in buffers.values()]
+        for row, epoch in enumerate(self.epochs):
+            if epoch > epochs:
+                break
+            pieces = self.kept["buffers"][row].split(sizes, dim=1)
+            named = zip(buffers.items(), pieces, strict=True)
+            own = {name: piece.to(like.dtype).view_as(like) for (name, like), piece in named}
+            found[epoch] = (self.kept["weights"][row], own)
+        return found
 
     def finish(self, flat: Tensor) -> None:
         """Record the weights (G, P) after the last step."""
@@ -124,11 +191,13 @@ class Recorder:
         kept, time, length = self.kept, self.time, self.plan.length
         moved = flat - kept["start"]
         kept["distance"][time] = moved.double().square().sum(1)
+        wide = flat.double()
+        kept["sums"][time] = torch.stack([wide.sum(1), wide.square().sum(1), wide[:, 0]], 1)
         if self.plan.projection:
             kept["projection"][time] = self.project(moved)
         if time > max(self.seen - 1, 0):
             before = self.ring[(time - 1) % length]
-            kept["step"][time - 1] = (flat.double() - before).square().sum(1)
+            kept["step"][time - 1] = (wide - before).square().sum(1)
         self.ring[time % length] = flat
         self.time += 1
         if self.done < len(self.windows) and self.time == self.windows[self.done][1]:
@@ -178,7 +247,9 @@ class Recorder:
             rates: Learning rate of each epoch that was run.
         """
         steps = max(self.time - 1, 0)
-        cut = {"projection": self.time, "distance": self.time}
+        cut = {"projection": self.time, "distance": self.time, "sums": self.time}
+        cut |= {"after": _strided(steps, self.plan.after)}
+        cut |= {"whole": _strided(self.time, self.plan.whole)}
         cut |= {"gram": self.done, "layer_weight": self.done}
         found = {
             name: tensor[: cut.get(name, steps)].cpu().numpy()
@@ -186,7 +257,12 @@ class Recorder:
             if name in WHAT
         }
         found["gram"] = np.triu(found["gram"])
+        ends = np.cumsum(self.sizes)
+        drawn = np.searchsorted(ends, self.drawn[:steps].cpu().numpy(), side="right")
+        found["reservoir_tensor"] = drawn.astype(np.int32)
+        found["size"] = np.array(self.sizes, dtype=np.int64)
         found["rate"] = np.repeat(rates, steps // max(len(rates), 1))
+        found["stride"] = np.array([self.plan.after, self.plan.whole], dtype=np.int64)
         found["window"] = np.array(self.windows[: self.done], dtype=np.int64).reshape(-1, 2)
         return {f"path_{name}": Array(found[name], *WHAT[name]) for name in found}
 
@@ -198,6 +274,13 @@ WHAT: dict[str, tuple[tuple[str, ...], str, str]] = {
     "distance": (("point", "replica"), "", "squared distance from the initial weights"),
     "layer_gradient": (("step", "replica", "tensor"), "", "squared norms of the gradient"),
     "gradient": (("step", "replica", "entry"), "", "some entries of the gradient"),
+    "reservoir": (("step", "replica", "entry"), "", "entries of the gradient, others each step"),
+    "reservoir_tensor": (("step", "entry"), "", "parameter tensor of each of these entries"),
+    "after": (("strided step", "replica"), "nat", "loss after the step, on the same batch"),
+    "whole": (("strided point", "replica"), "nat", "loss on all training images, evaluation mode"),
+    "stride": (("after and whole",), "step", "from one of these losses to the next; 0: none"),
+    "sums": (("point", "replica", "of"), "", "sum, sum of squares and first of the weights"),
+    "size": (("tensor",), "", "parameters of each tensor"),
     "projection": (("point", "replica", "k"), "", "random projection of w_t - w_0"),
     "layer_weight": (("window", "replica", "tensor"), "", "norms at the last point of a window"),
     "gram": (
@@ -226,6 +309,11 @@ def gram_of_ring(ring: Tensor, first: int) -> Tensor:
         points -= points[first % length].clone()
         gram.addmm_(points, points.T)
     return gram[order][:, order]
+
+
+def _strided(count: int, stride: int) -> int:
+    """Return how many of `count` places are at multiples of a stride; none at stride 0."""
+    return -(-count // stride) if stride else 0
 
 
 def _by_tensor(values: Tensor, sizes: list[int]) -> Tensor:
