@@ -70,8 +70,16 @@ BAD = [
     ("experiments.grid.load", {"width": [2, 2.0]}, "'width' repeats a value"),
     ("experiments.grid.load", {"widht": [2]}, "unknown axis 'widht' (did you mean 'width'?"),
     ("experiments.grid.load", {"depth": [2]}, "'resnet18' has no argument 'depth'"),
-    ("experiments.grid.load", {"width": [0]}, "width is 0 (a whole number from 1 up)"),
-    ("experiments.grid.load", {"width": [2.5]}, "width is 2.5"),
+    (
+        "experiments.grid.load",
+        {"width": [0]},
+        "width is 0 (a whole number from 1 up: the nearest is 1)",
+    ),
+    (
+        "experiments.grid.load",
+        {"width": [2.6]},
+        "width is 2.6 (a whole number from 1 up: the neare",
+    ),
     (
         "experiments.grid.temperature",
         {"batch_size": [0]},
@@ -118,6 +126,32 @@ BAD = [
 ]
 
 
+BAD_MODELS = [
+    ({"builder": "resnet_cifar", "depth": 15}, "depth is 15 (6n + 2; the nearest is 14)"),
+    ({"builder": "resnet_cifar", "depth": 14.5}, "depth is 14.5 (6n + 2; the nearest is 14)"),
+    ({"builder": "preresnet", "depth": 50}, "9n + 2 from there on; the nearest is 47)"),
+    ({"builder": "resnet_imagenet", "depth": 40}, "101, 152; the nearest is 34)"),
+    ({"builder": "densenet", "depth": True}, "depth is True (one of 121, 161, 169, 201"),
+    ({"builder": "mlp", "depth": -1}, "depth is -1 (0 or more; the nearest is 0)"),
+    ({"builder": "fully_connected", "width": "many"}, "width is many (a whole number from 1 up)"),
+    ({"builder": "resnet_cifar", "norm": "ful"}, "norm is \"ful\" (did you mean 'full'?)"),
+    ({"builder": "resnet_cifar", "norm": 3}, "norm is 3 (valid: full, none, partial)"),
+    ({"builder": "resnet_cifar", "shortcut": "no"}, 'shortcut is "no" (true or false)'),
+    ({"builder": "resnet_cifar", "linear_std": -1}, "linear_std is -1 (a number from 0 up)"),
+    ({"builder": "vit", "heads": 0}, "heads is 0 (a whole number from 1 up: the nearest is 1)"),
+    ({"builder": "alexnet"}, "images of 8 pixels are too small for 'alexnet' (at least 28"),
+]
+
+
+@pytest.mark.parametrize(("model", "says"), BAD_MODELS)
+def test_bad_networks_are_refused_before_anything_is_spent(model: dict, says: str) -> None:
+    raw = changed("models.resnet18", model)
+    raw["experiments"]["grid"]["load"] = {}
+    with pytest.raises(UserError) as caught:
+        config.load(raw)
+    assert says in str(caught.value)
+
+
 @pytest.mark.parametrize(("path", "value", "says"), BAD)
 def test_bad_config_is_one_clear_line(path: str, value: Any, says: str) -> None:
     with pytest.raises(UserError) as caught:
@@ -143,6 +177,21 @@ def test_simplexes_need_seeds_and_held_out_images(metric: dict[str, Any], says: 
         config.load(raw)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_corruptions_must_be_of_the_data_set() -> None:
+    raw = changed("metrics.mine", {"kind": "espro", "corruptions": "cifar10_c"})
+    raw["datasets"]["digits"] = {"source": "cifar10", "fraction": 0.9}
+    raw["experiments"]["grid"]["metrics"].append("mine")
+    config.load(raw)
+    for source in ("digits", "cifar100"):
+        raw["datasets"]["digits"]["source"] = source
+        says = f"'cifar10_c' does not hold the test images of '{source}'"
+        with pytest.raises(UserError, match=says):
+            config.load(raw)
+    raw["metrics"]["mine"]["corruptions"] = "cifar_c"
+    with pytest.raises(UserError, match=r"mine.corruptions: unknown set.*did you mean 'cifar10_c'"):
+        config.load(raw)
 
 
 def test_pairs_must_be_seeds() -> None:
@@ -205,7 +254,9 @@ def test_catalogue_agrees_with_the_networks(name: str) -> None:
     shape = {"num_classes", "in_channels", "image_size"}
     own = {key: p.default for key, p in parameters.items() if key not in shape}
     assert own == dict(network.arguments)
-    for classes, channels, size in ((10, 3, 32), (7, 1, 8), (10, 1, 9)):
+    for classes, any_channels, least in ((10, 3, 32), (7, 1, 8), (10, 1, 9)):
+        channels, size = network.channels or any_channels, max(least, network.smallest)
+        size += name == "resnet_mnist" and size % 2
         arguments = {**network.arguments, "width": 5}
         shapes = {"num_classes": classes, "in_channels": channels, "image_size": size}
         module = models.build(name, arguments, **shapes)
@@ -217,11 +268,20 @@ def test_multiplications_count_what_runs() -> None:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    for name in catalogue.NETWORKS:
-        arguments = {**catalogue.NETWORKS[name].arguments, "width": 3}
-        module = models.build(name, arguments, num_classes=10, in_channels=3, image_size=16)
+    for name, network in catalogue.NETWORKS.items():
+        arguments = {**network.arguments, "width": 3}
+        channels, size = network.channels or 3, max(16, network.smallest)
+        shape = {"in_channels": channels, "image_size": size}
+        module = models.build(name, arguments, num_classes=10, **shape)
         module.eval()  # BatchNorm refuses to train on one value
         with FlopCounterMode(display=False) as counter:
-            module(torch.zeros(1, 3, 16, 16))
+            module(torch.zeros(1, channels, size, size))
         expected = counter.get_total_flops() / 2
-        assert catalogue.NETWORKS[name].cost(arguments, 10, 3, 16)[1] == expected
+        assert network.cost(arguments, 10, channels, size)[1] == expected
+
+
+def test_networks_for_grey_images_refuse_colours() -> None:
+    raw = changed("models.resnet18", {"builder": "resnet_mnist"})
+    raw["datasets"]["digits"] = {"source": "cifar10"}
+    with pytest.raises(UserError, match="images of 3 channels are not for 'resnet_mnist'"):
+        config.load(raw)

@@ -6,6 +6,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from lossatlas.models import initial
+from lossatlas.spec.depths import FULLY_CONNECTED
+
 
 class MLP(nn.Module):
     """`depth` hidden layers of `width` ReLU units on the flattened image.
@@ -42,19 +45,27 @@ class FullyConnected(nn.Module):
         image_size: Height and width of an image.
         width: Units per hidden layer.
         depth: Linear layers, at least 2.
+        linear_std: As in `initial.draw`. At the paper's 0.001 the output of `depth` 20 is about
+            1e-42, and training does not start.
     """
 
     def __init__(
-        self, num_classes: int, in_channels: int, image_size: int, width: int = 100, depth: int = 3
+        self,
+        num_classes: int,
+        in_channels: int,
+        image_size: int,
+        width: int = 100,
+        depth: int = 3,
+        linear_std: float = 0.0,
     ) -> None:
         super().__init__()
-        if depth < 2:
-            raise ValueError(f"depth is 2 or more, not {depth}")
+        FULLY_CONNECTED.check(depth)
         sizes = [in_channels * image_size**2] + [width] * (depth - 1)
         layers: list[nn.Module] = [nn.Flatten()]
         for inputs, outputs in pairwise(sizes):
             layers += [nn.Linear(inputs, outputs, bias=False), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], num_classes, bias=False))
+        initial.draw(self, linear_std)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, in_channels, H, W) to logits (N, num_classes)."""

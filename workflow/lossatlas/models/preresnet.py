@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lossatlas.spec.depths import PREACTIVATION
+
 BOTTLENECKS_FROM = 44  # depth
 
 
@@ -63,8 +65,7 @@ class PreResNet(nn.Module):
         super().__init__()
         bottleneck = depth >= BOTTLENECKS_FROM
         layers = 9 if bottleneck else 6
-        if depth < 8 or (depth - 2) % layers:
-            raise ValueError(f"depth is 6n + 2 below 44 and 9n + 2 from there on, not {depth}")
+        PREACTIVATION.check(depth)
         self.stem = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)
         blocks, channels = [], width
         for stage in range(3):

@@ -9,6 +9,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lossatlas.models import initial
+from lossatlas.spec.depths import BASIC
+
 NORMS = ("full", "partial", "none")
 
 
@@ -64,8 +67,7 @@ class ResNetCifar(nn.Module):
         shortcut: Whether blocks have shortcuts.
         norm: `full`, `none`, or `partial`: what the paper calls no BatchNorm, where that of the
             stem and those of the projections remain.
-        linear_std: Standard deviation of the last layer's initial weights with bias 0 (the paper:
-            0.001); 0: PyTorch's own initialisation.
+        linear_std: As in `initial.draw`.
 
     Raises:
         ValueError: If there is no network of that depth, or no such norm.
@@ -82,8 +84,7 @@ class ResNetCifar(nn.Module):
         linear_std: float = 0.0,
     ) -> None:
         super().__init__()
-        if depth < 8 or (depth - 2) % 6:
-            raise ValueError(f"depth is 6n + 2, not {depth}")
+        BASIC.check(depth)
         if norm not in NORMS:
             raise ValueError(f"norm is one of {', '.join(NORMS)}, not {norm}")
         channels = 16 * width
@@ -99,12 +100,7 @@ class ResNetCifar(nn.Module):
                 channels = planes
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Linear(channels, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
-        if linear_std:
-            nn.init.normal_(self.head.weight, std=linear_std)
-            nn.init.zeros_(self.head.bias)
+        initial.draw(self, linear_std)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, in_channels, H, W) to logits (N, num_classes)."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from typing import Any
 
 from lossatlas import paths
 from lossatlas.errors import UserError, nearest
-from lossatlas.spec import counts
+from lossatlas.spec import counts, depths
 from lossatlas.spec.counts import Counts
+from lossatlas.spec.depths import Depths
 
 # (arguments, classes, channels, image size)
 Cost = Callable[[Mapping[str, Any], int, int, int], Counts]
@@ -20,11 +21,28 @@ Cost = Callable[[Mapping[str, Any], int, int, int], Counts]
 
 @dataclass(frozen=True)
 class Network:
-    """A built-in network: where its builder is, its arguments with their defaults, its cost."""
+    """A built-in network.
+
+    Attributes:
+        target: Where its builder is.
+        arguments: Its arguments with their defaults.
+        cost: Counts its parameters and multiply-adds.
+        depths: In which it exists.
+        choices: Argument that is a text -> what it may be.
+        smallest: Pixels of the smallest image that it takes.
+        channels: Of the images that it takes; 0: any.
+        activations: Numbers per image that a backward pass holds, as a multiple of
+            multiply-adds / sqrt(parameters); a bound.
+    """
 
     target: str
     arguments: Mapping[str, Any]
     cost: Cost
+    depths: Depths = depths.ANY
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    smallest: int = 1
+    channels: int = 0
+    activations: float = 20.0
 
 
 def _resnet18(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
@@ -49,25 +67,74 @@ def _mlp(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -
     return weights + sum(sizes[1:]), weights
 
 
+SMALL_STD = {"linear_std": 0.0}
 NETWORKS: dict[str, Network] = {
     "resnet18": Network("lossatlas.models.resnet18:ResNet18", {"width": 64}, _resnet18),
-    "mlp": Network("lossatlas.models.mlp:MLP", {"width": 64, "depth": 2}, _mlp),
-    "convnet": Network("lossatlas.models.convnet:ConvNet", {"width": 16}, counts.convnet),
+    "mlp": Network("lossatlas.models.mlp:MLP", {"width": 64, "depth": 2}, _mlp, depths=depths.MLP),
+    "convnet": Network(
+        "lossatlas.models.convnet:ConvNet", {"width": 16}, counts.convnet, smallest=4
+    ),
     "vgg16": Network("lossatlas.models.vgg16:VGG16", {"width": 64}, counts.vgg16),
     "vgg16_bn": Network("lossatlas.models.vgg16:VGG16BN", {"width": 64}, counts.vgg16_bn),
     "preresnet": Network(
-        "lossatlas.models.preresnet:PreResNet", {"depth": 20, "width": 16}, counts.preresnet
+        "lossatlas.models.preresnet:PreResNet",
+        {"depth": 20, "width": 16},
+        counts.preresnet,
+        depths=depths.PREACTIVATION,
+        activations=40.0,
     ),
     "resnet_cifar": Network(
         "lossatlas.models.resnet_cifar:ResNetCifar",
-        {"depth": 14, "width": 1, "shortcut": True, "norm": "full", "linear_std": 0.0},
+        {"depth": 14, "width": 1, "shortcut": True, "norm": "full", **SMALL_STD},
         counts.resnet_cifar,
+        depths=depths.BASIC,
+        choices={"norm": ("full", "partial", "none")},
+    ),
+    "resnet_imagenet": Network(
+        "lossatlas.models.resnet_imagenet:ResNetImagenet",
+        {"depth": 18, "width": 64, "shortcut": True, **SMALL_STD},
+        counts.resnet_imagenet,
+        depths=depths.IMAGENET,
+        activations=40.0,
+    ),
+    "vgg9": Network(
+        "lossatlas.models.vgg9:VGG9", {"width": 64, **SMALL_STD}, counts.vgg9, smallest=8
+    ),
+    "alexnet": Network(
+        "lossatlas.models.alexnet:AlexNet", {"width": 64, **SMALL_STD}, counts.alexnet, smallest=28
+    ),
+    "densenet": Network(
+        "lossatlas.models.densenet:DenseNet",
+        {"depth": 121, "width": 32, **SMALL_STD},
+        counts.densenet,
+        depths=depths.DENSE,
+        smallest=8,
+        activations=40.0,
+    ),
+    "mnist_net": Network(
+        "lossatlas.models.mnist:MnistNet", {"width": 10, **SMALL_STD}, counts.mnist_net, smallest=16
+    ),
+    "resnet_mnist": Network(
+        "lossatlas.models.mnist:ResNetMnist",
+        {"width": 8},
+        counts.resnet_mnist,
+        smallest=2,
+        channels=1,
     ),
     "fully_connected": Network(
-        "lossatlas.models.mlp:FullyConnected", {"width": 100, "depth": 3}, counts.fully_connected
+        "lossatlas.models.mlp:FullyConnected",
+        {"width": 100, "depth": 3, **SMALL_STD},
+        counts.fully_connected,
+        depths=depths.FULLY_CONNECTED,
     ),
     "vit": Network(
         "lossatlas.models.vit:ViT", {"width": 16, "depth": 4, "heads": 4, "patch": 4}, counts.vit
+    ),
+    "vit_token": Network(
+        "lossatlas.models.vit_token:ViTToken",
+        {"width": 64, "depth": 6, "heads": 8, "patch": 2, "dropout": 0.1, **SMALL_STD},
+        counts.vit_token,
+        activations=80.0,
     ),
 }
 
@@ -93,6 +160,16 @@ class DataSource:
     def embedded(self) -> bool:
         """Whether the data come with an installed package, with nothing to download."""
         return not self.file
+
+    @property
+    def corrupted(self) -> bool:
+        """Whether these are corrupted test images of another data set."""
+        return bool(self.classes) and not self.train
+
+    @property
+    def trainable(self) -> bool:
+        """Whether these are images to train on."""
+        return bool(self.classes and self.train)
 
 
 def _source(row: Mapping[str, str]) -> DataSource:
@@ -136,7 +213,20 @@ def data_source(name: str, where: str = "datasets") -> DataSource:
     Raises:
         UserError: If there is none of that name.
     """
-    rows = {key: row for key, row in data_sources().items() if row.classes}
+    rows = {key: row for key, row in data_sources().items() if row.trainable}
     if name not in rows:
         raise UserError(f"unknown data set '{name}'", where=where, fix=nearest(name, rows))
+    return rows[name]
+
+
+def corrupted_source(name: str, where: str = "corruptions") -> DataSource:
+    """Return a row of corrupted test images.
+
+    Raises:
+        UserError: If there is none of that name.
+    """
+    rows = {key: row for key, row in data_sources().items() if row.corrupted}
+    if name not in rows:
+        what = f"unknown set of corrupted images '{name}'"
+        raise UserError(what, where=where, fix=nearest(name, rows))
     return rows[name]

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from lossatlas.errors import UserError, nearest
-from lossatlas.spec.catalogue import NETWORKS, data_source
+from lossatlas.spec.catalogue import NETWORKS, corrupted_source, data_source
 from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES, Cell, axis_target, canonical
+from lossatlas.spec.depths import ANY
 from lossatlas.spec.figures import Figure
 from lossatlas.spec.metrics import KINDS, Espro, MetricSettings, Simplex, SimplexVolume
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe, Strict
@@ -199,8 +200,9 @@ def _check_models(config: Config) -> None:
             fix = f"{nearest(model.builder, NETWORKS)}, or your own 'package.module:object'"
             raise UserError(f"unknown model '{model.builder}'", where=where, fix=fix)
         else:
-            for key in model.arguments:
+            for key, value in model.arguments.items():
                 _check_argument(model.builder, key, where)
+                _check_value(model.builder, key, value, where)
 
 
 def _check_importable(target: str, where: str) -> None:
@@ -221,6 +223,31 @@ def _check_argument(builder: str, key: str, where: str) -> None:
     if key not in known:
         what = f"'{builder}' has no argument '{key}'"
         raise UserError(what, where=where, fix=nearest(key, known))
+
+
+def _check_value(builder: str, key: str, value: Any, where: str) -> None:
+    """Refuse an argument of another kind than its default; numbers of layers: `_check_cell`."""
+    network = NETWORKS[builder]
+    default, choices = network.arguments[key], network.choices.get(key, ())
+    what = f"{key} is {json.dumps(value)}"
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, bool) and not isinstance(value, bool):
+        raise UserError(what, where=where, fix="true or false")
+    if choices and value not in choices:
+        raise UserError(what, where=where, fix=nearest(value, choices))
+    if isinstance(default, float) and not (number and value >= 0):
+        raise UserError(what, where=where, fix="a number from 0 up")
+    if type(default) is int and key not in ("width", "depth"):
+        _check_whole(key, value, 1, where)
+
+
+def _check_whole(key: str, value: Any, least: int, where: str) -> None:
+    """Refuse what is no whole number from `least` up; the message names the nearest one."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        near = f": the nearest is {max(least, round(value))}" if number else ""
+        fix = f"a whole number from {least} up{near}"
+        raise UserError(f"{key} is {value}", where=where, fix=fix)
 
 
 def _check_metrics(config: Config) -> None:
@@ -281,12 +308,7 @@ def _check_axes(config: Config, one: Experiment, where: str) -> None:
 
 
 def _check_cell(cell: Cell, where: str) -> None:
-    for key in ("width", "depth"):
-        value = cell.model.arguments.get(key, 1)
-        least = 0 if (cell.model.builder, key) == ("mlp", "depth") else 1
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            fix = f"a whole number from {least} up"
-            raise UserError(f"{key} is {value}", where=f"{where}: cell {cell.id}", fix=fix)
+    _check_network(cell, f"{where}: cell {cell.id}")
     images = round(data_source(cell.data.source).train * cell.data.fraction)
     if cell.recipe.batch_size > images:
         what = f"batch_size {cell.recipe.batch_size} is more than the {images} training images"
@@ -297,6 +319,25 @@ def _check_cell(cell: Cell, where: str) -> None:
         fix = "a shorter 'record.length', or more epochs"
         where = f"{where}: cell {cell.id}"
         raise UserError(f"{what} the run, which has {steps + 1}", where=where, fix=fix)
+
+
+def _check_network(cell: Cell, where: str) -> None:
+    """Refuse widths and depths in which a network does not exist, and images too small for it."""
+    arguments, network = cell.model.arguments, NETWORKS.get(cell.model.builder)
+    _check_whole("width", arguments.get("width", 1), 1, where)
+    depth, depths = arguments.get("depth", 1), network.depths if network else ANY
+    if "depth" in arguments and not (type(depth) is int and depths.holds(depth)):
+        near = f"; the nearest is {depths.nearest(depth)}" if isinstance(depth, float | int) else ""
+        raise UserError(f"depth is {depth}", where=where, fix=f"{depths.rule}{near}")
+    if network is None:
+        return
+    source = data_source(cell.data.source)
+    if source.image_size < network.smallest:
+        what = f"images of {source.image_size} pixels are too small for '{cell.model.builder}'"
+        raise UserError(what, where=where, fix=f"at least {network.smallest}, or another network")
+    if network.channels not in (0, source.channels):
+        what = f"images of {source.channels} channels are not for '{cell.model.builder}'"
+        raise UserError(what, where=where, fix=f"{network.channels} channel, or another network")
 
 
 def _check_simplexes(config: Config, one: Experiment, name: str, where: str) -> None:
@@ -312,6 +353,18 @@ def _check_simplexes(config: Config, one: Experiment, name: str, where: str) -> 
     if isinstance(settings, Espro) and max(fractions) == 1:
         what = f"'{name}' fits temperatures on held-out training images, and there are none"
         raise UserError(what, where=f"datasets.{one.dataset}", fix="a fraction below 1")
+    if isinstance(settings, Espro) and settings.corruptions:
+        _check_corruptions(config.datasets[one.dataset].source, settings.corruptions, name)
+
+
+def _check_corruptions(source: str, corruptions: str, name: str) -> None:
+    """Refuse corrupted images of another data set."""
+    where = f"metrics.{name}.corruptions"
+    clean, found = data_source(source), corrupted_source(corruptions, where)
+    shapes = [(row.classes, row.channels, row.image_size) for row in (clean, found)]
+    if shapes[0] != shapes[1] or found.test % clean.test:
+        what = f"'{corruptions}' does not hold the test images of '{source}'"
+        raise UserError(what, where=where, fix="leave it out for this data set")
 
 
 def _check_enough(config: Config, one: Experiment, where: str) -> None:
@@ -322,16 +375,24 @@ def _check_enough(config: Config, one: Experiment, where: str) -> None:
         if kind in pairwise and len(one.seed_list) < 2:
             what = f"'{name}' compares replicas, and there is one seed"
             raise UserError(what, where=f"{where}.seeds", fix="at least 2 seeds")
-        if kind == "diffusion" and config.recipes[one.recipe].record is None:
-            what = f"'{name}' needs the path of training"
-            fix = "add 'record: {length: 1000, stride: 1000}' to the recipe"
-            raise UserError(what, where=f"recipes.{one.recipe}", fix=fix)
+        _check_recorded(config, one.recipe, name, kind)
         _check_simplexes(config, one, name, where)
         pairs = getattr(settings, "pairs", None)
         for seed in {seed for pair in pairs for seed in pair} if isinstance(pairs, list) else ():
             if seed not in one.seed_list:
                 fix = nearest(seed, map(str, one.seed_list))
                 raise UserError(f"no seed {seed}", where=f"metrics.{name}.pairs", fix=fix)
+
+
+def _check_recorded(config: Config, recipe: str, name: str, kind: str) -> None:
+    """Refuse metrics of a path that the recipe does not record."""
+    record = config.recipes[recipe].record
+    missing = kind in ("diffusion", "hessian_path") and record is None
+    fix = "add 'record: {length: 1000, stride: 1000}' to the recipe"
+    if kind == "hessian_path" and record is not None and not record.snapshots:
+        missing, fix = True, "add 'snapshots: 5' to the recipe's 'record'"
+    if missing:
+        raise UserError(f"'{name}' needs the path of training", where=f"recipes.{recipe}", fix=fix)
 
 
 def _check_figures(config: Config) -> None:

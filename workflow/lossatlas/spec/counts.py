@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
+
+from lossatlas.spec.depths import BOTTLENECKS_FROM, DENSE_STAGES, IMAGENET_STAGES
 
 Counts = tuple[int, int]
 
@@ -115,3 +118,96 @@ def fully_connected(arguments: Mapping[str, Any], classes: int, channels: int, s
     inner = width * width * (arguments["depth"] - 2)
     weights = channels * size**2 * width + inner + width * classes
     return weights, weights
+
+
+def vgg9(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Count VGG9."""
+    k, parts = arguments["width"], []
+    for stage in ((1, 1), (2, 2), (4, 4, 4)):
+        for multiple in stage:
+            parts += [_conv(channels, multiple * k, 3, size), (2 * multiple * k, 0)]
+            channels = multiple * k
+        size //= 2
+    parts += [_linear(channels * size**2, 4 * k), (8 * k, 0), _linear(4 * k, classes)]
+    return _sum(parts)
+
+
+def alexnet(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Count AlexNet."""
+    k, size = arguments["width"], size // 2 + 1
+    parts = [_conv(channels, k, 4, size)]
+    for kernels in ((5,), (3, 3, 3)):
+        size = (size - 3) // 2 + 1
+        parts += [_conv(k, k, kernel, size) for kernel in kernels]
+    features = k * ((size - 3) // 2 + 1) ** 2
+    hidden = features * features.bit_length()
+    parts += [_linear(features, hidden), _linear(hidden, hidden), _linear(hidden, classes)]
+    return _sum(parts)
+
+
+def mnist_net(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Count MnistNet."""
+    k, half = arguments["width"], (size - 4) // 2
+    parts = [_conv(channels, 2 * k, 5, size - 4), _conv(2 * k, 5 * k, 5, half - 4)]
+    features = 5 * k * ((half - 4) // 2) ** 2
+    return _sum([*parts, _linear(features, 50 * k), _linear(50 * k, classes)])
+
+
+def resnet_mnist(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Count ResNetMnist."""
+    k, parts = arguments["width"], []
+    sizes = (channels, k, 2 * k, 4 * k, 2 * k)
+    for inputs, outputs in pairwise(sizes):
+        parts += [_conv(inputs, outputs, 3, size), (2 * outputs, 0)]
+    return _sum([*parts, _conv(2 * k, classes, 3, -(-size // 2)), (2 * classes, 0)])
+
+
+def densenet(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Count DenseNet."""
+    k = arguments["width"]
+    parts, channels = [_conv(channels, 2 * k, 3, size, bias=False)], 2 * k
+    for stage, layers in enumerate(DENSE_STAGES[arguments["depth"]]):
+        if stage:
+            parts += [(2 * channels, 0), _conv(channels, channels // 2, 1, size, bias=False)]
+            channels, size = channels // 2, size // 2
+        for _ in range(layers):
+            parts += [(2 * channels, 0), _conv(channels, 4 * k, 1, size, bias=False)]
+            parts += [(8 * k, 0), _conv(4 * k, k, 3, size, bias=False)]
+            channels += k
+    return _sum([*parts, (2 * channels, 0), _linear(channels, classes)])
+
+
+def resnet_imagenet(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Count ResNetImagenet."""
+    k, depth = arguments["width"], arguments["depth"]
+    parts, channels = [_conv(channels, k, 3, size, bias=False), (2 * k, 0)], k
+    for stage, blocks in enumerate(IMAGENET_STAGES[depth]):
+        planes = k << stage
+        out = 4 * planes if depth >= BOTTLENECKS_FROM else planes
+        for index in range(blocks):
+            stride = 2 if stage and not index else 1
+            small = -(-size // stride)
+            if depth >= BOTTLENECKS_FROM:
+                parts.append(_conv(channels, planes, 1, size, bias=False))
+                parts.append(_conv(planes, planes, 3, small, bias=False))
+                parts.append(_conv(planes, out, 1, small, bias=False))
+                parts.append((4 * planes + 2 * out, 0))
+            else:
+                parts.append(_conv(channels, planes, 3, small, bias=False))
+                parts.append(_conv(planes, planes, 3, small, bias=False))
+                parts.append((4 * planes, 0))
+            if arguments["shortcut"] and (stride != 1 or channels != out):
+                parts += [_conv(channels, out, 1, small, bias=False), (2 * out, 0)]
+            channels, size = out, small
+    return _sum([*parts, _linear(channels, classes)])
+
+
+def vit_token(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Count ViTToken."""
+    d, patch = arguments["width"] * arguments["heads"], arguments["patch"]
+    patches = (size // patch) ** 2
+    tokens = patches + 1
+    layer = [(3 * d * d, 3 * d * d * tokens), (4 * d, 2 * tokens**2 * d)]
+    layer += [_linear(d, d, tokens)] * 3
+    around = [_linear(channels * patch**2, d, patches), (d + tokens * d + 2 * d, 0)]
+    return _sum([*around, _linear(d, classes), *layer * arguments["depth"]])

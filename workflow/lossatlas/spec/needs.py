@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import os
 
-from lossatlas.spec.catalogue import data_source
+from lossatlas.spec.catalogue import NETWORKS, corrupted_source, data_source
 from lossatlas.spec.cost import GPU, LAPTOP, images_of, job_hours, training_hours
-from lossatlas.spec.metrics import Connectivity, Hessian, MetricSettings
+from lossatlas.spec.metrics import Connectivity, Espro, Hessian, MetricSettings
 from lossatlas.spec.plan import NARROW, PlannedCell, multiplications, parameter_count
 
 BASE_MB = 1500  # Python, torch and its libraries
@@ -51,14 +51,27 @@ def metric_mb(planned: PlannedCell, settings: MetricSettings, attempt: int = 1) 
     if isinstance(settings, Connectivity):
         copies += 16 * (settings.bends + 2)
         images = max(CHUNK, 4 * settings.batch_size)
-    return _mb(planned, copies, images, attempt)
+    predictions = _predictions(planned, settings) if isinstance(settings, Espro) else 0
+    return _mb(planned, copies, images, attempt, 2 * predictions)
 
 
-def _mb(planned: PlannedCell, copies: int, images: int, attempt: int) -> int:
-    """Sum up data, copies of the parameters, and the activations of a backward pass.
+def _predictions(planned: PlannedCell, settings: Espro) -> int:
+    """Return how many log-probabilities ensembles keep."""
+    source = data_source(planned.cell.data.source)
+    shifted = source.test * len(settings.severities)
+    if settings.corruptions:
+        shifted += corrupted_source(settings.corruptions).test
+    members = 1 + settings.vertices * settings.draws + settings.cycles
+    single = members * (source.test + source.train - images_of(planned))
+    mixed = (settings.vertices + 2) * shifted
+    return len(planned.seeds) * (single + mixed) * source.classes
 
-    Activations per image are about 20 times multiply-adds / sqrt(parameters): 15 for ResNet18 of
-    any width, less for the other built-in networks.
+
+def _mb(planned: PlannedCell, copies: int, images: int, attempt: int, predictions: int = 0) -> int:
+    """Sum up data, predictions, copies of the parameters, and the activations of a backward pass.
+
+    Activations per image are about `Network.activations` times multiply-adds / sqrt(parameters),
+    whatever the width: 15 for ResNet18.
     """
     parameters, work = parameter_count(planned.cell), multiplications(planned.cell)
     if not parameters or work is None:
@@ -66,7 +79,10 @@ def _mb(planned: PlannedCell, copies: int, images: int, attempt: int) -> int:
     source = data_source(planned.cell.data.source)
     pixels = source.channels * source.image_size**2
     data = 3 * pixels * (images_of(planned) + source.test)
-    floats = data + copies * parameters + images * 20 * work / math.sqrt(parameters)
+    multiple = NETWORKS[planned.cell.model.builder].activations
+    floats = (
+        data + predictions + copies * parameters + images * multiple * work / math.sqrt(parameters)
+    )
     return max(LEAST_MB, math.ceil(BASE_MB + 1.3 * 4 * floats / 1e6)) * attempt
 
 
