@@ -12,7 +12,7 @@ HERE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
 IMPORTS = [str(HERE.parent / "workflow"), os.getcwd()]
 sys.path[:0] = IMPORTS
 
-from lossatlas import measuring, paths
+from lossatlas import measuring, paths, warm
 from lossatlas.entry import share_imports
 from lossatlas.errors import UserError
 from lossatlas.fingerprint import code_of
@@ -34,6 +34,7 @@ def plainly(function, *arguments):
 
 
 share_imports(IMPORTS)
+warm.invite(here=workflow.is_main_process and workflow.local_exec)
 plainly(check_folder, paths.ROOT)
 CONFIG = plainly(load, config)
 PLAN = plainly(make_plan, CONFIG)
@@ -113,6 +114,12 @@ def histories_of(wildcards):
 
 def settings_of(wildcards):
     return compact(CONFIG.metric(wildcards.metric).model_dump())
+
+
+def corruptions_of(wildcards):
+    """Return the archive of corrupted test images that a metric reads, if any."""
+    name = getattr(CONFIG.metric(wildcards.metric), "corruptions", "")
+    return [paths.download(data_sources()[name].file)] if name else []
 
 
 def kind_of(wildcards):
@@ -285,7 +292,9 @@ def executor_name():
 
 # --- targets ----------------------------------------------------------------------------------
 def all_datasets():
-    return sorted({paths.dataset(planned.cell.data.source) for planned in PLAN.cells.values()})
+    sources = {planned.cell.data.source for planned in PLAN.cells.values()}
+    archives = [data_sources()[name].file for name in sorted(PLAN.corruptions)]
+    return [*map(paths.dataset, sorted(sources)), *map(paths.download, archives)]
 
 
 def all_weights():

@@ -4,12 +4,11 @@ rule simplexes:
         weights=weights_of,
         histories=histories_of,
         dataset=dataset_of,
+        corruptions=corruptions_of,
     output:
         paths.metric("{cell}", "{metric}"),
     log:
         paths.log("{metric}", "{cell}"),
-    benchmark:
-        paths.benchmark("{metric}", "{cell}")
     wildcard_constraints:
         metric="|".join(map(metrics_of, SIMPLEX_KINDS)),
     conda:

@@ -13,7 +13,7 @@ from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, flatten, state_of
 from lossatlas.models.mlp import MLP
 from lossatlas.similarity import predictions
-from lossatlas.simplex import fge, measure, measure_espro, measure_volume
+from lossatlas.simplex import fge, measure, measure_espro, measure_volume, spro
 from lossatlas.simplex.complexes import listed, shared
 from lossatlas.spec.metrics import Espro, Simplex, SimplexVolume
 from lossatlas.spec.parts import Recipe
@@ -195,8 +195,6 @@ def test_bad_input(networks: Networks) -> None:
         measure.measure(networks, Simplex(modes=5, **FAST))
     with pytest.raises(UserError, match="unknown mode 'w2'"):
         measure.measure(networks, Simplex(complex=[["w2", "c0"]], **FAST))
-    with pytest.raises(UserError, match="diverged"):
-        measure_espro.measure(networks, SMALL.model_copy(update={"learning_rate": 1e30}))
     for field in ("draws", "components"):
         with pytest.raises(ValueError, match=field):
             Espro(**{field: 0})
@@ -208,6 +206,32 @@ def test_diverged_complex_has_a_status(networks: Networks) -> None:
     assert record.status == "diverged"
     assert np.isfinite(record.scalar("segment_loss_max").value)
     assert record.scalar("path_loss_max").status == "undefined"
+
+
+def test_diverged_simplexes_are_left_out(networks: Networks, monkeypatch) -> None:
+    """A replica whose simplex diverges leaves all methods; with none left, a status remains."""
+    settings = SMALL.model_copy(update={"learning_rate": 1e30})
+    record = measure_espro.measure(networks, settings)
+    assert record.status == "diverged"
+    assert {(s.name, s.replica, s.status) for s in record.scalars} == {
+        *(("simplex_disagreement", seed, "diverged") for seed in (0, 1, 4)),
+        ("mode_disagreement", None, "diverged"),
+    }
+    assert all(np.isnan(s.value) for s in record.scalars)
+    assert not record.series
+
+    def grow(functional, buffers, modes, split, plan, settings, *rest):
+        found = spro.grow(functional, buffers, modes, split, plan, settings, *rest)
+        found.diverged = plan.modes == (1,)
+        return found
+
+    monkeypatch.setattr(measure_espro, "grow", grow)
+    record = measure_espro.measure(networks, SMALL)
+    assert record.status == "ok"
+    status = {s.replica: s.status for s in record.scalars if s.name == "simplex_disagreement"}
+    assert status == {0: "ok", 1: "diverged", 4: "ok"}
+    assert frame(record, "ensembles")["components"].max() == 2
+    assert record.arrays["simplex0_test_log_probs"].values.shape[0] == 2
 
 
 def test_cyclic_rate() -> None:

@@ -83,7 +83,7 @@ def test_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     silent = doctor.data("cifar10", "", lambda _: "no route")
     assert (silent.level, "LOSSATLAS_MIRROR" in silent.fix) == ("problem", True)
     assert doctor.data("cifar10", "", lambda _: "").level == "ok"
-    source = doctor.data_source("cifar10")
+    source = doctor.data_sources()["cifar10"]
     (tmp_path / source.file).write_bytes(b"")
     assert doctor.data("cifar10", str(tmp_path), lambda _: "no route").level == "ok"
 

@@ -88,6 +88,28 @@ def test_calibration_draws_both_tables() -> None:
     assert set(drawn.numbers["part"]) == {"reliability", "components"}
 
 
+@pytest.mark.parametrize(
+    "names", [["corruption"], ["corruption", "corruption fog", "corruption snow"]]
+)
+def test_corruption_of_every_kind(names: list[str]) -> None:
+    rows = [(m, s, g) for m in (0, 1) for s in (0.0, 1.0) for g in (0, 1)]
+    method, severity, group = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
+    head = {"method": method, "severity": severity, "group": group, "components": 0 * group + 2}
+    series = []
+    for place, name in enumerate(names):
+        values = place + severity - 0.1 * method + 0.01 * group
+        numbers = dict.fromkeys(("error", "nll_scaled", "ece_scaled"), values)
+        series += columns(name, {**head, **numbers})
+    drawn = simplex_ensembles.corruption(tables(series), Figure(draws="simplex_corruption"), "", "")
+    assert len(drawn.figure.axes) == (6 if len(names) == 1 else 12)
+    found = drawn.numbers.set_index(["corruption", "method", "severity"])["error"]
+    assert found["gaussian noise", "1-simplex", 1.0] == pytest.approx(0.905)
+    if len(names) > 1:
+        assert found["snow", "deep ensemble", 1.0] == pytest.approx(3.005)
+    with pytest.raises(UserError, match="no shifted images"):
+        simplex_ensembles.corruption(tables([]), Figure(draws="simplex_corruption"), "", "")
+
+
 @pytest.mark.parametrize("name", [n for n in FIGURES if n.startswith("simplex")])
 def test_every_figure_resolves_and_has_a_caption(name: str) -> None:
     assert callable(draw.resolve(name))

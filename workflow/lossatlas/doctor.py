@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from lossatlas import paths
 from lossatlas.errors import UserError
-from lossatlas.spec.catalogue import data_source
+from lossatlas.spec.catalogue import data_sources
 from lossatlas.spec.cost import weights_bytes
 from lossatlas.spec.plan import Plan
 
@@ -50,7 +50,9 @@ def examine(
         mirror_dir: Folder with archives.
     """
     sources = {planned.cell.data.source for planned in plan.cells.values()}
+    sources |= plan.corruptions
     needed = sum((weights_bytes(cell) or 0) * 1.3 for cell in plan.cells.values()) + RESERVE
+    needed += sum(data_sources()[name].size for name in plan.corruptions)
     return [
         *versions(),
         device(executor),
@@ -127,7 +129,7 @@ def data(name: str, mirror_dir: str, reach: Callable[[str], str] | None = None) 
         mirror_dir: Folder with archives.
         reach: Returns why an address does not answer, or "".
     """
-    source = data_source(name)
+    source = data_sources()[name]
     if source.embedded:
         return Check("ok", f"data set {name}: comes with a package")
     local = [paths.dataset(name), paths.download(source.file)]

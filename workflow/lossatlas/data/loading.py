@@ -14,7 +14,7 @@ from torch import Tensor
 from lossatlas import paths, store
 from lossatlas.data import transforms
 from lossatlas.data.arrays import to_record
-from lossatlas.data.tensors import Split, TensorData
+from lossatlas.data.tensors import Pixels, Split, TensorData
 from lossatlas.errors import UserError, nearest
 from lossatlas.models import load_object
 from lossatlas.spec.catalogue import data_sources
@@ -72,6 +72,7 @@ def load(
         ),
         classes,
         held_out,
+        Pixels(scale, tuple(mean), tuple(std)),
     )
 
 
@@ -79,6 +80,11 @@ def _unit(images: np.ndarray, scale: float, device: torch.device | str) -> Tenso
     """Return images (N, H, W, C) as float32 (N, C, H, W), divided by their scale; always a copy."""
     tensor = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
     return tensor.to(torch.float32, memory_format=torch.contiguous_format, copy=True).div_(scale)
+
+
+def inputs(images: np.ndarray, pixels: Pixels, device: torch.device | str) -> Tensor:
+    """Return images (N, H, W, C) as networks see them: float32 (N, C, H, W), normalised."""
+    return _normalise(_unit(images, pixels.scale, device), list(pixels.mean), list(pixels.std))
 
 
 def _normalise(images: Tensor, mean: list[float], std: list[float]) -> Tensor:
@@ -112,7 +118,7 @@ def open_data(text: str, device: torch.device | str = "cpu") -> TensorData:
         from lossatlas.data.convert import convert
 
         return load(convert(text), device=device)
-    known = [name for name, source in data_sources().items() if source.classes]
+    known = [name for name, source in data_sources().items() if source.trainable]
     if text not in known:
         fix = f"{nearest(text, known)}; or give an .h5, an .npz or 'package.module:object'"
         raise UserError(f"unknown data '{text}'", where="data", fix=fix)

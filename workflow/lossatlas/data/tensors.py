@@ -23,11 +23,21 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Pixels:
+    """How pixels become inputs: divided by `scale`, then normalised per channel."""
+
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class TensorData:
     """The two splits and their shape.
 
     `held_out` are the training images that a fraction below 1 leaves out, without noise: for what
-    must be fitted on data that neither training nor the test has seen.
+    must be fitted on data that neither training nor the test has seen. `pixels` is None where the
+    user brought tensors.
     """
 
     name: str
@@ -35,6 +45,7 @@ class TensorData:
     test: Split
     classes: int
     held_out: Split | None = None
+    pixels: Pixels | None = None
 
     @property
     def channels(self) -> int:

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from lossatlas.errors import UserError
 from lossatlas.figures import Drawn, Tables, style
-from lossatlas.figures.frames import frame
+from lossatlas.figures.frames import frame, frames
 from lossatlas.reference import simplex_curves
 from lossatlas.spec.figures import Figure as Chosen
 
@@ -139,34 +140,61 @@ def calibration(tables: Tables, chosen: Chosen, load: str, temperature: str) -> 
     return Drawn(figure, numbers[["part", *numbers.columns.drop("part")]])
 
 
+SHIFTED = {
+    "error": "test error (%)",
+    "nll_scaled": "test NLL (nats), scaled",
+    "ece_scaled": "calibration error, scaled",
+}
+
+
 def corruption(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw error, NLL and calibration error against the strength of Gaussian noise."""
+    """Draw error, NLL and calibration error against the strength of noise and of corruptions."""
     del chosen, load, temperature
-    table = frame(tables, "corruption")
-    rows = {
-        "error": "test error (%)",
-        "nll_scaled": "test NLL (nats), scaled",
-        "ece_scaled": "calibration error, scaled",
-    }
-    means = averages(table, "severity", list(rows))
-    methods = sorted(means["method"].unique(), key=lambda code: (code < 0, code))
-    base = means[means["method"] == 0].set_index("severity")
+    found = frames(tables, "corruption")
+    noise = found.pop("corruption", None)
+    rows = [] if noise is None else [("Gaussian noise", "s.d. of the noise", noise)]
+    if found:
+        mean = pd.concat(found.values()).groupby(["method", "group", "severity"], as_index=False)
+        rows.append((f"mean of {len(found)} corruptions", "severity", mean.mean()))
+    if not rows:
+        fix = "give 'severities' or 'corruptions' to espro"
+        raise UserError("no shifted images were measured", where="figures", fix=fix)
+    methods = sorted(rows[0][2]["method"].unique(), key=lambda code: (code < 0, code))
     with style.sheet():
-        figure = style.page(105)
-        panels = figure.subplots(2, len(rows), sharex=True)
-        for column, (name, words) in enumerate(rows.items()):
-            _lines(panels[0, column], means, "severity", name)
-            panels[0, column].set_ylabel(words)
-            apart = means.copy()
-            apart[name] = means[name] - base[name].loc[means["severity"]].to_numpy()
-            apart[f"{name}_stderr"] = _paired(table, apart, name)
-            _lines(panels[1, column], apart, "severity", name)
-            panels[1, column].set_xlabel("s.d. of the noise")
-            panels[1, column].set_title("minus deep ensemble", fontsize=7)
-        _key(figure, methods)
-        figure.subplots_adjust(0.07, 0.1, 0.98, 0.91, wspace=0.32, hspace=0.2)
-    named = means.assign(method=[method_name(int(m)) for m in means["method"]])
-    return Drawn(figure, named.assign(components=int(table["components"].max())))
+        figure = style.page(20 + 80 * len(rows))
+        panels = figure.subplots(2 * len(rows), len(SHIFTED))
+        for place, (words, label, table) in enumerate(rows):
+            pair = panels[2 * place : 2 * place + 2]
+            _shift_panels(pair, table, label)
+            pair[0, 0].set_title(words)
+        _key(figure, [int(code) for code in methods])
+        bottom, top = 0.1 / len(rows), 1 - 0.09 / len(rows)
+        figure.subplots_adjust(0.07, bottom, 0.98, top, wspace=0.32, hspace=0.38)
+    kinds = {} if noise is None else {"gaussian noise": noise}
+    kinds |= {name.removeprefix("corruption "): table for name, table in found.items()}
+    parts = [
+        averages(table, "severity", list(SHIFTED)).assign(corruption=kind)
+        for kind, table in kinds.items()
+    ]
+    numbers = pd.concat(parts, ignore_index=True)
+    numbers["method"] = [method_name(int(code)) for code in numbers["method"]]
+    numbers["components"] = int(rows[0][2]["components"].max())
+    return Drawn(figure, numbers[["corruption", *numbers.columns.drop("corruption")]])
+
+
+def _shift_panels(panels: Any, table: pd.DataFrame, label: str) -> None:
+    """Draw the measures in the first row of panels, the gaps to the deep ensemble below."""
+    means = averages(table, "severity", list(SHIFTED))
+    base = means[means["method"] == 0].set_index("severity")
+    for column, (name, words) in enumerate(SHIFTED.items()):
+        _lines(panels[0, column], means, "severity", name)
+        panels[0, column].set_ylabel(words)
+        apart = means.copy()
+        apart[name] = means[name] - base[name].loc[means["severity"]].to_numpy()
+        apart[f"{name}_stderr"] = _paired(table, apart, name)
+        _lines(panels[1, column], apart, "severity", name)
+        panels[1, column].set_xlabel(label)
+        panels[1, column].set_title("minus deep ensemble", fontsize=7)
 
 
 def _paired(table: pd.DataFrame, order: pd.DataFrame, name: str) -> list[float]:

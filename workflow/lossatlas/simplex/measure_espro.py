@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,8 +20,9 @@ from lossatlas.simplex.columns import Rows
 from lossatlas.simplex.complexes import grown as grown_from
 from lossatlas.simplex.ensembles import Floats
 from lossatlas.simplex.points import buffers_at, log_probs, rows
+from lossatlas.simplex.shifts import NOISE, Shifts
 from lossatlas.simplex.spro import grow
-from lossatlas.store import Array, Record
+from lossatlas.store import Array, Record, Scalar
 from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
 
@@ -31,24 +32,34 @@ if TYPE_CHECKING:
 
 FGE = -1  # in the column `method`; 0 is the replica itself, d the simplex of d dimensions
 CORRUPTED = 2  # components of the ensembles that see corrupted images
+DISAGREEMENT = "simplex_disagreement"
+CORRUPTION = "corruption"  # the table of Gaussian noise; those of an archive add the kind's name
 
 
 @dataclass
-class Method:
+class Predicted:
+    """Log-probabilities, float32, of one component; of all components, with one more axis.
+
+    Attributes:
+        logs: "test" or "held_out" -> (sample, image, class).
+        shifted: Kind of shift -> (severity, image, class), of the mixture of the samples.
+    """
+
+    logs: dict[str, np.ndarray]
+    shifted: dict[str, np.ndarray]
+
+
+@dataclass
+class Method(Predicted):
     """Predictions of one method, for all components.
 
     Attributes:
         code: As `FGE` says.
         passes: Passes over the training data that one component takes.
-        logs: "test" or "held_out" -> log-probabilities (component, sample, image, class), float32.
-        corrupted: Log-probabilities (component, severity, image, class) of each component's
-            mixture on corrupted test images.
     """
 
     code: int
     passes: float
-    logs: dict[str, np.ndarray]
-    corrupted: np.ndarray
 
 
 def measure(networks: Networks, settings: Espro, state: State | None = None) -> Record:
@@ -56,7 +67,7 @@ def measure(networks: Networks, settings: Espro, state: State | None = None) -> 
 
     An ensemble is the uniform mixture of the predicted probabilities over J components and over the
     H networks sampled in the simplex of each. Temperatures are fitted on training images that
-    training has not seen.
+    training has not seen. A replica whose simplex diverges is left out of all methods.
 
     Args:
         networks: The replicas; their data must have held-out images.
@@ -66,11 +77,13 @@ def measure(networks: Networks, settings: Espro, state: State | None = None) -> 
     Returns:
         A record with, per replica, `simplex_disagreement` (percent of test images on which two
         networks of its largest simplex disagree) and, of the cell, `mode_disagreement`. Tables as
-        series: `ensembles`, `reliability`, `corruption`. Arrays: log-probabilities of every network
-        (`<method>_<split>`), labels.
+        series: `ensembles`, `reliability`, `corruption`, and one of `corruption <kind>` for each
+        kind of the archive. Arrays: log-probabilities of every network (`<method>_<split>`), of
+        the mixture of each component on shifted images (`<method>_<kind>`), labels.
 
     Raises:
-        UserError: If no training images are held out.
+        UserError: If no training images are held out, or the archive of corrupted images is
+            missing, damaged, or of other images.
         Preempted: If a signal asked the job to leave; the state has been saved.
     """
     held_out = networks.data.held_out
@@ -78,57 +91,86 @@ def measure(networks: Networks, settings: Espro, state: State | None = None) -> 
         fix = "set the data set's fraction below 1"
         raise UserError("no training images are held out", where="metrics: espro", fix=fix)
     record = Record("espro", mode=settings.mode)
-    methods = _methods(networks, held_out, settings, state)
+    shifts = Shifts(networks.data, settings.severities, settings.corruptions)
+    methods, lost = _methods(networks, held_out, shifts, settings, state)
+    good = [seed for seed in networks.seeds if seed not in lost]
+    for seed in lost:
+        record.scalars.append(Scalar(DISAGREEMENT, math.nan, seed, status="diverged"))
+    if not good:
+        record.scalars.append(Scalar("mode_disagreement", math.nan, status="diverged"))
+        record.status = "diverged"
+        return record
     labels = {
         "test": networks.data.test.labels.cpu().numpy(),
         "held_out": held_out.labels.cpu().numpy(),
     }
-    _diversity(record, networks, methods)
-    most = min(settings.components, len(networks.seeds))
+    _diversity(record, good, methods)
+    most = min(settings.components, len(good))
     record.series += _ensembles(methods, labels, most).series("ensembles")
     record.series += _reliability(methods, labels, most).series("reliability")
-    record.series += _corruption(methods, labels, settings.severities, most).series("corruption")
+    for kind, severities in shifts.severities.items():
+        name = CORRUPTION if kind == NOISE else f"{CORRUPTION} {kind}"
+        record.series += _corruption(methods, labels, kind, severities, most).series(name)
     _keep(record, methods, labels)
     return record
 
 
 def _methods(
-    networks: Networks, held_out: Split, settings: Espro, state: State | None
-) -> list[Method]:
-    """Train what each method needs, and predict."""
-    functional, train = networks.functional, shuffled(networks.data.train, "simplex", settings.seed)
-    modes = rows(networks.params, functional.shapes)
+    networks: Networks, held_out: Split, shifts: Shifts, settings: Espro, state: State | None
+) -> tuple[list[Method], list[int]]:
+    """Train what each method needs, and predict; return the replicas that diverged as well."""
+    train = shuffled(networks.data.train, "simplex", settings.seed)
     per_vertex = settings.epochs * settings.samples
     codes = [0, *range(1, settings.vertices + 1), *([FGE] if settings.cycles else [])]
     cost = {d: networks.epochs + d * per_vertex for d in codes}
     cost[FGE] = networks.epochs + settings.cycles * settings.cycle_epochs
-    found: dict[int, list[dict[str, np.ndarray]]] = {code: [] for code in codes}
+    found: list[dict[int, Predicted]] = []
+    lost: list[int] = []
     for index, seed in enumerate(networks.seeds):
-        buffers, words = networks.one(index)[1], ("espro", seed)
-        part = None if state is None else state.part(seed)
-        plan = grown_from(seed, settings.vertices)
-        grown = grow(functional, buffers, modes[index][None], train, plan, settings, part, words)
-        if grown.diverged:
-            what = f"the simplex of w{seed} diverged"
-            raise UserError(what, where="metrics: espro", fix="lower its learning_rate")
-        for code in codes:
-            if code == FGE:
-                points = _geometric(networks, train, modes[index], buffers, settings, seed)
-            else:
-                points = _sample(grown.vertices[: code + 1], settings, seed)
-            found[code].append(_predict(networks, held_out, points, buffers, train, settings, code))
-    return [
-        Method(
-            code,
-            cost[code],
+        points = _points(networks, index, train, codes, settings, state)
+        if not all(bool(torch.isfinite(some).all()) for some in points.values()):
+            lost.append(seed)
+            continue
+        found.append(
             {
-                split: np.stack([one[split] for one in found[code]])
-                for split in ("test", "held_out")
-            },
-            np.stack([one["corrupted"] for one in found[code]]),
+                code: _predict(networks, index, some, train if code else None, held_out, shifts)
+                for code, some in points.items()
+            }
         )
-        for code in codes
-    ]
+    if not found:
+        return [], lost
+    return [_stacked([one[code] for one in found], code, cost[code]) for code in codes], lost
+
+
+def _stacked(parts: list[Predicted], code: int, passes: float) -> Method:
+    """Put the predictions of all components together."""
+    logs = {name: np.stack([one.logs[name] for one in parts]) for name in parts[0].logs}
+    shifted = {name: np.stack([one.shifted[name] for one in parts]) for name in parts[0].shifted}
+    return Method(logs, shifted, code, passes)
+
+
+def _points(
+    networks: Networks,
+    index: int,
+    train: Split,
+    codes: list[int],
+    settings: Espro,
+    state: State | None,
+) -> dict[int, Tensor]:
+    """Return the networks (G, P) of each method; NaN for those of a simplex that diverged."""
+    functional, seed = networks.functional, networks.seeds[index]
+    mode, buffers = rows(networks.params, functional.shapes)[index], networks.one(index)[1]
+    part = None if state is None else state.part(seed)
+    plan, words = grown_from(seed, settings.vertices), ("espro", seed)
+    grown = grow(functional, buffers, mode[None], train, plan, settings, part, words)
+    if grown.diverged:
+        return {code: torch.full_like(mode, math.nan)[None] for code in codes}
+    points = {
+        code: _sample(grown.vertices[: code + 1], settings, seed) for code in codes if code >= 0
+    }
+    if FGE in codes:
+        points[FGE] = _geometric(networks, train, mode, buffers, settings, seed)
+    return points
 
 
 def _geometric(
@@ -166,46 +208,38 @@ def _sample(vertices: Tensor, settings: Espro, seed: int) -> Tensor:
 
 def _predict(
     networks: Networks,
-    held_out: Split,
+    index: int,
     points: Tensor,
-    buffers: dict[str, Tensor],
-    train: Split,
-    settings: Espro,
-    code: int,
-) -> dict[str, np.ndarray]:
-    """Return log-probabilities of points (G, P) on both splits, and their mixture on corruptions.
+    train: Split | None,
+    held_out: Split,
+    shifts: Shifts,
+) -> Predicted:
+    """Return log-probabilities of points (G, P) on both splits, and their mixture on shifts.
 
-    The replica itself keeps the BatchNorm statistics of its training.
+    BatchNorm statistics are estimated anew on `train`; None keeps those of the replica.
     """
-    functional, images = networks.functional, networks.data.test.images
-    own = buffers_at(functional, points, buffers, train.images if code else None)
-    found = {
-        "test": log_probs(functional, points, own, images).cpu().numpy(),
-        "held_out": log_probs(functional, points, own, held_out.images).cpu().numpy(),
-    }
-    mixed = [
-        ensembles.mixture(log_probs(functional, points, own, x).cpu().numpy())
-        for x in corrupted(images, settings.severities)
-    ]
-    shape = (0, len(images), networks.data.classes)
-    found["corrupted"] = (
-        np.stack(mixed).astype(np.float32) if mixed else np.zeros(shape, np.float32)
+    functional, buffers = networks.functional, networks.one(index)[1]
+    own = buffers_at(functional, points, buffers, None if train is None else train.images)
+
+    def predict(images: Tensor) -> np.ndarray:
+        return log_probs(functional, points, own, images).cpu().numpy()
+
+    return Predicted(
+        {"test": predict(networks.data.test.images), "held_out": predict(held_out.images)},
+        {
+            kind: np.stack(
+                [ensembles.mixture(predict(x)).astype(np.float32) for x in shifts.images(kind)]
+            )
+            for kind in shifts.severities
+        },
     )
-    return found
 
 
-def corrupted(images: Tensor, severities: list[float]) -> Iterator[Tensor]:
-    """Yield the images with Gaussian noise of each severity, the same noise for every network."""
-    for index, severity in enumerate(severities):
-        noise = torch.randn(images.shape, generator=generator("gaussian noise", index))
-        yield images + severity * noise.to(images.device)
-
-
-def _diversity(record: Record, networks: Networks, methods: list[Method]) -> None:
+def _diversity(record: Record, seeds: list[int], methods: list[Method]) -> None:
     largest = max(methods, key=lambda method: method.code)
-    for seed, logs in zip(networks.seeds, largest.logs["test"], strict=True):
+    for seed, logs in zip(seeds, largest.logs["test"], strict=True):
         apart = ensembles.diversity(logs)
-        record.scalars.append(scalar("simplex_disagreement", apart, replica=seed, unit="percent"))
+        record.scalars.append(scalar(DISAGREEMENT, apart, replica=seed, unit="percent"))
     modes = next(method for method in methods if method.code == 0).logs["test"][:, 0]
     between = ensembles.diversity(modes)
     record.scalars.append(scalar("mode_disagreement", between, unit="percent"))
@@ -286,17 +320,22 @@ def _reliability(methods: list[Method], labels: dict[str, np.ndarray], most: int
 
 
 def _corruption(
-    methods: list[Method], labels: dict[str, np.ndarray], severities: list[float], most: int
+    methods: list[Method],
+    labels: dict[str, np.ndarray],
+    kind: str,
+    severities: list[float],
+    most: int,
 ) -> Rows:
+    """Assess ensembles on one kind of shift; severity 0 are the images as they are."""
     found, size = Rows(), min(CORRUPTED, most)
     for method in methods:
-        for group, (chosen, apart) in enumerate(groups(len(method.corrupted), size)):
+        for group, (chosen, apart) in enumerate(groups(len(method.shifted[kind]), size)):
             t = ensembles.temperature(
                 _together(method.logs["held_out"][chosen]), labels["held_out"]
             )
             clean = _together(method.logs["test"][chosen])
             noisy = [
-                ensembles.mixture(method.corrupted[chosen, index])
+                ensembles.mixture(method.shifted[kind][chosen, index])
                 for index in range(len(severities))
             ]
             for severity, logs in zip([0.0, *severities], [clean, *noisy], strict=True):
@@ -317,11 +356,12 @@ def _corruption(
 
 def _keep(record: Record, methods: list[Method], labels: dict[str, np.ndarray]) -> None:
     axes = ("component", "sample", "image", "class")
+    mixed = ("component", "severity", "image", "class")
     for method in methods:
         name = "fge" if method.code == FGE else f"simplex{method.code}"
         for split, logs in method.logs.items():
             record.arrays[f"{name}_{split}_log_probs"] = Array(logs, axes, "nats")
-        noisy: Any = ("component", "severity", "image", "class")
-        record.arrays[f"{name}_corrupted_log_probs"] = Array(method.corrupted, noisy, "nats")
+        for kind, logs in method.shifted.items():
+            record.arrays[f"{name}_{kind}_log_probs"] = Array(logs, mixed, "nats")
     for split, values in labels.items():
         record.arrays[f"{split}_labels"] = Array(values, ("image",))

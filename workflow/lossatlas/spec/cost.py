@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lossatlas.spec.catalogue import data_source
+from lossatlas.spec.catalogue import corrupted_source, data_source
 from lossatlas.spec.metrics import (
     Cka,
     Connectivity,
@@ -47,7 +47,9 @@ def images_of(planned: PlannedCell) -> int:
 def weights_bytes(planned: PlannedCell) -> int | None:
     """Return the size of a cell's checkpoints, or None for a network of the user's own."""
     count = parameter_count(planned.cell)
-    copies = len(planned.seeds) * len(planned.cell.recipe.checkpoints)
+    recipe = planned.cell.recipe
+    along = len(recipe.record.kept_epochs(recipe.epochs)) if recipe.record else 0
+    copies = len(planned.seeds) * (len(recipe.checkpoints) + along)
     return None if count is None else 4 * count * copies
 
 
@@ -128,6 +130,8 @@ def _spro(planned: PlannedCell, settings: Spro) -> list[tuple[float, float, int]
         networks = replicas * (1 + settings.vertices * settings.draws + settings.cycles)
         total = data_source(planned.cell.data.source).train
         seen = test * (1 + len(settings.severities)) + total - images
+        if settings.corruptions:
+            seen += corrupted_source(settings.corruptions).test
     steps = vertices * settings.epochs * images / settings.batch_size
     training = (steps * settings.samples, 6.0, settings.batch_size)
     return [training, (networks * seen / 1024, 2.0, 1024)]

@@ -93,7 +93,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _data_text() -> str:
-    rows = [row for row in data_sources().values() if row.classes]
+    rows = [row for row in data_sources().values() if row.trainable]
     lines = ["Sources (`resources/datasets.tsv`):", ""]
     lines += ["| source | images | shape | download |", "|---|---|---|---|"]
     for row in rows:

@@ -45,6 +45,26 @@ class Hessian(MetricSettings):
     seed: int = Field(0, ge=0, description="seed of the images and of the probes")
 
 
+class HessianPath(MetricSettings):
+    """Spectrum of the Hessian at the weights that the recipe's `record.snapshots` keeps."""
+
+    kind: Literal["hessian_path"] = "hessian_path"
+    mode: Mode = Field(
+        "fixed",
+        description="'paper': power iteration, each product on the next batch (the authors: 20 "
+        "iterations at tolerance 1e-4)",
+    )
+    samples: int = Field(512, ge=1, description="training images in the loss")
+    batch_size: int = Field(128, ge=1, description="images of a product in mode 'paper'")
+    eigenvalues: int = Field(20, ge=1, description="how many of the largest in modulus")
+    iterations: int = Field(100, ge=2, description="most products, in mode 'paper' for each value")
+    tolerance: float = Field(1e-3, gt=0, description="relative residual at which a value converged")
+    density_probes: int = Field(1, ge=0, description="starting vectors of the spectral density")
+    density_steps: int = Field(40, ge=2, description="Lanczos steps of each")
+    chunk: int = Field(512, ge=1, description="images per pass")
+    seed: int = Field(0, ge=0, description="seed of the images and of the starting vectors")
+
+
 Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
 
 
@@ -173,6 +193,9 @@ class Espro(Spro):
         [0.1, 0.2, 0.4, 0.6, 0.8],
         description="s.d. of Gaussian noise on the normalised test images",
     )
+    corruptions: str = Field(
+        "", description="archive of corrupted test images to measure on as well: cifar10_c"
+    )
 
 
 class Diffusion(MetricSettings):
@@ -255,6 +278,7 @@ KINDS: dict[str, type[MetricSettings]] = {
     "espro": Espro,
     "diffusion": Diffusion,
     "landscape": Landscape,
+    "hessian_path": HessianPath,
 }
 
 # What each kind writes: name of the scalar -> of what ("replica", "pair" or "cell").
@@ -297,6 +321,11 @@ PRODUCES: dict[str, dict[str, str]] = {
     },
     "espro": {"simplex_disagreement": "replica", "mode_disagreement": "cell"},
     "diffusion": {f"{n}_{w}": "replica" for n in WINDOW_SCALARS for w in ("first", "last")},
+    "hessian_path": {
+        "eigenvalue_start": "replica",
+        "eigenvalue_end": "replica",
+        "eigenvalue_peak": "replica",
+    },
     "landscape": {
         "roughness_exponent": "replica",
         "log_roughness_exponent": "replica",

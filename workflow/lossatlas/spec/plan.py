@@ -35,6 +35,12 @@ class Plan:
     cells: dict[str, PlannedCell]
     experiments: dict[str, list[str]]
 
+    @property
+    def corruptions(self) -> set[str]:
+        """Archives of corrupted images that metrics read, by their rows of the datasets table."""
+        used = {name for planned in self.cells.values() for name in planned.metrics}
+        return {getattr(self.config.metric(name), "corruptions", "") for name in used} - {""}
+
 
 def make_plan(
     config: Config, blocks_on_disk: Callable[[str], list[str]] = paths.blocks_on_disk
