@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import h5py
 import pytest
 
 from conftest import Project
 from faults.killing import Runner, assert_same, kill_at_random, scripts
+from lossatlas import store
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("atlas")]
 
@@ -98,11 +98,12 @@ def test_two_at_once(finished: Project, ready: Project) -> None:
     assert_same(finished.root / "results", ready.root / "results")
 
 
-def test_older_schema_is_refused_and_kept(ready: Project) -> None:
+def test_older_schema_is_refused_and_kept(ready: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = min((ready.root / "results/cells").iterdir())
     path = cell / "metrics/cka.h5"
-    with h5py.File(path, "r+") as file:
-        file.attrs["schema"] = 0
+    record = store.read(path)
+    monkeypatch.setattr(store, "SCHEMA", 0)
+    store.write(path, record)
     before = path.read_bytes()
     printed = ready.snakemake("--cores", "1", "results/tables/smoke/cka.csv", ok=False)
     assert "has schema 0" in printed

@@ -9,6 +9,9 @@ A record holds what one job measured. In the file:
     /arrays/<name>  arrays with attributes unit, axes, description
     /times          attributes only: started, seconds, host. The one place where two runs of the
                     same spec on the same machine may differ.
+
+Before all that, in HDF5's user block, stands one line with the file's checksum (`seal`). Files that
+were written before there was one are read without.
 """
 
 from __future__ import annotations
@@ -26,11 +29,15 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lossatlas import seal
 from lossatlas.errors import UserError
 
 SCHEMA = 1
 STATUSES = ("ok", "diverged", "unconverged", "undefined")
 NOBODY = -1  # how "no replica" is stored in the integer columns
+_USER_BLOCK = 512  # bytes; HDF5 wants a power of two from 512
+_HEADER = f"Loss Atlas record, {seal.BLANK}\n".ljust(_USER_BLOCK).encode()
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 _SCALARS = np.dtype(
     [
@@ -182,22 +189,30 @@ def write(path: str | os.PathLike[str], record: Record) -> None:
     for status in [record.status, *(part.status for part in parts)]:
         if status not in STATUSES:
             raise ValueError(f"unknown status {status!r}")
-    with atomic(path) as temporary, h5py.File(temporary, "w", track_order=True) as file:
-        _write_attributes(file, record)
-        rows = [
-            (s.name, _seed(s.replica), _seed(s.partner), s.value, s.stderr, s.status, s.unit)
-            for s in record.scalars
-        ]
-        file.create_dataset("scalars", data=np.array(rows, dtype=_SCALARS), track_times=False)
-        _write_series(file.create_group("series", track_order=True), record.series)
-        group = file.create_group("arrays")
-        for name, array in sorted(record.arrays.items()):
-            dataset = _dataset(group, name, array.values)
-            dataset.attrs["axes"] = json.dumps(list(array.axes))
-            dataset.attrs["unit"], dataset.attrs["description"] = array.unit, array.description
-        times = file.create_group("times")
-        for key, value in record.times.items():
-            times.attrs[key] = value
+    with atomic(path) as temporary:
+        with h5py.File(temporary, "w", track_order=True, userblock_size=_USER_BLOCK) as file:
+            _write_parts(file, record)
+        with temporary.open("r+b") as plain:
+            plain.write(_HEADER)
+        seal.close(temporary)
+
+
+def _write_parts(file: h5py.File, record: Record) -> None:
+    _write_attributes(file, record)
+    rows = [
+        (s.name, _seed(s.replica), _seed(s.partner), s.value, s.stderr, s.status, s.unit)
+        for s in record.scalars
+    ]
+    file.create_dataset("scalars", data=np.array(rows, dtype=_SCALARS), track_times=False)
+    _write_series(file.create_group("series", track_order=True), record.series)
+    group = file.create_group("arrays")
+    for name, array in sorted(record.arrays.items()):
+        dataset = _dataset(group, name, array.values)
+        dataset.attrs["axes"] = json.dumps(list(array.axes))
+        dataset.attrs["unit"], dataset.attrs["description"] = array.unit, array.description
+    times = file.create_group("times")
+    for key, value in record.times.items():
+        times.attrs[key] = value
 
 
 def _write_attributes(file: h5py.File, record: Record) -> None:
@@ -303,6 +318,7 @@ def _opened(path: str | os.PathLike[str], kind: str | None) -> Iterator[h5py.Fil
         fix = "run the command that makes it, or correct the path"
         raise UserError("no such file", where=str(path), fix=fix)
     try:
+        _check_whole(path, advice)
         file = h5py.File(path, "r", locking=False)
     except OSError:
         raise UserError("truncated, or not an HDF5 file", where=str(path), fix=advice) from None
@@ -321,6 +337,21 @@ def _opened(path: str | os.PathLike[str], kind: str | None) -> Iterator[h5py.Fil
         except (OSError, KeyError, RuntimeError, json.JSONDecodeError) as error:
             what = f"damaged ({type(error).__name__})"
             raise UserError(what, where=str(path), fix=advice) from None
+
+
+def _check_whole(path: str | os.PathLike[str], advice: str) -> None:
+    """Refuse a damaged file before HDF5 reads any of it."""
+    if seal.whole(path):
+        return
+    with open(path, "rb") as file:
+        start = file.read(len(_HEADER))
+    if start.startswith(_SIGNATURE):  # of another program, or written before there were seals
+        return
+    ours = start[:10] == _HEADER[:10]
+    what = (
+        "truncated or damaged: its checksum is wrong" if ours else "truncated, or not an HDF5 file"
+    )
+    raise UserError(what, where=str(path), fix=advice)
 
 
 def differences(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """Weights of trained replicas on disk: safetensors, one file per block of replicas.
 
 Names of tensors are "<checkpoint>/<seed>/param/<name>" and "<checkpoint>/<seed>/buffer/<name>".
-Nothing here executes code that a file brings along.
+The metadata hold the cell's digest and the file's checksum (`seal`); files that were written before
+there was one are read without. Nothing here executes code that a file brings along.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import safetensors
 
-from lossatlas import store
+from lossatlas import seal, store
 from lossatlas.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -46,21 +47,30 @@ def save(path: str | os.PathLike[str], trained: Trained, digest: str) -> None:
                 for name, tensor in named.items():
                     one = tensor[index].detach().cpu().contiguous()
                     tensors[f"{kind}/{seed}/{group}/{name}"] = one
-    metadata = {"digest": digest}  # one entry: safetensors writes several in a random order
+    # one entry: safetensors writes several in a random order
+    metadata = {"digest": f"{digest} {seal.BLANK}"}
     with store.atomic(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata)
+        seal.close(temporary)
 
 
 def _open(path: str, framework: str, digest: str | None) -> Any:
     if not Path(path).exists():
         raise UserError("no such file", where=path, fix="run the command that makes it")
+    damaged = UserError("truncated or damaged: its checksum is wrong", where=path, fix=REDO)
     try:
+        whole = seal.whole(path)
+        if whole is False:
+            raise damaged
         file = safetensors.safe_open(path, framework)
         metadata = file.metadata() or {}
     except (OSError, safetensors.SafetensorError) as error:
         what = f"truncated, or not a safetensors file ({error})"
         raise UserError(what, where=path, fix=REDO) from None
-    if digest is not None and metadata.get("digest") != digest:
+    cell, _, sealed = metadata.get("digest", "").partition(" ")
+    if sealed and not whole:
+        raise damaged
+    if digest is not None and cell != digest:
         what = "holds weights of another cell than its folder says"
         raise UserError(what, where=path, fix=REDO)
     return file
@@ -101,6 +111,16 @@ def read_weights(
     if missing:
         raise UserError(f"no weights of seeds {missing}", where=", ".join(paths), fix=REDO)
     return {seed: found[seed] for seed in sorted(found)}
+
+
+def kept_epochs(paths: Iterable[str]) -> list[int]:
+    """Return after which epochs weights were kept along training, ascending.
+
+    Raises:
+        UserError: If a file is missing or damaged.
+    """
+    kinds = {key.partition("/")[0] for path in paths for key in _open(path, "np", None).keys()}  # noqa: SIM118
+    return sorted(int(kind[6:]) for kind in kinds if kind.startswith("epoch-"))
 
 
 def statuses(paths: Iterable[str]) -> dict[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import time
@@ -14,6 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from lossatlas import seal
 from lossatlas.store import atomic, sweep
 
 PREEMPTED = 75  # exit code of a job that saved its state and asks to be run again (EX_TEMPFAIL)
@@ -38,6 +40,7 @@ class State:
         self._saved_at = time.monotonic()
         self._leaving = self._listens = False
         self._parts: list[State] = []
+        self._kept: tuple[Path, str] | None = None
 
     def listen(self) -> State:
         """Save and leave on SIGTERM and SIGUSR1, the warnings that schedulers give."""
@@ -64,27 +67,30 @@ class State:
         """
         if self.path is None:
             return
-        metadata = {"key": self.key, "values": json.dumps(values)}
+        content = {"seal": seal.BLANK, "key": self.key, "values": values}
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         with atomic(self.path) as temporary:
-            safetensors.torch.save_file(plain, temporary, metadata)
+            safetensors.torch.save_file(plain, temporary, {"state": json.dumps(content)})
+            seal.close(temporary)
         self._saved_at = time.monotonic()
         if self._leaving:
             raise Preempted
 
     def load(self, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return what was saved under this key, or None."""
+        """Return what was saved under this key, or None; a damaged file is as good as none."""
         if self.path is None or not self.path.exists():
             return None
         try:
+            if not seal.whole(self.path):
+                return None
             with safetensors.safe_open(self.path, "pt", device=str(device)) as file:
-                metadata = file.metadata() or {}
-                if metadata.get("key") != self.key:
+                content = json.loads((file.metadata() or {}).get("state", "{}"))
+                if content.get("key") != self.key:
                     return None
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, safetensors.SafetensorError):
             return None
-        return tensors, json.loads(metadata["values"])
+        return tensors, content["values"]
 
     def part(self, *words: object) -> State:
         """Return the state of a part of the job, in a file of its own; `clear` forgets it too."""
@@ -93,8 +99,31 @@ class State:
         one = State(path, f"{self.key}:{name}", self.every)
         if self._listens:
             one.listen()
+        one._kept = self._kept
         self._parts.append(one)
         return one
+
+    def keep(self, folder: str | Path, made_by: str) -> State:
+        """Keep finished pieces in a folder, for other jobs too; see `finished`.
+
+        Args:
+            folder: Where.
+            made_by: Names what all pieces depend on, such as the code.
+        """
+        self._kept = (Path(folder), made_by)
+        return self
+
+    def finished(self, words: str) -> State:
+        """Return where a finished piece is kept, named by all that it depends on.
+
+        In the folder of `keep` it outlives the job, and any job finds it that wants the same piece.
+        Without one it is a part of this job.
+        """
+        if self._kept is None:
+            return self.part(hashlib.sha256(words.encode()).hexdigest()[:24])
+        folder, made_by = self._kept
+        digest = hashlib.sha256(f"{made_by}:{words}".encode()).hexdigest()
+        return State(folder / f"{digest[:24]}.safetensors", digest)
 
     def clear(self) -> None:
         """Forget the state: the job is done."""
