@@ -8,8 +8,6 @@ rule hessian:
         paths.metric("{cell}", "{metric}"),
     log:
         paths.log("{metric}", "{cell}"),
-    benchmark:
-        paths.benchmark("{metric}", "{cell}")
     wildcard_constraints:
         metric=metrics_of("hessian"),
     conda:
@@ -26,5 +24,35 @@ rule hessian:
         spec=spec_of,
         seeds=seeds_of,
         code=code_of(*METRIC_CODE["hessian"]),
+    script:
+        "../workflow/metric.py"
+
+
+rule hessian_path:
+    """Spectrum of the Hessian at the weights that were kept along training."""
+    input:
+        weights=weights_of,
+        histories=histories_of,
+        dataset=dataset_of,
+    output:
+        paths.metric("{cell}", "{metric}"),
+    log:
+        paths.log("{metric}", "{cell}"),
+    wildcard_constraints:
+        metric=metrics_of("hessian_path"),
+    conda:
+        "../envs/torch.yaml"
+    threads: threads_of
+    resources:
+        mem_mb=metric_mb,
+        runtime=metric_minutes,
+        gpu=needs.gpu(),
+        whole_gpu=whole_gpu,
+    params:
+        kind="hessian_path",
+        settings=settings_of,
+        spec=spec_of,
+        seeds=seeds_of,
+        code=code_of(*METRIC_CODE["hessian_path"]),
     script:
         "../workflow/metric.py"

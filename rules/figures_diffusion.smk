@@ -187,6 +187,33 @@ rule diffusion_s1_msd:
         "../workflow/figure.py"
 
 
+rule diffusion_s2_hessian:
+    """Top eigenvalues and spectral density of the Hessian along training."""
+    input:
+        scalars=figure_tables("diffusion_s2_hessian", "scalars"),
+        series=figure_tables("diffusion_s2_hessian", "series"),
+    output:
+        png=report(
+            paths.figure("diffusion_s2_hessian", "png"),
+            caption="../workflow/report/diffusion_s2_hessian.rst",
+            category="diffusion",
+        ),
+        pdf=paths.figure("diffusion_s2_hessian", "pdf"),
+        csv=paths.figure("diffusion_s2_hessian", "csv"),
+    log:
+        paths.log("figure", "diffusion_s2_hessian"),
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        style=figure_style("diffusion_s2_hessian"),
+        load=figure_axis("diffusion_s2_hessian", "load"),
+        temperature=figure_axis("diffusion_s2_hessian", "temperature"),
+        caption=caption_of("diffusion_s2_hessian"),
+        code=figure_code("diffusion_s2_hessian"),
+    script:
+        "../workflow/figure.py"
+
+
 rule diffusion_s3_depth_batch:
     """Exponents and crossover against depth and batch size."""
     input:

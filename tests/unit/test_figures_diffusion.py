@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lossatlas.errors import UserError
-from lossatlas.figures import Tables, diffusion, diffusion_more, walks
+from lossatlas.figures import Tables, diffusion, diffusion_hessian, diffusion_more, walks
 from lossatlas.reference import diffusion_hand
 from lossatlas.spec.figures import Figure
 from lossatlas.spec.metrics import WINDOW_SCALARS
@@ -29,6 +29,8 @@ PER_WINDOW = [
     "gradient_stable",
     "gradient_normal",
     "loss_change",
+    "eigenvalue",
+    "hessian_density",
 ]
 WHOLE = [
     "msd_run",
@@ -77,6 +79,7 @@ PATHS = {
     "fig5": diffusion.gradients,
     "controls": diffusion.controls,
     "s1": diffusion_more.all_windows,
+    "s2": diffusion_hessian.hessian,
     "s3": diffusion_more.depth_and_batch,
     "s4": diffusion_more.learning_rates,
 }
@@ -87,7 +90,8 @@ def test_figures_draw_and_say_what_they_drew(name: str) -> None:
     drawn = PATHS[name](tables(), STYLE, "depth", "learning_rate")
     assert len(drawn.figure.axes) >= 2
     assert len(drawn.numbers) > 5
-    assert all(axes.get_xlabel() for axes in drawn.figure.axes if axes.axison)
+    shown = [a for a in drawn.figure.axes if a.axison and a.get_label() != "<colorbar>"]
+    assert all(axes.get_xlabel() for axes in shown)
 
 
 @pytest.mark.parametrize("name", [name for name in PATHS if name != "s3"])
@@ -130,6 +134,16 @@ def test_learning_rates_have_a_panel_each() -> None:
     drawn = diffusion_more.learning_rates(tables(), STYLE, "depth", "learning_rate")
     titles = [axes.get_title(loc="left") for axes in drawn.figure.axes]
     assert titles[-3:] == [f"learning rate {rate}" for rate in ("0.02", "0.1", "0.5")]
+
+
+def test_hessian_shows_each_rank_and_where_descent_is_unstable() -> None:
+    drawn = diffusion_hessian.hessian(tables(), STYLE, "depth", "learning_rate")
+    lines = drawn.numbers.query("panel == 'a'")["line"].unique()
+    assert list(lines) == ["eigenvalue:0", "eigenvalue:700", "eigenvalue:1400"]
+    limit = drawn.numbers.query("line == '2 / learning rate'")
+    assert limit["y"].item() == 2 / 0.1
+    words = [text.get_text() for text in drawn.figure.axes[2].get_legend().get_texts()]
+    assert words == ["epoch 0", "epoch 700", "epoch 1400"]
 
 
 def test_hand_read_exponents_average_as_stated() -> None:

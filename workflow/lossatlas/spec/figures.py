@@ -68,6 +68,9 @@ FIGURES: dict[str, Drawing] = {
         "lossatlas.figures.diffusion_more:fractal", ("landscape",), ("landscape",)
     ),
     "diffusion_s1_msd": Drawing("lossatlas.figures.diffusion_more:all_windows", *_WALK),
+    "diffusion_s2_hessian": Drawing(
+        "lossatlas.figures.diffusion_hessian:hessian", (), ("hessian_path",)
+    ),
     "diffusion_s3_depth_batch": Drawing("lossatlas.figures.diffusion_more:depth_and_batch", *_WALK),
     "diffusion_s4_learning_rate": Drawing(
         "lossatlas.figures.diffusion_more:learning_rates", *_WALK

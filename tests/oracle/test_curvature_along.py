@@ -1,0 +1,140 @@
+"""The Hessian along training: against dense Hessians of the weights that were kept on the way."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from curvature_cases import Dense, dense_hessian, images_and_labels, spectrum_like_a_network
+
+from lossatlas.curvature import power_iteration
+from lossatlas.curvature.along import NextBatch, measure
+from lossatlas.data.tensors import Split, TensorData
+from lossatlas.errors import UserError
+from lossatlas.measuring import measure_networks
+from lossatlas.models.functional import one_of
+from lossatlas.models.mlp import MLP
+from lossatlas.spec.config import load
+from lossatlas.spec.metrics import PRODUCES, HessianPath
+from lossatlas.spec.parts import Recipe
+from lossatlas.training import checkpoints
+from lossatlas.training.engine import Engine
+from lossatlas.training.networks import Networks
+from lossatlas.training.seeds import generator
+
+torch.set_num_threads(1)
+SEEDS = [1, 4]
+
+
+def mlp() -> MLP:
+    return MLP(num_classes=4, in_channels=1, image_size=4, width=5, depth=1)
+
+
+@pytest.fixture(scope="module")
+def stages() -> dict[int, Networks]:
+    images, labels = images_and_labels(40, size=4)
+    split = Split(images.float(), labels)
+    data = TensorData("noise", split, split, classes=4)
+    recipe = Recipe(epochs=4, batch_size=10, record={"length": 5, "snapshots": 2})
+    trained = Engine(mlp, recipe, SEEDS, split).train()
+    found = {}
+    for epoch in (0, 2, 4):
+        params, buffers = trained.checkpoints[f"epoch-{epoch}"]
+        found[epoch] = Networks(trained.functional, params, buffers, SEEDS, data)
+    return found
+
+
+def dense(networks: Networks, index: int) -> np.ndarray:
+    """Return the eigenvalues of the Hessian on all images, largest modulus first."""
+    module = mlp()
+    module.load_state_dict(one_of(networks.params, index))
+    images, labels = images_and_labels(40, size=4)
+    names = [name for name, _ in module.named_parameters()]
+    values = torch.linalg.eigvalsh(dense_hessian(module.double(), images, labels, names)).numpy()
+    return values[np.argsort(-np.abs(values))]
+
+
+def test_eigenvalues_are_those_of_dense_hessians(stages: dict[int, Networks]) -> None:
+    record = measure(stages, HessianPath(samples=40, eigenvalues=3, tolerance=1e-5))
+    series = {(one.name, one.replica): one for one in record.series}
+    scalars = {(one.name, one.replica): one for one in record.scalars}
+    assert {name for name, _ in scalars} == set(PRODUCES["hessian_path"])
+    for index, seed in enumerate(SEEDS):
+        wanted = np.array([dense(networks, index)[:3] for networks in stages.values()])
+        for rank in range(3):
+            one = series[f"eigenvalue:{rank + 1}", seed]
+            assert one.x.tolist() == [0, 2, 4]
+            assert one.status == "ok"
+            np.testing.assert_allclose(one.y, wanted[:, rank], rtol=1e-4)
+        assert scalars["eigenvalue_start", seed].value == pytest.approx(wanted[0, 0], rel=1e-4)
+        assert scalars["eigenvalue_end", seed].value == pytest.approx(wanted[2, 0], rel=1e-4)
+        assert scalars["eigenvalue_peak", seed].value == pytest.approx(wanted[:, 0].max(), rel=1e-4)
+        for epoch, networks in stages.items():
+            curve = series[f"hessian_density:{epoch}", seed]
+            area = float(np.trapezoid(curve.y, curve.x))
+            assert area == pytest.approx(1, abs=0.02)
+            trace = float(np.trapezoid(curve.y * curve.x, curve.x))
+            mean = dense(networks, index).mean()
+            assert trace == pytest.approx(mean, abs=0.6 * abs(mean))  # one probe
+        assert series["distance", seed].y[0] == 0
+        assert (np.diff(series["distance", seed].y) > 0).all()
+
+
+def test_few_products_are_not_called_converged(stages: dict[int, Networks]) -> None:
+    record = measure(stages, HessianPath(samples=40, eigenvalues=8, iterations=9, tolerance=1e-6))
+    states = {one.name: one.status for one in record.series if one.replica == SEEDS[0]}
+    assert states["eigenvalue:8"] == "unconverged"
+
+
+def test_next_batch_goes_round(stages: dict[int, Networks]) -> None:
+    matrices = [spectrum_like_a_network(30, seed) for seed in (0, 1, 2)]
+    turning = NextBatch([Dense(matrix) for matrix in matrices])
+    vector = torch.ones(30, dtype=torch.float64)
+    for turn in range(7):
+        assert torch.equal(turning(vector), matrices[turn % 3] @ vector)
+    assert turning.products == 7
+    one, same = (NextBatch([Dense(matrices[0])]), Dense(matrices[0]))
+    found = power_iteration(one, 2, generator=generator("a"))
+    assert torch.equal(found.values, power_iteration(same, 2, generator=generator("a")).values)
+    paper = measure(
+        stages, HessianPath(mode="paper", samples=40, batch_size=40, eigenvalues=1, tolerance=1e-6)
+    )
+    found = next(s for s in paper.series if s.name == "eigenvalue:1" and s.replica == SEEDS[0])
+    wanted = [dense(networks, 0)[0] for networks in stages.values()]
+    np.testing.assert_allclose(found.y, wanted, rtol=2e-2)
+
+
+def test_kept_epochs_are_read_from_the_file(tmp_path: Path, stages: dict[int, Networks]) -> None:
+    recipe = Recipe(epochs=3, batch_size=10, record={"length": 5, "snapshots": 1})
+    split = stages[0].data.train
+    checkpoints.save(tmp_path / "w", Engine(mlp, recipe, SEEDS, split).train(), "digest")
+    assert checkpoints.kept_epochs([str(tmp_path / "w")]) == [0, 1, 2, 3]
+
+
+def test_needs_the_path(stages: dict[int, Networks]) -> None:
+    with pytest.raises(UserError, match="needs the path of training"):
+        measure_networks("hessian_path", stages[4], HessianPath())
+    with pytest.raises(ValueError, match="no weights along training"):
+        measure({}, HessianPath())
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [(None, "record: {length"), ({"length": 5}, "'snapshots: 5'")],
+)
+def test_recipes_without_snapshots_are_refused(record: dict | None, words: str) -> None:
+    raw = {
+        "datasets": {"digits": None},
+        "models": {"mlp": None},
+        "recipes": {"short": {"epochs": 1, "batch_size": 64, "record": record}},
+        "experiments": {
+            "one": {
+                "dataset": "digits",
+                "model": "mlp",
+                "recipe": "short",
+                "metrics": ["hessian_path"],
+            }
+        },
+    }
+    with pytest.raises(UserError, match=f"needs the path of training.*{words}"):
+        load(raw)

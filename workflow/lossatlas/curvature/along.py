@@ -1,0 +1,169 @@
+"""The metric 'hessian_path': the spectrum of the Hessian at weights kept along training.
+
+The question of Fig. S2 of Chen et al. (2022): 20 largest eigenvalues every 5 epochs. Their code
+(`compute_hessian_eig_GZ.py`) takes each product of a power iteration on the next batch of 128
+images, so that no two products belong to one matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lossatlas.curvature.density import density
+from lossatlas.curvature.lanczos import Eigenvalues, power_iteration, top_eigenvalues
+from lossatlas.curvature.operator import HessianOperator
+from lossatlas.data.tensors import Split
+from lossatlas.models.functional import flatten
+from lossatlas.spec.metrics import HessianPath
+from lossatlas.store import Record, Scalar, Series
+from lossatlas.training.networks import Networks
+from lossatlas.training.seeds import generator
+
+NAN = float("nan")
+
+
+class NextBatch:
+    """Hessians of successive batches as if they were one operator: what the authors iterate.
+
+    Args:
+        operators: One per batch, all of the same size.
+    """
+
+    def __init__(self, operators: list[HessianOperator]) -> None:
+        first = operators[0]
+        self.operators, self.products = operators, 0
+        self.size, self.dtype, self.device = first.size, first.dtype, first.device
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        """Multiply with the Hessian of the next batch."""
+        chosen = self.operators[self.products % len(self.operators)]
+        self.products += 1
+        return chosen(vector)
+
+
+def measure(stages: Mapping[int, Networks], settings: HessianPath) -> Record:
+    """Measure the Hessian of the mean training loss after some epochs, replica by replica.
+
+    Series per replica: `eigenvalue:<rank>` and `residual:<rank>` (|H x - lambda x|) against the
+    epoch, rank 1 being the largest in modulus; `distance`, |w - w_0|; `hessian_density:<epoch>`.
+    Scalars: the largest eigenvalue at the start, at the end and at its peak. BatchNorm is in
+    evaluation mode.
+
+    Args:
+        stages: Epoch -> the replicas then, ascending.
+        settings: Settings.
+
+    Raises:
+        ValueError: If there is no stage.
+        UserError: If an operation of the network has no second derivative.
+    """
+    if not stages:
+        raise ValueError("no weights along training")
+    record = Record("hessian_path", mode=settings.mode)
+    any_stage = next(iter(stages.values()))
+    picked = torch.randperm(
+        len(any_stage.data.train), generator=generator("hessian path", settings.seed)
+    )[: settings.samples]
+    split = any_stage.data.train.take(picked.to(any_stage.device))
+    for index, seed in enumerate(any_stage.seeds):
+        _measure_replica(record, stages, index, seed, split, settings)
+    return record
+
+
+def _measure_replica(
+    record: Record,
+    stages: Mapping[int, Networks],
+    index: int,
+    seed: int,
+    split: Split,
+    settings: HessianPath,
+) -> None:
+    epochs = np.array(list(stages), dtype=np.float64)
+    values = np.full((len(stages), settings.eigenvalues), NAN)
+    residuals, converged, moved = values.copy(), np.zeros(values.shape, bool), []
+    start: Tensor | None = None
+    for row, (epoch, networks) in enumerate(stages.items()):
+        params, _ = networks.one(index)
+        here = flatten(params)
+        start = here if start is None else start
+        moved.append(float(torch.linalg.vector_norm(here - start)))
+        draws = partial(generator, "hessian path", settings.seed, seed, epoch)
+        whole = _operator(networks, index, split, settings.chunk)
+        top = _top(networks, index, split, settings, whole, draws)
+        found = len(top.values)
+        values[row, :found] = top.values.numpy()
+        residuals[row, :found] = top.residuals.numpy()
+        converged[row, :found] = top.converged.numpy()
+        if settings.density_probes:
+            spectrum = density(
+                whole, settings.density_probes, settings.density_steps, generator=draws("density")
+            )
+            x, y = spectrum.x.numpy(), spectrum.y.numpy()
+            state = "ok" if np.isfinite(y).all() else "undefined"
+            name = f"hessian_density:{epoch}"
+            record.series.append(Series(name, x, y, "eigenvalue", seed, x_unit="nat", status=state))
+    for rank in range(settings.eigenvalues):
+        state = "ok" if converged[:, rank].all() else "unconverged"
+        for name, table in (("eigenvalue", values), ("residual", residuals)):
+            good = np.isfinite(table[:, rank])
+            record.series.append(
+                Series(
+                    f"{name}:{rank + 1}",
+                    epochs[good],
+                    table[good, rank],
+                    "epoch",
+                    seed,
+                    y_unit="nat",
+                    status=state,
+                )
+            )
+    record.series.append(Series("distance", epochs, np.array(moved), "epoch", seed))
+    _scalars(record, values[:, 0], converged[:, 0], seed)
+
+
+def _scalars(record: Record, top: np.ndarray, converged: np.ndarray, seed: int) -> None:
+    known = np.isfinite(top)
+    peak = int(np.nanargmax(top)) if known.any() else 0
+    for when, row in (("start", 0), ("end", -1), ("peak", peak)):
+        state = "undefined" if not known[row] else "ok" if converged[row] else "unconverged"
+        value = float(top[row])
+        record.scalars.append(Scalar(f"eigenvalue_{when}", value, seed, status=state, unit="nat"))
+
+
+def _operator(networks: Networks, index: int, split: Split, chunk: int) -> HessianOperator:
+    params, buffers = networks.one(index)
+    return HessianOperator(
+        networks.functional, params, buffers, split.images, split.labels, chunk=chunk
+    )
+
+
+def _top(
+    networks: Networks,
+    index: int,
+    split: Split,
+    settings: HessianPath,
+    whole: HessianOperator,
+    draws: partial[torch.Generator],
+) -> Eigenvalues:
+    if settings.mode == "fixed":
+        return top_eigenvalues(
+            whole,
+            settings.eigenvalues,
+            iterations=settings.iterations,
+            tolerance=settings.tolerance,
+            generator=draws("start"),
+        )
+    places = torch.arange(len(split), device=split.images.device).split(settings.batch_size)
+    batches = [_operator(networks, index, split.take(one), settings.chunk) for one in places]
+    return power_iteration(
+        NextBatch(batches),
+        settings.eigenvalues,
+        iterations=settings.iterations,
+        tolerance=settings.tolerance,
+        generator=draws("start"),
+    )
