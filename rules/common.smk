@@ -81,6 +81,7 @@ def dataset_of(wildcards):
 
 
 TRAINING_CODE = [
+    "lossatlas.data.augment:augmented",
     "lossatlas.data.loading:load",
     "lossatlas.device:choose",
     "lossatlas.models:build",
@@ -93,8 +94,9 @@ TRAINING_CODE = [
 
 def training_code(wildcards):
     cell = planned(wildcards).cell
-    unused = () if cell.recipe.record else ("lossatlas.training.recorder",)
-    return code_of(*TRAINING_CODE, target_of(cell.model.builder), without=unused)
+    recorder = () if cell.recipe.record else ("lossatlas.training.recorder",)
+    augment = () if cell.recipe.augment else ("lossatlas.data.augment",)
+    return code_of(*TRAINING_CODE, target_of(cell.model.builder), without=(*recorder, *augment))
 
 
 # --- metrics ----------------------------------------------------------------------------------
@@ -142,7 +144,11 @@ def predictions_of(wildcards):
     return paths.metric(wildcards.cell, "performance")
 
 
-NETWORKS_CODE = ["lossatlas.data.loading:load", "lossatlas.training.checkpoints:assemble"]
+NETWORKS_CODE = [
+    "lossatlas.data.augment:augmented",
+    "lossatlas.data.loading:load",
+    "lossatlas.training.checkpoints:assemble",
+]
 READING_CODE = {
     "distance": ["lossatlas.training.checkpoints:read_weights"],
     "diffusion": ["lossatlas.diffusion.recorded:read"],

@@ -6,8 +6,6 @@ rule diffusion_metric:
         paths.metric("{cell}", "{metric}"),
     log:
         paths.log("{metric}", "{cell}"),
-    benchmark:
-        paths.benchmark("{metric}", "{cell}")
     wildcard_constraints:
         metric=metrics_of("diffusion"),
     conda:
@@ -34,8 +32,6 @@ rule landscape:
         paths.metric("{cell}", "{metric}"),
     log:
         paths.log("{metric}", "{cell}"),
-    benchmark:
-        paths.benchmark("{metric}", "{cell}")
     wildcard_constraints:
         metric=metrics_of("landscape"),
     conda:

@@ -8,8 +8,6 @@ rule performance:
         paths.metric("{cell}", "{metric}"),
     log:
         paths.log("{metric}", "{cell}"),
-    benchmark:
-        paths.benchmark("{metric}", "{cell}")
     wildcard_constraints:
         metric=metrics_of("performance"),
     conda:

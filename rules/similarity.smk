@@ -8,8 +8,6 @@ rule cka:
         paths.metric("{cell}", "{metric}"),
     log:
         paths.log("{metric}", "{cell}"),
-    benchmark:
-        paths.benchmark("{metric}", "{cell}")
     wildcard_constraints:
         metric=metrics_of("cka"),
     conda:
@@ -41,8 +39,6 @@ rule distance:
         paths.metric("{cell}", "{metric}"),
     log:
         paths.log("{metric}", "{cell}"),
-    benchmark:
-        paths.benchmark("{metric}", "{cell}")
     wildcard_constraints:
         metric=metrics_of("distance"),
     conda:

@@ -7,8 +7,6 @@ rule train_replicas:
         history=paths.history("{cell}", "{block}"),
     log:
         paths.log("train", "{cell}.{block}"),
-    benchmark:
-        paths.benchmark("train", "{cell}.{block}")
     conda:
         "../envs/torch.yaml"
     threads: threads_of

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -56,13 +53,8 @@ def provenance(**more: Any) -> dict[str, Any]:
     return {"versions": versions, "device": name, "dtype": "float32", **more}
 
 
-@contextmanager
-def timed(times: dict[str, Any]) -> Iterator[None]:
-    """Fill `times` with when the block started, how long it took, and where it ran."""
-    started, clock = time.time(), time.perf_counter()
-    yield
-    times["started"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started))
-    times["seconds"] = time.perf_counter() - clock
-    times["host"] = platform.node()
-    if torch.cuda.is_available():
-        times["peak_gpu_bytes"] = torch.cuda.max_memory_allocated()
+def peak_gpu() -> dict[str, int]:
+    """Return the most bytes that this process had on a GPU, if it had one."""
+    if not torch.cuda.is_available():
+        return {}
+    return {"peak_gpu_bytes": torch.cuda.max_memory_allocated()}

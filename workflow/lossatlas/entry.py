@@ -12,10 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lossatlas import paths, slots
+from lossatlas import paths, slots, warm
 from lossatlas.errors import UserError
-from lossatlas.lease import lease
-from lossatlas.store import sweep
 
 
 def share_imports(folders: list[str]) -> None:
@@ -34,8 +32,10 @@ def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
         quiet: Send standard output to the log too.
 
     Raises:
-        SystemExit: With 1 after a mistake or a fault, 75 when the job saved its state and left.
+        SystemExit: With 1 after a mistake or a fault, 75 when the job saved its state and left;
+            and as the script ended, when the warm process ran it (`warm.py`).
     """
+    warm.hand_over(snakemake.threads)
     _check_sibling(Path(snakemake.scriptdir))
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(snakemake.threads)
@@ -61,6 +61,9 @@ def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
 
 def _only_writer(snakemake: Any, stack: contextlib.ExitStack) -> None:
     """Hold the lease on the outputs; leave if another job makes the same ones meanwhile."""
+    from lossatlas.lease import lease  # late: a script that is handed over needs no arrays
+    from lossatlas.store import sweep
+
     outputs = [str(output) for output in snakemake.output]
     if not outputs:
         return

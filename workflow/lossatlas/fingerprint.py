@@ -30,7 +30,9 @@ CARRIERS = (
     "slots",
     "spec",
     "store",
+    "timing",
     "training.state",
+    "warm",
 )
 
 Target = tuple[str, str]  # module, top-level name

@@ -6,7 +6,6 @@ import hashlib
 import importlib
 import json
 import platform
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -15,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 from lossatlas import __version__, paths, store
 from lossatlas.connectivity.pairs import pairs_of
 from lossatlas.errors import UserError
+from lossatlas.fingerprint import code_of
+from lossatlas.models import target_of
 from lossatlas.spec.cells import Cell, from_spec
 from lossatlas.spec.metrics import KINDS, PRODUCES, Connectivity, MetricSettings
+from lossatlas.timing import stopwatch
 from lossatlas.training import checkpoints
 
 if TYPE_CHECKING:
@@ -33,10 +35,14 @@ ADAPTERS = {
     "espro": "lossatlas.simplex.measure_espro:measure",
     "diffusion": "lossatlas.diffusion.measure:measure",
     "landscape": "lossatlas.diffusion.landscape:measure",
+    "hessian_path": "lossatlas.curvature.along:measure",
 }
-RESUMES = ("connectivity", "simplex", "simplex_volume", "espro")  # keep their unfinished work
+SIMPLEXES = ("simplex", "simplex_volume", "espro")  # keep the vertices that they train
+SIMPLEX_TRAINING = ("lossatlas.simplex.spro:grow", "lossatlas.data.loading:load")
+RESUMES = ("connectivity", *SIMPLEXES)  # keep their unfinished work
 # `distance` reads weights as arrays, and predictions; `diffusion` reads training records alone.
 WITHOUT_TORCH = ("distance", "diffusion")
+NEEDS_PATH = ("diffusion", "hessian_path")
 LEAST = {"pair": 2, "replica": 1, "cell": 1}
 
 
@@ -77,7 +83,7 @@ def measure_cell(
     """
     cell = from_spec(spec)
     chosen = KINDS[kind](**settings)
-    started, clock = time.time(), time.perf_counter()
+    used = stopwatch()
     status = checkpoints.statuses(inputs.histories)
     good = [seed for seed in seeds if status.get(seed) == "ok"]
     lost = [seed for seed in seeds if seed not in good]
@@ -88,11 +94,7 @@ def measure_cell(
     record.spec, record.settings = cell.spec, chosen.model_dump()
     record.mode = getattr(chosen, "mode", "")
     record.provenance = {**_provenance(kind), "code": code, "seeds": list(seeds)}
-    record.times = {
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "seconds": time.perf_counter() - clock,
-        "host": platform.node(),
-    }
+    record.times = used()
     return record
 
 
@@ -117,6 +119,8 @@ def _adapter(
             zip(arrays["seeds"].values.tolist(), arrays["test_logits"].values, strict=True)
         )
         return adapter(kind)({seed: params for seed, (params, _) in read.items()}, logits, settings)
+    if kind == "hessian_path":
+        return adapter(kind)(_stages(cell, good, lost, inputs), settings)
     networks = _networks(cell, good, lost, checkpoint, inputs)
     if kind not in RESUMES:
         return measure_networks(kind, networks, settings)
@@ -125,6 +129,10 @@ def _adapter(
     asked = json.dumps(settings.model_dump(), sort_keys=True)
     name = f"{cell.id}.{kind}.{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
     state = State(paths.state(name), f"{cell.digest}:{code}:{good}:{asked}").listen()
+    if kind in SIMPLEXES:
+        # A vertex depends on how it is trained, not on how a metric then looks at it.
+        trained = code_of(*SIMPLEX_TRAINING, target_of(cell.model.builder))
+        state.keep(paths.vertices(cell.id), f"{cell.digest}:{trained}")
     record = adapter(kind)(networks, settings, state)
     state.clear()
     return record
@@ -144,11 +152,11 @@ def measure_networks(kind: str, networks: Networks, settings: MetricSettings) ->
         networks: The replicas and their data.
         settings: Of the metric.
     """
-    if kind not in WITHOUT_TORCH:
-        return adapter(kind)(networks, settings)
-    if kind == "diffusion":
+    if kind in NEEDS_PATH:
         fix = "run it in the workflow, with 'record' in the recipe"
         raise UserError("needs the path of training, not its end", where=kind, fix=fix)
+    if kind not in WITHOUT_TORCH:
+        return adapter(kind)(networks, settings)
     from lossatlas.training.networks import logits
 
     images = networks.data.test.images
@@ -164,16 +172,37 @@ def _networks(
     cell: Cell, good: list[int], lost: list[int], checkpoint: str, inputs: Inputs
 ) -> Networks:
     from lossatlas import device
+    from lossatlas.data.augment import augmented
     from lossatlas.data.loading import load
     from lossatlas.models.functional import Functional
     from lossatlas.training.job import builder_of
 
-    data = load(inputs.dataset, cell.data, device.choose())
+    data = augmented(load(inputs.dataset, cell.data, device.choose()), cell.recipe.augment)
     functional = Functional(builder_of(cell, data)())
     weights = checkpoints.read_weights(inputs.weights, good, checkpoint, "pt", cell.digest)
     where = ", ".join(inputs.weights)
     networks = checkpoints.assemble(functional, weights, data, device.choose(), lost, where)
     return replace(networks, epochs=cell.recipe.epochs)
+
+
+def _stages(cell: Cell, good: list[int], lost: list[int], inputs: Inputs) -> dict[int, Networks]:
+    """Return epoch -> the replicas with the weights that were kept then."""
+    from lossatlas.models.functional import stack
+
+    epochs = checkpoints.kept_epochs(inputs.weights)
+    if not epochs:
+        fix = "give its recipe a 'record' with 'snapshots: 5'"
+        raise UserError("holds no weights along training", where=inputs.weights[0], fix=fix)
+    last = _networks(cell, good, lost, f"epoch-{epochs[-1]}", inputs)
+    found = {}
+    for epoch in epochs:
+        read = checkpoints.read_weights(inputs.weights, good, f"epoch-{epoch}", "pt", cell.digest)
+        params, buffers = (
+            {name: tensor.to(last.device) for name, tensor in stack(list(part)).items()}
+            for part in zip(*read.values(), strict=True)
+        )
+        found[epoch] = replace(last, params=params, buffers=buffers)
+    return found
 
 
 def _provenance(kind: str) -> dict[str, Any]:

@@ -75,6 +75,11 @@ def metric(cell_id: str, name: str) -> str:
     return f"{cell(cell_id)}/metrics/{name}.h5"
 
 
+def vertices(cell_id: str) -> str:
+    """The folder of trained vertices of simplexes; metrics with equal vertices share them."""
+    return f"{cell(cell_id)}/vertices"
+
+
 def study(name: str) -> str:
     """A small experiment that has no cells."""
     return f"{ROOT}/studies/{name}.h5"
@@ -108,11 +113,6 @@ def figure(name: str, extension: str) -> str:
 def log(rule: str, *parts: str) -> str:
     """The log of a job."""
     return "/".join([f"{ROOT}/logs/{rule}", *parts]) + ".log"
-
-
-def benchmark(rule: str, *parts: str) -> str:
-    """Time and memory of a job, as Snakemake measures them."""
-    return "/".join([f"{ROOT}/benchmarks/{rule}", *parts]) + ".tsv"
 
 
 def page() -> str:

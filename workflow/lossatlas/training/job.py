@@ -13,9 +13,11 @@ import yaml
 from torch import nn
 
 from lossatlas import device, models, paths, store
+from lossatlas.data.augment import augmented
 from lossatlas.data.loading import load
 from lossatlas.data.tensors import TensorData
 from lossatlas.spec.cells import Cell, from_spec
+from lossatlas.timing import stopwatch
 from lossatlas.training import checkpoints
 from lossatlas.training.engine import Engine, Trained
 from lossatlas.training.state import State
@@ -52,18 +54,17 @@ def train_block(
         Preempted: If a signal asked the job to leave; its state has been saved.
     """
     cell = from_spec(spec)
-    data = load(dataset, cell.data, device.choose())
+    data = augmented(load(dataset, cell.data, device.choose()), cell.recipe.augment)
     key = f"{cell.digest}:{code}:{seeds}"
     name = f"{cell.id}.{weights.rpartition('/')[2]}"
     state = State(paths.state(name), key).listen()
-    times: dict[str, Any] = {}
-    with device.timed(times):
-        progress = Progress(cell.id)
-        engine = Engine(builder_of(cell, data), cell.recipe, seeds, data.train, state, progress)
-        trained = engine.train()
+    used = stopwatch()
+    progress = Progress(cell.id)
+    engine = Engine(builder_of(cell, data), cell.recipe, seeds, data.train, state, progress)
+    trained = engine.train()
     checkpoints.save(weights, trained, cell.digest)
     record = training_record(trained)
-    record.spec, record.times = cell.spec, times
+    record.spec, record.times = cell.spec, {**used(), **device.peak_gpu()}
     record.provenance = device.provenance(code=code, seeds=seeds)
     store.write(history, record)
     if weights.startswith(paths.cell(cell.id)):
