@@ -13,7 +13,7 @@ IMPORTS = [str(HERE.parent / "workflow"), os.getcwd()]
 sys.path[:0] = IMPORTS
 
 from lossatlas import measuring, paths, warm
-from lossatlas.entry import share_imports
+from lossatlas.entry import leave_warnings_to_scripts, share_imports
 from lossatlas.errors import UserError
 from lossatlas.fingerprint import code_of
 from lossatlas.models import target_of
@@ -34,6 +34,7 @@ def plainly(function, *arguments):
 
 
 share_imports(IMPORTS)
+leave_warnings_to_scripts()
 warm.invite(here=workflow.is_main_process and workflow.local_exec)
 plainly(check_folder, paths.ROOT)
 CONFIG = plainly(load, config)

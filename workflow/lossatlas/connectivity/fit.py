@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lossatlas.connectivity.curves import Curve, Network, coefficients, straight_line
 from lossatlas.connectivity.starts import random_vector
+from lossatlas.data.augment import changed
 from lossatlas.data.tensors import Split
 from lossatlas.models.functional import Functional, Tensors, stack
 from lossatlas.models.layout import Layout
@@ -74,7 +75,7 @@ class CurveFit:
         if not len(starts) == len(ends) == len(words) > 0:
             raise ValueError("needs a start, an end and words for each curve, at least one")
         self.functional, self.settings, self.words = functional, settings, list(words)
-        self.labels, self.layout = split.labels, Layout(split.images)
+        self.split, self.labels, self.layout = split, split.labels, Layout(split.images)
         pairs = zip(starts, ends, strict=True)
         self.lines = [straight_line(_ordered(functional, one), two) for one, two in pairs]
         self.steps = self._steps_per_epoch(len(split))
@@ -197,7 +198,8 @@ class CurveFit:
     def _gradient(self, index: Tensor) -> Tensor:
         """Return the gradient (G, P) of the objective at the sampled points."""
         labels = self.labels[index]
-        images = self.layout.take(index)
+        names = [(*words, self.step) for words in self.words]
+        images = changed(self.split, self.layout.take(index), names)
         logits = self.functional.many(self.leaves, self.buffers, images, train=True)
         each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
         total = each.view_as(labels).mean(dim=1).sum()

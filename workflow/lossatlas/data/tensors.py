@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from lossatlas.data.augment import Augmentation
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images (N, C, H, W), float32, normalised; labels (N,), int64."""
+    """Images (N, C, H, W), float32, normalised; labels (N,), int64.
+
+    `augmentation` is what training does to its batches (`augment.changed`); nothing else sees it.
+    """
 
     images: Tensor
     labels: Tensor
+    augmentation: Augmentation | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def take(self, index: Tensor | slice) -> Split:
         """Return the images and labels at these places."""
-        return Split(self.images[index], self.labels[index])
+        return replace(self, images=self.images[index], labels=self.labels[index])
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lossatlas.data.augment import augmented_batch
 from lossatlas.data.tensors import Split
 from lossatlas.models.functional import Functional, Tensors
 from lossatlas.simplex.spro import loss_and_gradient
@@ -65,7 +66,8 @@ def members(
             first = step % steps * size
             if functional.stochastic:
                 torch.manual_seed(seed_of("noise", "fge", *words, step))
-            batch = split.take(order[first : first + size])
+            name = ("fge", *words, step)
+            batch = augmented_batch(split.take(order[first : first + size]), name)
             _, gradient = loss_and_gradient(functional, buffers, nothing, theta, alone, batch)
             gradient.add_(theta, alpha=weight_decay)
             velocity.mul_(momentum).add_(gradient)

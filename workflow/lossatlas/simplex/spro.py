@@ -6,15 +6,18 @@ is c times the gradient at phi, so any module serves, without layers of its own 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lossatlas.data.augment import augmented_batch
 from lossatlas.data.tensors import Split
 from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, Tensors, unflatten
@@ -23,11 +26,9 @@ from lossatlas.simplex.complexes import Complex, check_dimension
 from lossatlas.simplex.points import check_forward, fast, group_size, named
 from lossatlas.simplex.strength import strength
 from lossatlas.simplex.volume_term import VolumeTerm
+from lossatlas.spec.metrics import Spro
 from lossatlas.training.seeds import generator, seed_of
 from lossatlas.training.state import State
-
-if TYPE_CHECKING:
-    from lossatlas.spec.metrics import Spro
 
 
 @dataclass
@@ -61,7 +62,7 @@ def grow(
     """Train all connectors of a complex.
 
     A finished connector is never touched again: with the same words, a complex of more connectors
-    begins with the same ones.
+    begins with the same ones, and takes those that `state` keeps.
 
     Args:
         functional: The network.
@@ -70,7 +71,7 @@ def grow(
         split: Training images and labels, on the device to train on.
         plan: The complex.
         settings: How to train.
-        state: Where unfinished work is kept and found.
+        state: Where unfinished work and finished vertices are kept and found.
         words: What the random numbers are named after, besides `settings.seed`.
 
     Raises:
@@ -79,29 +80,39 @@ def grow(
         Preempted: If a signal asked the job to leave; the state has been saved.
     """
     _check(functional, buffers, modes, split, plan)
-    split = Split(fast(split.images), split.labels)
+    split = replace(split, images=fast(split.images))
     grown, run = Grown(modes), state or State(None, "")
-    found = run.load(modes.device)
-    kept = {} if found is None else found[1]
-    if found is not None:
-        grown.vertices = found[0]["vertices"]
-        grown.losses, grown.strengths = list(kept["losses"]), list(kept["strengths"])
-    for connector in range(len(grown.vertices) - len(modes), plan.connectors):
-        name = (*words, settings.seed, connector)
-        vertex = _Vertex(functional, buffers, grown, split, plan, connector, settings, name)
-        if found is not None and kept.get("connector") == connector:
-            vertex.resume(found[0], kept)
-        vertex.train(run)
-        if not torch.isfinite(vertex.theta).all():
-            grown.diverged = True
-            break
-        grown.vertices = torch.cat([grown.vertices, vertex.theta[None]])
-        grown.losses.append(vertex.loss)
-        grown.strengths.append(vertex.volume.strength)
-    if not grown.diverged:
-        done = {"losses": grown.losses, "strengths": grown.strengths}
-        run.save({"vertices": grown.vertices}, {"connector": plan.connectors, **done})
+    key = _key(modes, settings, words)
+    for connector in range(plan.connectors):
+        key = _digest(f"{key}:{plan.around(connector)}")
+        kept = run.finished(key)
+        found = kept.load(modes.device)
+        if found is None:
+            name = (*words, settings.seed, connector)
+            vertex = _Vertex(functional, buffers, grown, split, plan, connector, settings, name)
+            vertex.resume(run.load(modes.device), key)
+            vertex.train(run)
+            if not torch.isfinite(vertex.theta).all():
+                grown.diverged = True
+                break
+            found = {"theta": vertex.theta}, vertex.summary()
+            kept.save(*found)
+        tensors, numbers = found
+        grown.vertices = torch.cat([grown.vertices, tensors["theta"][None]])
+        grown.losses.append(numbers["loss"])
+        grown.strengths.append(numbers["strength"])
     return grown
+
+
+def _key(modes: Tensor, settings: Spro, words: Sequence[object]) -> str:
+    """Name all that the vertices of a complex depend on, but for the complex."""
+    asked = settings.model_dump(include=set(Spro.model_fields) - {"checkpoint"})
+    points = hashlib.sha256(modes.cpu().numpy().tobytes()).hexdigest()
+    return _digest(json.dumps([points, len(modes), asked, list(map(str, words))], sort_keys=True))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _check(
@@ -135,7 +146,7 @@ class _Vertex:
         words: tuple[object, ...],
     ) -> None:
         self.functional, self.buffers, self.split = functional, buffers, split
-        self.settings, self.words, self.connector, self.grown = settings, words, connector, grown
+        self.settings, self.words, self.key = settings, words, ""
         self.frozen = grown.vertices
         self.simplexes = plan.around(connector)
         self.theta = self._start()
@@ -182,7 +193,8 @@ class _Vertex:
                 continue
             if self.functional.stochastic:
                 torch.manual_seed(seed_of("noise", *self.words, self.epoch, step))
-            batch = self.split.take(index.to(self.theta.device))
+            name = ("spro", *self.words, self.epoch, step)
+            batch = augmented_batch(self.split.take(index.to(self.theta.device)), name)
             self._move(weights, batch, rate)
             self.step = step + 1
             if state.due():
@@ -216,15 +228,22 @@ class _Vertex:
         self.total += loss
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {"vertices": self.frozen, "theta": self.theta, "velocity": self.velocity}
+        return {"theta": self.theta, "velocity": self.velocity}
 
     def _values(self) -> dict[str, object]:
         numbers = {"epoch": self.epoch, "step": self.step, "total": self.total, "loss": self.loss}
-        done = {"losses": self.grown.losses, "strengths": self.grown.strengths}
-        return {"connector": self.connector, **numbers, **done}
+        return {"vertex": self.key, **numbers}
 
-    def resume(self, tensors: dict[str, Tensor], values: dict[str, object]) -> None:
-        """Go on from a state."""
+    def summary(self) -> dict[str, float]:
+        """Return the mean training loss of the last epoch, and the strength of the volume term."""
+        return {"loss": self.loss, "strength": self.volume.strength}
+
+    def resume(self, found: tuple[dict[str, Tensor], dict[str, Any]] | None, key: str) -> None:
+        """Go on from a state, if it is that of the vertex named by `key`."""
+        self.key = key
+        tensors, values = found or ({}, {})
+        if values.get("vertex") != key:
+            return
         self.theta, self.velocity = tensors["theta"].clone(), tensors["velocity"].clone()
         for name in ("epoch", "step", "total", "loss"):
             setattr(self, name, values[name])

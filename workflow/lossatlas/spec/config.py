@@ -174,7 +174,7 @@ def _valid_keys(keys: list[str]) -> list[str]:
     }
     if not keys:
         return list(Config.model_fields)
-    if keys[-1] in ("early_stop", "record"):
+    if keys[-1] in ("early_stop", "record", "augment"):
         part = models["recipes"].model_fields[keys[-1]].annotation
         return list(part.__args__[0].model_fields)
     model = models.get(keys[0])
@@ -309,7 +309,11 @@ def _check_axes(config: Config, one: Experiment, where: str) -> None:
 
 def _check_cell(cell: Cell, where: str) -> None:
     _check_network(cell, f"{where}: cell {cell.id}")
-    images = round(data_source(cell.data.source).train * cell.data.fraction)
+    source, augment = data_source(cell.data.source), cell.recipe.augment
+    if augment is not None and augment.crop >= source.image_size:
+        what = f"a crop of {augment.crop} pixels leaves nothing of images of {source.image_size}"
+        raise UserError(what, where=f"{where}: cell {cell.id}", fix="a smaller 'augment.crop'")
+    images = round(source.train * cell.data.fraction)
     if cell.recipe.batch_size > images:
         what = f"batch_size {cell.recipe.batch_size} is more than the {images} training images"
         raise UserError(what, where=f"{where}: cell {cell.id}", fix=f"at most {images}")

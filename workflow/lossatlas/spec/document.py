@@ -17,7 +17,7 @@ from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES
 from lossatlas.spec.config import Config, Experiment, json_schema
 from lossatlas.spec.figures import FIGURES, Figure, Thresholds
 from lossatlas.spec.metrics import KINDS, PRODUCES
-from lossatlas.spec.parts import DataPart, EarlyStop, ModelPart, Recipe, Recording
+from lossatlas.spec.parts import Augment, DataPart, EarlyStop, ModelPart, Recipe, Recording
 
 README = paths.PROJECT / "config" / "README.md"
 SCHEMA = paths.PROJECT / "workflow" / "schemas" / "config.schema.json"
@@ -51,6 +51,13 @@ A metric's name is its kind, or the key `kind` says which it is: so one experime
 """
 
 
+_AUGMENT = """\
+Images are cropped as raw pixels, padded with black, and normalised after that. What trains on from
+such replicas (`connectivity`, `simplex`, `espro`) does the same to its batches; nothing that
+measures does.\
+"""
+
+
 def markdown() -> str:
     """Return config/README.md."""
     sections = [
@@ -60,6 +67,7 @@ def markdown() -> str:
         _section("models.&lt;name&gt;", ModelPart, _model_text()),
         _section("recipes.&lt;name&gt;", Recipe, "SGD on the mean cross entropy."),
         _section("recipes.&lt;name&gt;.early_stop", EarlyStop, ""),
+        _section("recipes.&lt;name&gt;.augment", Augment, _AUGMENT),
         _section("recipes.&lt;name&gt;.record", Recording, ""),
         _section("experiments.&lt;name&gt;", Experiment, _axes_text()),
         METRICS,

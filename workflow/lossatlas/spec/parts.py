@@ -58,6 +58,21 @@ class EarlyStop(Strict):
     stop: bool = Field(False, description="end training there; otherwise just keep the weights")
 
 
+class Augment(Strict):
+    """What is done to training images, drawn anew for every step; `{crop: 4, flip: true}`."""
+
+    crop: int = Field(
+        0, ge=0, description="pixels by which images are moved at most, black where nothing is left"
+    )
+    flip: bool = Field(False, description="mirror half of the images, left to right")
+
+    @model_validator(mode="after")
+    def _something(self) -> Augment:
+        if not (self.crop or self.flip):
+            raise ValueError("give 'crop', 'flip' or both, or leave 'augment' out")
+        return self
+
+
 class Recording(Strict):
     """What of the path of the weights is recorded: windows of points; point 0 is the start."""
 
@@ -109,6 +124,8 @@ class Recipe(Strict):
     rate_per_batch: int | None = Field(
         None, ge=1, description="scale the rate by batch_size / this (linear scaling rule)"
     )
+    shuffle: bool = Field(True, description="visit images in an order drawn for each epoch")
+    augment: Augment | None = Field(None, description="random crops and mirror images")
     incomplete_batch: Literal["drop", "keep"] = Field("drop", description="an epoch's last batch")
     early_stop: EarlyStop | None = Field(None, description="when to keep an early-stopped copy")
     checkpoints: list[Literal["final", "best", "early"]] = Field(

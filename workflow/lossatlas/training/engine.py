@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lossatlas.data.augment import changed
 from lossatlas.data.tensors import Split
 from lossatlas.models.functional import Functional, Tensors, one_of, stack, state_of
 from lossatlas.models.layout import Layout, is_small
@@ -66,8 +67,13 @@ def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
 
 
 def batches(images: int, seeds: list[int], epoch: int, recipe: Recipe) -> Iterator[Tensor]:
-    """Yield the indices (G, B) of an epoch's batches, in each replica's own order."""
+    """Yield the indices (G, B) of an epoch's batches, in each replica's own order, or as they are.
+
+    The authors' "gauss" data are never shuffled: every epoch visits the same batches.
+    """
     orders = [torch.randperm(images, generator=generator("order", s, epoch)) for s in seeds]
+    if not recipe.shuffle:
+        orders = [torch.arange(images) for _ in seeds]
     together = torch.stack(orders)
     for chunk in together.split(recipe.batch_size, dim=1):
         if chunk.shape[1] == recipe.batch_size or recipe.incomplete_batch == "keep":
@@ -275,10 +281,16 @@ class Engine:
         group.refresh()
         params = {**{name: p[group.rows] for name, p in self.frozen.items()}, **group.leaves}
         own = {name: b[group.rows] for name, b in buffers.items()}
-        logits = self.functional.many(params, own, self.layout.take(index), train=train)
+        images = self._images(group, index) if train else self.layout.take(index)
+        logits = self.functional.many(params, own, images, train=train)
         labels = self.split.labels[index]
         each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
         return each.view_as(labels).mean(dim=1)
+
+    def _images(self, group: _Group, index: Tensor) -> Tensor:
+        """Return the images (g, B, C, H, W) of a step, augmented if that was asked for."""
+        names = [(seed, self.run.epoch, self.run.step) for seed in self.seeds[group.rows]]
+        return changed(self.split, self.layout.take(index), names)
 
     def _gradient(self, group: _Group, index: Tensor) -> Tensor:
         """Return the gradients (g, P) of the mean cross entropies of a group's replicas."""
@@ -286,7 +298,7 @@ class Engine:
         labels = self.split.labels[index]
         params = {**{name: p[group.rows] for name, p in self.frozen.items()}, **group.leaves}
         buffers = {name: b[group.rows] for name, b in self.run.buffers.items()}
-        images = self.layout.take(index)
+        images = self._images(group, index)
         logits = self.functional.many(params, buffers, images, train=True)
         each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
         losses = each.view_as(labels).mean(dim=1)
@@ -391,7 +403,7 @@ class Engine:
             rates,
             diverged,
             {kind: epochs.cpu().numpy() for kind, epochs in run.epoch_of.items()},
-            {} if self.recorder is None else self.recorder.arrays(rates),
+            {} if self.recorder is None else self.recorder.arrays(self.recipe, rates),
         )
 
     def _early_or_final(self, flat: Tensor, buffers: Tensors) -> tuple[Tensor, Tensors]:
