@@ -6,7 +6,9 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,16 @@ def share_imports(folders: list[str]) -> None:
     before = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
     after = [*folders, *(part for part in before if part not in folders)]
     os.environ["PYTHONPATH"] = os.pathsep.join(after)
+
+
+def leave_warnings_to_scripts() -> None:
+    """Ignore SIGUSR1 in Snakemake, and thereby in the shells between it and a job's script.
+
+    A scheduler sends its warning to every process of a job. Only the script can save, and it is
+    killed when one of the others, which die of the signal by default, ends before it.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
