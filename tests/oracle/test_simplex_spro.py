@@ -11,6 +11,7 @@ from lossatlas.data.tensors import Split
 from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, Tensors, flatten, state_of, unflatten
 from lossatlas.models.mlp import MLP
+from lossatlas.simplex import spro
 from lossatlas.simplex.complexes import grown, shared
 from lossatlas.simplex.geometry import face_of, regular_log_volume, shape_of
 from lossatlas.simplex.points import buffers_at, log_probs, loss_and_error, named, rows
@@ -111,6 +112,50 @@ def test_training_lowers_the_loss_inside() -> None:
         )
         loss = float(loss_and_error(logs, split.labels)[0])
         assert (loss < 0.8) is below
+
+
+def test_kept_vertices_are_taken_and_never_trained_again(tmp_path, monkeypatch) -> None:
+    functional, modes, buffers = setting()
+    trained: list[int] = []
+    train = spro._Vertex.train
+
+    def counted(vertex, state) -> None:
+        trained.append(len(vertex.frozen))
+        train(vertex, state)
+
+    monkeypatch.setattr(spro._Vertex, "train", counted)
+
+    def run(connectors: int, made_by: str = "code", **changes) -> torch.Tensor:
+        trained.clear()
+        state = State(tmp_path / "state", str(connectors)).keep(tmp_path / "kept", made_by)
+        plan = shared([0, 1], connectors)
+        done = grow(functional, buffers, modes, split_of(), plan, settings(**changes), state)
+        state.clear()
+        return done.vertices
+
+    def files() -> list:
+        return sorted((tmp_path / "kept").iterdir())
+
+    first = run(2)
+    assert trained == [2, 3]
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files()}
+    assert len(before) == 2
+    third = run(3)
+    assert trained == [4]
+    assert torch.equal(third[:4], first)
+    assert all((p.read_bytes(), p.stat().st_mtime_ns) == found for p, found in before.items())
+    fresh = grow(functional, buffers, modes, split_of(), shared([0, 1], 3), settings())
+    assert torch.equal(third, fresh.vertices)
+    run(3)
+    assert trained == []
+    run(1, epochs=2)
+    assert trained == [2]
+    run(1, made_by="more code")
+    assert trained == [2]
+    for path in files():  # a damaged one is as good as none
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert torch.equal(run(2), first)
+    assert trained == [2, 3]
 
 
 class Interrupted(State):

@@ -114,6 +114,62 @@ def test_values_equal_a_plain_evaluation(here: Path) -> None:
     assert value == pytest.approx(100 * right.mean())
 
 
+PLANE = ["plane", "--model", "cli_net:Net", "--data", "data.npz", "--points", "5"]
+
+
+def third(here: Path, state: dict[str, torch.Tensor]) -> None:
+    torch.save(state, here / "2.pt")
+
+
+def test_plane_through_three_checkpoints(here: Path) -> None:
+    torch.manual_seed(2)
+    net = models.build("cli_net:Net", {}, num_classes=10, in_channels=1, image_size=8)
+    third(here, net.state_dict())
+    given = ["--checkpoint", "0.pt", "--checkpoint", "1.safetensors", "--checkpoint", "2.pt"]
+    assert main([*PLANE, *given, "-o", "plane.h5", "plane.png"]) == 0
+    record = store.read(here / "plane.h5", "plane")
+    columns = {s.name.rpartition(":")[2]: s.y for s in record.series if "corners" not in s.name}
+    assert len(columns["loss"]) == 25
+    # A corner is its checkpoint, with BatchNorm statistics of the training images.
+    data = np.load(here / "data.npz")
+    images = torch.from_numpy(data["train_images"]).permute(0, 3, 1, 2).float() / 255
+    images = (images - images.mean()) / images.std(correction=0)
+    net.norm.momentum = None
+    net.norm.reset_running_stats()
+    with torch.no_grad():
+        net.train()(images)
+        logits = net.eval()(images)
+    labels = torch.from_numpy(data["train_labels"])
+    expected = torch.nn.functional.cross_entropy(logits, labels).item()
+    found = {s.replica: s.value for s in record.scalars if s.name == "corner_loss"}
+    assert found[2] == pytest.approx(expected, rel=1e-5)
+    assert sorted(found) == [0, 1, 2]
+    inside = columns["inside"] > 0
+    assert record.scalar("inside_loss_max").value == columns["loss"][inside].max()
+    assert record.scalar("outside_loss_max").value == columns["loss"][~inside].max()
+    assert (here / "plane.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_planes_that_do_not_exist(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    states = [torch.load(here / f"{seed}.pt", weights_only=True) for seed in (0, 1)]
+    middle = {
+        name: (one + states[1][name]) / 2 if one.is_floating_point() else one
+        for name, one in states[0].items()
+    }
+    third(here, middle)
+    three = ["--checkpoint", "0.pt", "1.pt", "2.pt"]
+    for arguments, text in (
+        ([*three, "-o", "a.h5"], "the three points lie on one line"),
+        (["--checkpoint", "0.pt", "1.pt", "0.pt", "-o", "a.h5"], "lie on one line"),
+        (["--checkpoint", "0.pt", "1.pt", "-o", "a.h5"], "three checkpoints; 2 given"),
+        ([*three, "-o", "a.txt"], "'a.txt' is of no known format"),
+        ([*three, "-o", "a.h5", "--points", "1"], "--points: 1 is too few"),
+        ([*three, "-o", "a.h5", "--images", "0"], "--images: 0 is too few"),
+    ):
+        says(capsys, [*PLANE, *arguments], text)
+    assert not (here / "a.h5").exists()
+
+
 def says(capsys: pytest.CaptureFixture[str], arguments: list[str], text: str) -> None:
     assert main(arguments) == 1
     printed = capsys.readouterr().err

@@ -11,7 +11,11 @@ from rich.console import Console
 
 from lossatlas import paths, report, store
 from lossatlas.spec import config
-from lossatlas.spec.plan import block_name, block_seeds, make_plan, partition
+from lossatlas.spec.cells import Cell
+from lossatlas.spec.cost import vertices_bytes
+from lossatlas.spec.metrics import Cka, Espro, Simplex, SimplexVolume
+from lossatlas.spec.parts import DataPart, ModelPart, Recipe
+from lossatlas.spec.plan import PlannedCell, block_name, block_seeds, make_plan, partition
 
 TWO = yaml.safe_load("""
 datasets: {digits: }
@@ -109,3 +113,18 @@ def test_status_tells_done_missing_failed_and_diverged(
     only_a = text.split("b: 2 cells")[0]
     assert "│ replicas trained   │    2 │       4 │      0 │        1 │  6 │" in only_a
     assert "│ cells: performance │    0 │       1 │      1 │        0 │  2 │" in only_a
+
+
+def test_disk_of_vertices() -> None:
+    """Every vertex is a file of P float32 numbers."""
+    chosen = [
+        (Simplex(connectors=3), 3),
+        (Simplex(complex=[["w0", "c0"], ["w1", "c0", "c1"]]), 2),
+        (SimplexVolume(connectors=4, regularisations=[0.0, 0.1]), 3 * 2 * 4),
+        (Espro(vertices=2), 2 * 5),
+        (Cka(), 0),
+    ]
+    cell = Cell(DataPart(source="digits"), ModelPart(builder="mlp", width=4, depth=1), Recipe())
+    planned = PlannedCell(cell, seeds=[0, 1, 2, 3, 4])
+    for settings, count in chosen:
+        assert vertices_bytes(planned, settings) == count * 4 * (64 * 4 + 4 + 4 * 10 + 10)

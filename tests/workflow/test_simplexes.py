@@ -1,6 +1,7 @@
-"""Simplexes through Snakemake: corrupted images from a server."""
+"""Simplexes through Snakemake: vertices that stay, corrupted images from a server."""
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from conftest import Project
 from corrupted import served, write
+from lossatlas import store
 from lossatlas.data.convert import convert
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("simplexes")]
@@ -65,3 +67,31 @@ def test_corrupted_images_from_a_server(
     assert one["severity"].tolist() == [0, 1, 2, 3, 4, 5]
     assert one["nll_scaled"].iloc[-1] > one["nll_scaled"].iloc[0]
     assert "Nothing to be done" in project.snakemake("-n", "simplex_corruption")
+
+
+def test_adding_a_connector_trains_only_that_connector(project: Project) -> None:
+    def connect(count: int):
+        fast = {"epochs": 2, "points": 3, "places": 3, "raster": 3, "connectors": count}
+        return lambda c: c["metrics"].update(simplex=fast)
+
+    project.configure(lambda c: (c.clear(), c.update(CONFIG)))
+    project.configure(lambda c: c["experiments"]["one"].update(metrics=["simplex"]))
+    project.configure(lambda c: c["figures"].clear())
+    project.configure(connect(2))
+    target = "results/tables/one/simplex.csv"
+    project.snakemake("--cores", "1", target)
+    (folder,) = project.root.glob("results/cells/*/vertices")
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    assert len(before) == 2
+    project.configure(connect(3))
+    assert project.jobs(target) == {"simplexes": 1, "collect": 1}
+    project.snakemake("--cores", "1", target)
+    after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    assert len(after) == 3
+    assert before.items() <= after.items()  # the same bytes, never written again
+    (record,) = project.root.glob("results/cells/*/metrics/simplex.h5")
+    extended = record.with_suffix(".extended")
+    record.rename(extended)
+    shutil.rmtree(folder)
+    project.snakemake("--cores", "1", str(record.relative_to(project.root)))
+    assert store.differences(record, extended) == []  # as if trained in one go

@@ -51,6 +51,19 @@ def _parser() -> argparse.ArgumentParser:
     metric.add_argument("--threads", type=int, default=0, help="CPU threads; default: torch's own")
     metric.set_defaults(run=_metric)
 
+    plane = commands.add_parser("plane", help="loss on the plane through three checkpoints")
+    plane.add_argument(
+        "--checkpoint", action="extend", nargs="+", required=True, metavar="FILE", help="three"
+    )
+    plane.add_argument("--model", required=True, help="built-in name, or package.module:object")
+    plane.add_argument("--data", required=True, help="name, .h5, .npz or package.module:object")
+    plane.add_argument("--arg", nargs="*", default=[], metavar="KEY=VALUE", help="of the model")
+    plane.add_argument("--points", type=int, default=21, help="along each side; default 21")
+    plane.add_argument("--images", type=int, default=512, help="training images; default 512")
+    plane.add_argument("-o", "--out", nargs="+", required=True, metavar="FILE", help=".h5, .png")
+    plane.add_argument("--threads", type=int, default=0, help="CPU threads; default: torch's own")
+    plane.set_defaults(run=_plane)
+
     train = commands.add_parser("train", help="train replicas of a cell, given its spec.yaml")
     train.add_argument("--spec", required=True, help="a cell's spec.yaml")
     train.add_argument("--data", required=True, help="the converted data set (.h5)")
@@ -111,6 +124,54 @@ def _metric(options: argparse.Namespace) -> None:
     if options.out:
         store.write(options.out, record)
     _print(record)
+
+
+def _plane(options: argparse.Namespace) -> None:
+    for file in options.out:
+        if not file.endswith((".h5", ".png", ".pdf")):
+            fix = "end it in .h5, .png or .pdf"
+            raise UserError(f"'{file}' is of no known format", where="--out", fix=fix)
+    for option in ("points", "images"):
+        least = {"points": 2, "images": 1}[option]
+        if getattr(options, option) < least:
+            what = f"{getattr(options, option)} is too few"
+            raise UserError(what, where=f"--{option}", fix=f"at least {least}")
+    from lossatlas import device
+    from lossatlas.custom import plane_custom
+
+    if options.threads:
+        device.set_threads(options.threads)
+    record = plane_custom(
+        options.checkpoint,
+        options.model,
+        _pairs(options.arg, "--arg"),
+        options.data,
+        points=options.points,
+        images=options.images,
+    )
+    for file in options.out:
+        if file.endswith(".h5"):
+            store.write(file, record)
+        else:
+            _draw_plane(record, file)
+    _print(record)
+
+
+def _draw_plane(record: store.Record, file: str) -> None:
+    from pathlib import Path
+
+    from lossatlas.figures import Tables, draw, simplex_landscape
+    from lossatlas.spec.figures import Figure
+    from lossatlas.tables import collect
+
+    name = "plane"
+    tables = Tables(
+        collect.scalar_frame(name, {name: {}}, {name: record.scalars}),
+        collect.series_frame(name, {name: {}}, {name: record.series}),
+    )
+    style = Figure(draws="simplex_planes")
+    drawn = simplex_landscape.planes(tables, style, "", "")
+    draw.save(drawn, Path(file), file.rpartition(".")[2], style.dpi)
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from lossatlas import device, measuring, models, store
+from lossatlas.connectivity.evaluate import shuffled
 from lossatlas.data.loading import open_data
 from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, Tensors
+from lossatlas.similarity.rows import scalar
+from lossatlas.simplex import planes
+from lossatlas.simplex.points import check_forward, rows
 from lossatlas.spec.metrics import PRODUCES, MetricSettings
 from lossatlas.training import checkpoints
+from lossatlas.training.networks import Networks
 
 
 def measure_custom(
@@ -44,6 +51,75 @@ def measure_custom(
     if len(files) < least:
         what = f"'{kind}' compares checkpoints; {len(files)} given"
         raise UserError(what, where="--checkpoint", fix=f"give at least {least}")
+    networks = read_networks(files, model, arguments, data)
+    record = measuring.measure_networks(kind, networks, settings)
+    record.settings, record.mode = settings.model_dump(), getattr(settings, "mode", "")
+    record.spec = {"model": model, "arguments": dict(arguments), "data": data}
+    record.provenance = device.provenance(checkpoints=[Path(file).name for file in files])
+    return record
+
+
+def plane_custom(
+    files: Sequence[str],
+    model: str,
+    arguments: Mapping[str, Any],
+    data: str,
+    *,
+    points: int = 21,
+    images: int = 512,
+) -> store.Record:
+    """Evaluate the plane through three checkpoints of the user's own.
+
+    BatchNorm statistics are estimated anew on the training images at every point.
+
+    Args:
+        files: As in `measure_custom`; three.
+        model: As there.
+        arguments: As there.
+        data: As there.
+        points: Along each side of the raster.
+        images: Training images in the loss, the same at all points.
+
+    Returns:
+        A record with the training loss (nats) of each checkpoint and the largest one inside and
+        outside the triangle, and the raster as the tables of `planes.series`.
+
+    Raises:
+        UserError: If something is missing or does not fit, there are not three checkpoints, or they
+            lie on one line.
+    """
+    if len(files) != 3:
+        what = f"a plane goes through three checkpoints; {len(files)} given"
+        raise UserError(what, where="--checkpoint", fix="give three files")
+    networks = read_networks(files, model, arguments, data)
+    functional, buffers = networks.functional, networks.one(0)[1]
+    corners = rows(networks.params, functional.shapes)
+    check_forward(functional, corners[0], buffers, networks.data.train)
+    raster = planes.raster(corners, points)
+    train = shuffled(networks.data.train, "plane")
+    some = train.take(slice(0, images))
+    loss, error = planes.evaluate(functional, corners, raster.weights, buffers, some, train.images)
+    ends, _ = planes.evaluate(functional, corners, np.eye(3), buffers, some, train.images)
+    record = store.Record("plane", series=planes.series("plane w0 w1 w2", raster, loss, error))
+    for place, value in enumerate(ends):
+        record.scalars.append(scalar("corner_loss", float(value), replica=place, unit="nats"))
+    for name, here in (("inside", raster.inside), ("outside", ~raster.inside)):
+        largest = float(loss[here].max()) if here.any() else math.nan
+        record.scalars.append(scalar(f"{name}_loss_max", largest, unit="nats"))
+    record.settings = {"points": points, "images": images}
+    record.spec = {"model": model, "arguments": dict(arguments), "data": data}
+    record.provenance = device.provenance(checkpoints=[Path(file).name for file in files])
+    return record
+
+
+def read_networks(
+    files: Sequence[str], model: str, arguments: Mapping[str, Any], data: str
+) -> Networks:
+    """Read checkpoints, their model and their data; arguments as in `measure_custom`.
+
+    Raises:
+        UserError: If something is missing or does not fit.
+    """
     images = open_data(data, device.choose())
     shape = {"in_channels": images.channels, "image_size": images.image_size}
     network = models.build(model, arguments, num_classes=images.classes, **shape)
@@ -51,12 +127,7 @@ def measure_custom(
     weights: dict[int, tuple[Tensors, Tensors]] = {}
     for seed, file in enumerate(files):
         weights[seed] = divide(functional, read_state(file), file)
-    networks = checkpoints.assemble(functional, weights, images, device.choose())
-    record = measuring.measure_networks(kind, networks, settings)
-    record.settings, record.mode = settings.model_dump(), getattr(settings, "mode", "")
-    record.spec = {"model": model, "arguments": dict(arguments), "data": data}
-    record.provenance = device.provenance(checkpoints=[Path(file).name for file in files])
-    return record
+    return checkpoints.assemble(functional, weights, images, device.choose())
 
 
 def read_state(file: str) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from lossatlas import paths
 from lossatlas.errors import UserError
 from lossatlas.spec.catalogue import data_sources
-from lossatlas.spec.cost import weights_bytes
+from lossatlas.spec.cost import vertices_bytes, weights_bytes
 from lossatlas.spec.plan import Plan
 
 Level = Literal["ok", "warning", "problem"]
@@ -53,6 +53,8 @@ def examine(
     sources |= plan.corruptions
     needed = sum((weights_bytes(cell) or 0) * 1.3 for cell in plan.cells.values()) + RESERVE
     needed += sum(data_sources()[name].size for name in plan.corruptions)
+    for cell in plan.cells.values():
+        needed += sum(vertices_bytes(cell, plan.config.metric(name)) for name in cell.metrics)
     return [
         *versions(),
         device(executor),

@@ -11,7 +11,14 @@ from rich.table import Table
 
 from lossatlas import paths, store
 from lossatlas.errors import UserError
-from lossatlas.spec.cost import GPU, LAPTOP, job_hours, training_hours, weights_bytes
+from lossatlas.spec.cost import (
+    GPU,
+    LAPTOP,
+    job_hours,
+    training_hours,
+    vertices_bytes,
+    weights_bytes,
+)
 from lossatlas.spec.plan import Plan, PlannedCell
 
 
@@ -43,12 +50,12 @@ def _amounts(plan_: Plan, cells: list[PlannedCell]) -> list[str]:
     replicas = sum(len(cell.seeds) for cell in cells)
     jobs = sum(len(cell.blocks) + len(cell.metrics) for cell in cells)
     disk = sum(weights_bytes(cell) or 0 for cell in cells)
+    measured = [(cell, plan_.config.metric(name)) for cell in cells for name in cell.metrics]
+    disk += sum(vertices_bytes(cell, settings) for cell, settings in measured)
     hours = []
     for machine in (LAPTOP, GPU):
         total = sum(training_hours(cell, machine) or 0.0 for cell in cells)
-        for cell in cells:
-            settings = [plan_.config.metric(name) for name in cell.metrics]
-            total += sum(job_hours(cell, one, machine) or 0.0 for one in settings)
+        total += sum(job_hours(cell, settings, machine) or 0.0 for cell, settings in measured)
         hours.append(f"{total:.2f}" if total < 10 else f"{total:,.0f}")
     return [f"{len(cells):,}", f"{replicas:,}", f"{jobs:,}", _bytes(disk), *hours]
 

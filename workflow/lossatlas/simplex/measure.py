@@ -223,18 +223,4 @@ def _planes(record: Record, plan: Complex, grown: Grown, ruler: Ruler, settings:
         chosen = grown.vertices[list(corners)]
         name = f"plane {' '.join(plan.names[v] for v in corners)}"
         plane = planes.raster(chosen, settings.raster)
-        loss, error = ruler.at(chosen, plane.weights, some)
-        u, v = np.meshgrid(plane.u, plane.v)
-        record.series += columns(
-            name,
-            {
-                "u": u.ravel(),
-                "v": v.ravel(),
-                "inside": plane.inside.ravel(),
-                "loss": loss.ravel(),
-                "error": error.ravel(),
-            },
-        )
-        record.series += columns(
-            f"{name} corners", {"u": plane.corners[:, 0], "v": plane.corners[:, 1]}
-        )
+        record.series += planes.series(name, plane, *ruler.at(chosen, plane.weights, some))

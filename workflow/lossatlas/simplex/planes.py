@@ -12,8 +12,10 @@ from torch import Tensor
 from lossatlas.data.tensors import Split
 from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, Tensors
+from lossatlas.simplex.columns import columns
 from lossatlas.simplex.geometry import tolerance_of
 from lossatlas.simplex.points import buffers_at, group_size, log_probs, loss_and_error
+from lossatlas.store import Series
 
 Floats = NDArray[np.float64]
 
@@ -73,6 +75,15 @@ def raster(corners: Tensor, points: int, margin: float = 0.15) -> Plane:
     third = np.broadcast_to((v / height)[:, None], (points, points))
     weight = (u[None, :] - third * along) / float(length)
     return Plane(u, v, np.stack([1.0 - weight - third, weight, third], axis=2), flat)
+
+
+def series(name: str, plane: Plane, loss: Floats, error: Floats) -> list[Series]:
+    """Return the loss (nats) and the error (percent) on a raster, and its corners, as tables."""
+    u, v = np.meshgrid(plane.u, plane.v)
+    table = {"u": u, "v": v, "inside": plane.inside, "loss": loss, "error": error}
+    corners = {"u": plane.corners[:, 0], "v": plane.corners[:, 1]}
+    flat = {key: values.ravel() for key, values in table.items()}
+    return [*columns(name, flat), *columns(f"{name} corners", corners)]
 
 
 @torch.no_grad()

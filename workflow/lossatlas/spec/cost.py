@@ -53,6 +53,23 @@ def weights_bytes(planned: PlannedCell) -> int | None:
     return None if count is None else 4 * count * copies
 
 
+def vertices_bytes(planned: PlannedCell, settings: MetricSettings) -> int:
+    """Return the size of the vertices that a metric trains; 0 for a network of the user's own."""
+    if not isinstance(settings, Spro):
+        return 0
+    return 4 * (parameter_count(planned.cell) or 0) * _vertices(settings, len(planned.seeds))
+
+
+def _vertices(settings: Spro, replicas: int) -> int:
+    if isinstance(settings, Simplex):
+        listed = settings.complex if isinstance(settings.complex, list) else []
+        names = {vertex for simplex in listed for vertex in simplex if vertex.startswith("c")}
+        return len(names) or settings.connectors
+    if isinstance(settings, SimplexVolume):
+        return 3 * len(settings.regularisations) * settings.connectors
+    return replicas * settings.vertices if isinstance(settings, Espro) else 0
+
+
 def training_hours(planned: PlannedCell, machine: Machine) -> float | None:
     """Return the hours that a cell's replicas take to train, or None if unknown."""
     recipe = planned.cell.recipe
@@ -112,21 +129,16 @@ def _spro(planned: PlannedCell, settings: Spro) -> list[tuple[float, float, int]
     """Return the passes of simplexes: vertices to train, then networks to evaluate."""
     images = images_of(planned)
     test = data_source(planned.cell.data.source).test
-    vertices, networks, seen = 0, 0, images + test
+    vertices, networks, seen = _vertices(settings, len(planned.seeds)), 0, images + test
     if isinstance(settings, Simplex):
         listed = settings.complex if isinstance(settings.complex, list) else []
-        names = {vertex for simplex in listed for vertex in simplex if vertex.startswith("c")}
         simplexes = len(listed) or (settings.modes if settings.complex == "shared" else 1)
-        vertices = len(names) or settings.connectors
         edges = simplexes * (settings.connectors + 1)
         networks = simplexes * settings.points + edges * settings.places
     elif isinstance(settings, SimplexVolume):
-        runs = 3 * len(settings.regularisations)
-        vertices = runs * settings.connectors
         networks = vertices * settings.points
     elif isinstance(settings, Espro):
         replicas = len(planned.seeds)
-        vertices = replicas * settings.vertices
         networks = replicas * (1 + settings.vertices * settings.draws + settings.cycles)
         total = data_source(planned.cell.data.source).train
         seen = test * (1 + len(settings.severities)) + total - images

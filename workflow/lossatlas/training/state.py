@@ -127,7 +127,8 @@ class State:
 
     def clear(self) -> None:
         """Forget the state: the job is done."""
-        for one in (*self._parts, self):
-            if one.path is not None:
-                one.path.unlink(missing_ok=True)
-                sweep(one.path)
+        for one in self._parts:
+            one.clear()
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+            sweep(self.path)
