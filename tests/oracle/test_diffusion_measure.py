@@ -36,6 +36,15 @@ def recorded_of(points: np.ndarray, rate: float = 0.1) -> recorded.Recorded:
         window=WINDOWS,
         gram=np.array(grams),
         layer_weight=np.ones((2, 1)),
+        reservoir=rng.permuted(-steps / rate, axis=1)[:, :5],
+        reservoir_tensor=np.zeros((len(steps), 5), dtype=np.int64),
+        size=np.array([steps.shape[1]]),
+        after=np.arange(len(steps))[::3] / 1000.0,
+        whole=np.square(points[::4, 0]),
+        stride=np.array([3, 4]),
+        sums=np.stack([points.sum(1), np.square(points).sum(1), points[:, 0]], axis=1),
+        epoch=np.arange(len(steps)) // 50,
+        optimiser=np.array([0.0, 0.0, 0.0]),
     )
 
 
@@ -64,7 +73,9 @@ def test_noise_has_exponent_one_and_normal_gradients() -> None:
     assert 0 < found["exponent_first"].stderr < 0.2
     assert found["still_exponent_first"].value < found["exponent_first"].value + 0.05
     assert abs(found["velocity_correlation_first"].value) < 0.05
-    assert found["stable_alpha_last"].value > 1.8
+    for name in ("stable_alpha_last", "quantile_alpha_last", "layer_alpha_last"):
+        assert found[name].value > 1.75
+    assert found["tail_index_ranked_first"].value == pytest.approx(2, abs=0.5)
     assert found["tail_index_first"].value == pytest.approx(2, abs=0.2)
     run = curves(record)["msd_run"]
     assert run.y[0] == pytest.approx(60, rel=0.05)
@@ -94,12 +105,62 @@ def test_msd_equals_its_definition() -> None:
         assert value == pytest.approx(np.square(part[lag:] - part[:-lag]).sum(1).mean(), rel=1e-9)
 
 
+def test_losses_on_both_sides_of_a_step() -> None:
+    path = recorded_of(brownian())
+    made = curves(measure({0: path}, SETTINGS))
+    gain = made["step_gain:300"]
+    assert gain.x.tolist() == list(range(300, 699, 3))
+    np.testing.assert_allclose(gain.y, path.after[100:233] - path.loss[300:699:3])
+    share = values(measure({0: path}, SETTINGS))["downhill_last"].value
+    assert share == np.mean(gain.y < 0)
+
+
+def test_loss_on_all_images_is_compared_at_its_own_points() -> None:
+    """The loss is the square of the first coordinate: differences follow from the points."""
+    points = brownian()
+    made = curves(measure({0: recorded_of(points)}, SETTINGS))["msl_whole:300"]
+    some = points[300:700:4]
+    apart = np.linalg.norm(some[:, None] - some, axis=2)[np.triu_indices(100, 1)]
+    loss = np.square(some[:, 0])
+    squares = np.square(loss[:, None] - loss)[np.triu_indices(100, 1)]
+    counts = np.interp(made.x, np.sort(apart), np.arange(len(apart)))
+    assert (np.diff(counts) > 0).all()
+    assert made.y.min() >= squares.min()
+    assert made.y.max() <= squares.max()
+    assert made.x[-1] == pytest.approx(apart.max(), rel=0.2)
+
+
+def test_contour_excursions_and_avalanches_are_written() -> None:
+    points = brownian()
+    made = curves(measure({0: recorded_of(points)}, SETTINGS))
+    lengths = np.sqrt(np.square(np.diff(points[300:700], axis=0)).sum(1))
+    wanted = np.array(
+        [np.convolve(lengths, np.ones(int(lag)), "valid").mean() for lag in made["contour:300"].x]
+    )
+    np.testing.assert_allclose(made["contour:300"].y, wanted, rtol=1e-9)
+    for name in ("loss", "change", "contour"):
+        assert len(made[f"after_avalanche_{name}:0"].x) == 51
+    assert made["after_avalanche_contour:0"].y[0] == 0
+    first, second = (made[f"principal_{axis}:0"] for axis in (1, 2))
+    centred = points[:400] - points[:400].mean(axis=0)
+    spectrum = np.linalg.svd(centred, compute_uv=False)
+    np.testing.assert_allclose(np.square(first.y).sum(), spectrum[0] ** 2, rtol=1e-6)
+    np.testing.assert_allclose(np.square(second.y).sum(), spectrum[1] ** 2, rtol=1e-6)
+
+
 def test_paper_mode_differs_where_the_paper_does() -> None:
     settings = SETTINGS.model_copy(update={"mode": "paper"})
     path = {0: recorded_of(brownian())}
     ours, theirs = curves(measure(path, SETTINGS)), curves(measure(path, settings))
     np.testing.assert_array_equal(ours["msd:0"].y, theirs["msd:0"].y)
-    assert len(theirs["local_exponent:0"].x) == len(theirs["msd:0"].x) - 20
+    assert len(theirs["local_exponent:0"].x) == 399 - 20  # all lags of the window
+    points = brownian()[300:700]
+    faulty = np.square(points - points[:, :1]).sum(1)
+    made = theirs["msd_from_start:300"]
+    np.testing.assert_allclose(made.y, faulty[made.x.astype(int) - 1], rtol=1e-9, atol=1e-6)
+    entering = theirs["contour:300"].y[0] / ours["contour:300"].y[0]
+    assert 1.9 < entering < 2.1  # the step that enters a point is counted too
+    assert "msl_contour:0" in theirs
     assert len(theirs["msl:0"].x) <= 50
     assert len(ours["msd_contour:0"].x) < 40 < len(theirs["msd_contour:0"].x)
 

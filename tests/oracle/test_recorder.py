@@ -104,13 +104,45 @@ def test_records_are_read_back_as_paths(tmp_path: Path) -> None:
     found = recorded_path.read([str(tmp_path / "2_5.h5")], [5])
     assert list(found) == [5]
     points = naive(recipe(), 5)[0].astype(np.float64)
-    assert found[5].is_plain(0, 48)
     path = found[5].path(1)
     wanted = squared_distances(path_of_points(points[8:20]))
     np.testing.assert_allclose(squared_distances(path), wanted, rtol=1e-3, atol=1e-9)
-    with_momentum = Engine(mlp, recipe(momentum=0.9), SEEDS, split()).train()
-    store.write(tmp_path / "heavy.h5", training_record(with_momentum))
-    assert not recorded_path.read([str(tmp_path / "heavy.h5")], [2])[2].is_plain(0, 48)
+    assert found[5].reservoir.shape == found[5].reservoir_tensor.shape == (48, 8)
+
+
+@pytest.mark.parametrize("window", [0, 2])
+@pytest.mark.parametrize(
+    "optimiser",
+    [
+        {"momentum": 0.0},
+        {"momentum": 0.9},
+        {"momentum": 0.5, "weight_decay": 0.01},
+        {"momentum": 0.0, "weight_decay": 0.1},
+    ],
+)
+def test_gradient_noise_follows_from_steps(optimiser: dict, window: int, tmp_path: Path) -> None:
+    """Its norms are those of the gradients themselves, whatever made the steps of them."""
+    seen: list[np.ndarray] = []
+    plan = Recording(length=14, stride=6, projection=0)
+
+    class Watched(Engine):
+        def _gradient(self, group, index):
+            found = super()._gradient(group, index)
+            seen.append(found[0].numpy().astype(np.float64))
+            return found
+
+    chosen = recipe(record=plan, **optimiser)
+    store.write(tmp_path / "a.h5", training_record(Watched(mlp, chosen, [2], split()).train()))
+    path = recorded_path.read([str(tmp_path / "a.h5")], [2])[2]
+    first, end = path.window[window]
+    known = first + int(optimiser["momentum"] > 0 and first > 0)
+    wanted = []
+    for epoch in range(8):
+        own = [s for s in range(known, end - 1) if s // 6 == epoch]
+        if len(own) > 1:
+            some = np.array([seen[s] for s in own])
+            wanted += np.linalg.norm(some - some.mean(axis=0), axis=1).tolist()
+    np.testing.assert_allclose(path.noise_norms(window), wanted, rtol=2e-3)
 
 
 def test_late_window_keeps_its_short_distances() -> None:

@@ -107,21 +107,20 @@ def _window(sheet: Sheet, recorded: Recorded, index: int, *, detailed: bool) -> 
     loss = recorded.loss[first:end]
     if len(loss) < len(path):  # the last point of the run has no loss
         loss = np.append(loss, loss[-1:])
-    _displacement(sheet, path, first)
-    gradients = recorded.gradient[first : end - 1]
-    window.noise(sheet, gradients, first, detailed=detailed)
+    _displacement(sheet, recorded, path, first)
+    window.noise(sheet, recorded, slice(first, end - 1), detailed=detailed)
+    window.losses(sheet, recorded, path, first)
     variance = smoothing.moving_variance(loss)
     sheet.number("loss_variance", first, (float(np.mean(variance)), float("nan"), "ok"))
     if not detailed:
         return
     _contour(sheet, path, loss, first)
     window.events(sheet, path, loss, first)
-    if recorded.is_plain(first, end - 1):
-        rate = recorded.rate[first : end - 1]
-        window.noise_norms(sheet, path, rate, first)
+    window.picture(sheet, path, first)
+    window.noise_norms(sheet, recorded.noise_norms(index), first)
 
 
-def _displacement(sheet: Sheet, path: Path, first: int) -> None:
+def _displacement(sheet: Sheet, recorded: Recorded, path: Path, first: int) -> None:
     """Mean squared displacement: raw, without drift, of surrogates, from the start; exponents."""
     settings, rng = sheet.settings, seeded("diffusion", sheet.settings.seed, sheet.seed, first)
     last = min(settings.last_lag or len(path) // 4, len(path) - 1)
@@ -139,11 +138,16 @@ def _displacement(sheet: Sheet, path: Path, first: int) -> None:
         sheet.with_error(f"{name}msd", first, curve)
         sheet.number(f"{name}exponent", first, window.slope(curve, settings.fit))
     window.two_slopes(sheet, raw, first)
-    x, beta = window.local(raw, settings.mode)
+    every = time_averaged_msd(distances) if settings.mode == "paper" else raw
+    x, beta = window.local(every, settings.mode)
     sheet.curve(f"local_exponent:{first}", x, beta)
     start = distances[0, 1:]
+    if settings.mode == "paper":
+        start = recorded.paper_from_start(first, first + len(path))
     picked = log_lags(1, len(start)) - 1
     sheet.curve(f"msd_from_start:{first}", picked + 1.0, start[picked])
+    length = contour.mean_contour_length(path, settings.mode)
+    sheet.curve(f"contour:{first}", lags, length[lags - 1])
     moved = velocity_autocorrelation(path, log_lags(1, min(100, len(path) - 2)))
     sheet.curve(f"velocity_correlation:{first}", moved.x, moved.y)
     nan = float("nan")
@@ -172,6 +176,10 @@ def _contour(sheet: Sheet, path: Path, loss: Array, first: int) -> None:
         pairs = contour.msl_against_distance(path, loss, "paper")
         if len(pairs.x) > 1:
             sheet.curve(f"msl:{first}", *smoothing.coarse_grain(pairs.x, pairs.y), "distance")
+        pairs = contour.msl_against_contour(path, loss, "paper")
+        if len(pairs.x) > 1:
+            coarse = smoothing.coarse_grain(pairs.x, pairs.y)
+            sheet.curve(f"msl_contour:{first}", *coarse, "contour length")
         return
     sheet.with_error("msd_contour", first, along, "contour length")
     sheet.with_error("msl", first, apart, "distance")
@@ -185,6 +193,12 @@ def _whole_run(sheet: Sheet, recorded: Recorded) -> None:
     every = max(steps // POINTS, 1)
     time = np.arange(0, steps, every)
     sheet.curve("loss", time, recorded.loss[::every])
+    for name, values, stride in zip(
+        ("loss_after", "loss_whole"), (recorded.after, recorded.whole), recorded.stride, strict=True
+    ):
+        if stride:
+            thin = max(len(values) // POINTS, 1)
+            sheet.curve(name, np.arange(len(values))[::thin] * stride, values[::thin])
     sheet.curve("distance", time, np.sqrt(recorded.distance[:-1:every]))
     if np.isfinite(recorded.loss).all():
         variance = smoothing.moving_variance(recorded.loss)

@@ -10,6 +10,7 @@ import numpy as np
 
 from lossatlas import store
 from lossatlas.diffusion.arrays import Array, Ints
+from lossatlas.diffusion.gradient_gram import Optimiser, gradient_products, noise_norms
 from lossatlas.diffusion.gram import Path, finite_points, path_of_gram
 from lossatlas.errors import UserError
 
@@ -29,6 +30,15 @@ class Recorded:
         window: (W, 2) first point and end of each window.
         gram: (W, T, T) upper triangles of the inner products in each window.
         layer_weight: (W, tensors) norms of the weights at the last point of each window.
+        reservoir: (S, r) entries of the gradient, others at each step.
+        reservoir_tensor: (S, r) the parameter tensor that each of them belongs to.
+        size: (tensors,) parameters of each tensor.
+        after: (A,) loss on its own batch after every `stride[0]`-th step.
+        whole: (B,) loss on all training images at every `stride[1]`-th point.
+        stride: (2,) see there; 0: none.
+        sums: (S + 1, 3) sum, sum of squares and first of the weights.
+        epoch: (S,) epoch of each step.
+        optimiser: (3,) momentum, whether it is Nesterov's, weight decay.
     """
 
     loss: Array
@@ -41,6 +51,15 @@ class Recorded:
     window: Ints
     gram: Array
     layer_weight: Array
+    reservoir: Array
+    reservoir_tensor: Ints
+    size: Ints
+    after: Array
+    whole: Array
+    stride: Ints
+    sums: Array
+    epoch: Ints
+    optimiser: Array
 
     def path(self, index: int) -> Path | None:
         """Return the path in a window; None if the run diverged in it."""
@@ -50,14 +69,43 @@ class Recorded:
             return None
         return path_of_gram(upper + np.triu(upper, 1).T, self.step[first : end - 1])
 
-    def is_plain(self, first: int, end: int) -> bool:
-        """Say whether steps are gradients times rate: no momentum, no weight decay."""
-        steps = slice(first, end)
-        expected = self.rate[steps] ** 2 * self.layer_gradient[steps].sum(axis=1)
-        return bool(np.allclose(self.step[steps], expected, rtol=1e-2, atol=1e-12))
+    def paper_from_start(self, first: int, end: int) -> Array:
+        """Return `msd.paper_msd_from_start` of the points from `first` up to `end`.
+
+        sum_p (x_p - x_0)^2 = |x|^2 - 2 x_0 sum_p x_p + P x_0^2, x_0 being the first parameter.
+        """
+        total, squares, one = self.sums[first:end].T
+        return squares - 2 * one * total + self.size.sum() * one**2
+
+    def noise_norms(self, index: int) -> Array:
+        """Return the norms of gradient noise in a window; see `gradient_gram.noise_norms`.
+
+        Steps whose gradient cannot be told from the path are left out; none is where the run
+        diverged.
+        """
+        path = self.path(index)
+        if path is None:
+            return np.empty(0)
+        first, end = self.window[index]
+        steps = slice(first, end - 1)
+        momentum, nesterov, decay = self.optimiser.tolist()
+        optimiser = Optimiser(momentum, bool(nesterov), decay)
+        products, known = gradient_products(
+            path, self.rate[steps], optimiser, from_start=first == 0
+        )
+        norms = noise_norms(products, self.epoch[steps][known:])
+        return norms[np.isfinite(norms)]
 
 
-SHARED = ("rate", "window")  # by all replicas of a block
+SHARED = (  # by all replicas of a block
+    "rate",
+    "window",
+    "reservoir_tensor",
+    "size",
+    "stride",
+    "epoch",
+    "optimiser",
+)
 
 
 def read(paths: Iterable[str], seeds: Iterable[int]) -> dict[int, Recorded]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lossatlas.diffusion import excursions, loss_events, stable, tails
+from lossatlas.diffusion import contour, excursions, loss_events, stable, tails
 from lossatlas.diffusion.arrays import Array, Ints, Mode
 from lossatlas.diffusion.curves import Curve
 from lossatlas.diffusion.exponents import (
@@ -16,15 +16,17 @@ from lossatlas.diffusion.exponents import (
     paper_local_exponents,
     two_segments,
 )
-from lossatlas.diffusion.gram import Path, increments, squared_distances
+from lossatlas.diffusion.gram import Path, embedding, path_of_gram, squared_distances
 from lossatlas.diffusion.msd import time_averaged_msd
-from lossatlas.diffusion.recorded import seeded
+from lossatlas.diffusion.recorded import Recorded, seeded
 
 if TYPE_CHECKING:
     from lossatlas.diffusion.measure import Number, Sheet
 
+POINTS = 400  # of the picture of a path
 MOMENTS = (0.5, 1.0, 2.0, 3.0, 4.0)
 BINS = 121  # of densities
+_SPAN = 51  # points from the peak of an avalanche on
 NAN = float("nan")
 
 
@@ -68,21 +70,40 @@ def moment(distances: Array, lags: Ints, q: float, fit: Sequence[float]) -> floa
     return fit_exponent(curve, fit[0], fit[1]).value
 
 
-def noise(sheet: Sheet, gradients: Array, first: int, *, detailed: bool) -> None:
-    """Fit a stable law to pooled entries of gradients (n, m), and tell it from mixed scales."""
-    settings = sheet.settings
+def noise(sheet: Sheet, recorded: Recorded, steps: slice, *, detailed: bool) -> None:
+    """Fit stable laws to pooled entries of gradients, and tell heavy tails from mixed scales.
+
+    The pool are entries of the whole gradient, drawn anew at each step; what compares a parameter
+    with itself over time needs the few parameters that are kept at every step.
+    """
+    settings, first, gradients = sheet.settings, steps.start, recorded.gradient[steps]
     if gradients.size < stable.LEAST or not np.isfinite(gradients).all():
         return
     rng = seeded("noise", settings.seed, sheet.seed, first)
     entries = min(settings.entries, gradients.size)
-    pooled = gradients.astype(np.float64).ravel()[rng.integers(0, gradients.size, entries)]
+    drawn = recorded.reservoir[steps]
+    whole = drawn if drawn.size >= stable.LEAST else gradients
+    places = rng.integers(0, whole.size, entries)
+    pooled = whole.astype(np.float64).ravel()[places]
     fit = stable.fit_by_characteristic(pooled, rng, settings.bootstrap)
     sheet.number("stable_alpha", first, (fit.law.alpha, fit.stderr.alpha, fit.status))
+    quick = stable.fit_by_quantiles(pooled)
+    sheet.number("quantile_alpha", first, (quick.law.alpha, NAN, quick.status))
+    if whole is drawn:
+        tensor = recorded.reservoir_tensor[steps]
+        own = np.take_along_axis(recorded.layer_gradient[steps], tensor, axis=1)
+        scale = np.sqrt(own / recorded.size[tensor]).ravel()[places]
+        moving = scale > 0
+        if moving.sum() >= stable.LEAST:
+            alone = stable.fit_by_characteristic(pooled[moving] / scale[moving])
+            sheet.number("layer_alpha", first, (alone.law.alpha, NAN, alone.status))
     centred = gradients - gradients.mean(axis=0, dtype=np.float64)
     block = tails.default_block(len(centred))
     if block > 1:
         index = tails.tail_index_by_blocks(centred, block)
-        sheet.number("tail_index", first, (index, NAN, "ok" if np.isfinite(index) else "undefined"))
+        sheet.number("tail_index", first, _defined(index))
+        ranked = tails.tail_index_by_order(centred, block, max(len(centred) // block // 2, 1))
+        sheet.number("tail_index_ranked", first, _defined(ranked))
     if not detailed:
         return
     null = tails.scale_mixture_null(gradients, rng, surrogates=10, entries=entries)
@@ -92,6 +113,10 @@ def noise(sheet: Sheet, gradients: Array, first: int, *, detailed: bool) -> None
     sheet.number("standardised_alpha", first, (null.standardised_alpha, NAN, null.status))
     if fit.status == "ok":
         _densities(sheet, pooled, fit.law, first)
+
+
+def _defined(value: float) -> Number:
+    return value, NAN, "ok" if np.isfinite(value) else "undefined"
 
 
 def _densities(sheet: Sheet, pooled: Array, law: stable.Stable, first: int) -> None:
@@ -112,6 +137,37 @@ def _densities(sheet: Sheet, pooled: Array, law: stable.Stable, first: int) -> N
     sheet.curve(f"gradient_normal:{first}", middle, normal, "gradient")
 
 
+def losses(sheet: Sheet, recorded: Recorded, path: Path, first: int) -> None:
+    """Write what steps do to the loss of their own batch, and noise-free loss differences."""
+    every, apart = recorded.stride.tolist()
+    end = first + len(path) - 1
+    if every:
+        steps = np.arange(-(-first // every) * every, end, every)
+        change = recorded.after[steps // every] - recorded.loss[steps]
+        share = float((change < 0).mean()) if len(change) else NAN
+        sheet.number("downhill", first, _defined(share))
+        sheet.curve(f"step_gain:{first}", steps, change)
+    if not apart:
+        return
+    points = np.arange(-(-first // apart) * apart, end + 1, apart)
+    whole = recorded.whole[points // apart]
+    if len(points) < 4 or not np.isfinite(whole).all():
+        return
+    picked = points - first
+    some = path_of_gram(path.gram[np.ix_(picked, picked)])
+    curve = contour.msl_against_distance(some, whole)
+    sheet.number("msl_whole_exponent", first, slope_of_reliable(curve))
+    sheet.curve(f"msl_whole:{first}", curve.x, curve.y, "distance")
+
+
+def picture(sheet: Sheet, path: Path, first: int) -> None:
+    """Write the path along its two principal axes."""
+    points = embedding(path, 2).points
+    picked = np.unique(np.linspace(0, len(path) - 1, POINTS).astype(np.int64))
+    for axis in (0, 1):
+        sheet.curve(f"principal_{axis + 1}:{first}", picked, points[picked, axis])
+
+
 def events(sheet: Sheet, path: Path, loss: Array, first: int) -> None:
     """Write transverse excursions, avalanches of the loss and its changes."""
     distances = squared_distances(path)
@@ -124,20 +180,22 @@ def events(sheet: Sheet, path: Path, loss: Array, first: int) -> None:
     durations = np.arange(1, int(burst.length.max(initial=0)) + 1)
     counts = np.array([(burst.length == one).sum() for one in durations], dtype=np.float64)
     sheet.curve(f"avalanche_length:{first}", durations, counts, "steps")
+    if len(loss) > _SPAN + 2:
+        around = loss_events.surroundings(loss, path.steps, span=_SPAN)
+        if len(around.peak) and around.contour is not None:
+            time = np.arange(_SPAN)
+            sheet.curve(f"after_avalanche_loss:{first}", time, around.loss.mean(axis=0))
+            sheet.curve(f"after_avalanche_change:{first}", time, around.change.mean(axis=0))
+            sheet.curve(f"after_avalanche_contour:{first}", time, around.contour.mean(axis=0))
     shown = slice(min(100, len(loss) // 8), None)
     change = np.abs(np.diff(loss))[shown][:401]
     sheet.curve(f"loss_change:{first}", np.arange(len(change)), change)
 
 
-def noise_norms(sheet: Sheet, path: Path, rate: Array, first: int) -> None:
-    """Compare the norms of gradient noise with a power law and an exponential law.
-
-    With plain SGD the gradients are the increments over the learning rate, so that their inner
-    products K are known: |g_s - mean|^2 = K_ss - 2 mean_r K_sr + mean K.
-    """
-    products = increments(path) / np.outer(rate, rate)
-    squares = np.diagonal(products) - 2 * products.mean(axis=1) + products.mean()
-    norms = np.sqrt(np.maximum(squares, 0.0))
+def noise_norms(sheet: Sheet, norms: Array, first: int) -> None:
+    """Compare the norms of gradient noise with a power law and an exponential law."""
+    if not len(norms):
+        return
     fit = tails.fit_power_law(norms)
     sheet.number("noise_exponent", first, (fit.exponent, fit.stderr, fit.status))
     ratio = fit.ratio / np.sqrt(fit.tail) if fit.tail else NAN

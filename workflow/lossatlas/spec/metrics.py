@@ -208,7 +208,7 @@ class Diffusion(MetricSettings):
     mode: Mode = Field(
         "fixed",
         description="'paper': pairs grouped by exactly equal path length, square of the mean loss "
-        "difference, local exponents over 20 lags",
+        "difference, local exponents over 20 lags, the faulty displacement from the first point",
     )
     fit: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(
         [10, 100], description="smallest and largest lag of the fit of the exponent"
@@ -260,9 +260,14 @@ WINDOW_SCALARS = (
     "msl_exponent",
     "loss_variance",
     "stable_alpha",
+    "quantile_alpha",
+    "layer_alpha",
     "mixture_alpha",
     "standardised_alpha",
     "tail_index",
+    "tail_index_ranked",
+    "downhill",
+    "msl_whole_exponent",
     "noise_exponent",
     "noise_ratio",
 )

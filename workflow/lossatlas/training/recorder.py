@@ -17,13 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossatlas.spec.parts import Recording
+from lossatlas.spec.parts import Recipe, Recording
 from lossatlas.store import Array
 from lossatlas.training.seeds import generator
 
 Snapshot = tuple[dict[str, Tensor], dict[str, Any]]
 PREFIX = "record/"  # of our tensors in the resume state
 _CHUNK = 2**23  # numbers of a ring that are in float64 at a time
+_BLOCKS = 8  # of rows of a Gram matrix: 9/16 of its products are made
 
 
 class Projection:
@@ -240,10 +241,11 @@ class Recorder:
         self.time, self.done, self.seen = values["recorded"]
         self.ring[(self.time - 1) % self.plan.length] = self.kept["last"]
 
-    def arrays(self, rates: list[float]) -> dict[str, Array]:
+    def arrays(self, recipe: Recipe, rates: list[float]) -> dict[str, Array]:
         """Return what was recorded, for the training record.
 
         Args:
+            recipe: How the run was trained.
             rates: Learning rate of each epoch that was run.
         """
         steps = max(self.time - 1, 0)
@@ -262,6 +264,9 @@ class Recorder:
         found["reservoir_tensor"] = drawn.astype(np.int32)
         found["size"] = np.array(self.sizes, dtype=np.int64)
         found["rate"] = np.repeat(rates, steps // max(len(rates), 1))
+        optimiser = [recipe.momentum, recipe.nesterov, recipe.weight_decay]
+        found["optimiser"] = np.array(optimiser, dtype=np.float64)
+        found["epoch"] = np.repeat(np.arange(len(rates)), steps // max(len(rates), 1))
         found["stride"] = np.array([self.plan.after, self.plan.whole], dtype=np.int64)
         found["window"] = np.array(self.windows[: self.done], dtype=np.int64).reshape(-1, 2)
         return {f"path_{name}": Array(found[name], *WHAT[name]) for name in found}
@@ -289,6 +294,8 @@ WHAT: dict[str, tuple[tuple[str, ...], str, str]] = {
         "upper triangle of <w_s - w_first, w_t - w_first>",
     ),
     "rate": (("step",), "", "learning rate"),
+    "epoch": (("step",), "", "epochs done before"),
+    "optimiser": (("momentum, nesterov and weight decay",), "", "of SGD"),
     "window": (("window", "first and end"), "point", "windows; the end is not included"),
 }
 
@@ -303,11 +310,13 @@ def gram_of_ring(ring: Tensor, first: int) -> Tensor:
     length, size = ring.shape
     order = (first + torch.arange(length, device=ring.device)) % length
     gram = torch.zeros(length, length, dtype=torch.float64, device=ring.device)
-    width = max(_CHUNK // length, 1)
+    width, rows = max(_CHUNK // length, 1), -(-length // _BLOCKS)
     for start in range(0, size, width):
         points = ring[:, start : start + width].double()
         points -= points[first % length].clone()
-        gram.addmm_(points, points.T)
+        for top in range(0, length, rows):  # what is on and above the diagonal
+            gram[top : top + rows, top:].addmm_(points[top : top + rows], points[top:].T)
+    gram = gram.triu() + gram.triu(1).T
     return gram[order][:, order]
 
 
