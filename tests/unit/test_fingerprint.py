@@ -49,6 +49,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in MODULES.items():
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(fingerprint, "LIBRARY", tmp_path)
+    monkeypatch.chdir(tmp_path)
     yield tmp_path
     forget()
 
@@ -59,7 +60,9 @@ def forget() -> None:
         fingerprint._definition,
         fingerprint._file,
         fingerprint._parsed,
-        fingerprint._foreign,
+        fingerprint._found,
+        fingerprint._kept,
+        fingerprint._sources,
     ):
         cached.cache_clear()
 
@@ -125,6 +128,42 @@ def test_unknown_entry(package: Path) -> None:
     forget()
     with pytest.raises(ValueError, match="defines no 'gone'"):
         fingerprint.code_of("lossatlas.entry:gone")
+
+
+@pytest.fixture
+def working(package: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = package / "working"
+    (folder / ".snakemake").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_digests_are_kept_while_no_source_changes(
+    package: Path, working: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = digest()
+    with monkeypatch.context() as patched:
+        patched.setattr(fingerprint, "_code_of", lambda *_: "computed again")
+        assert digest() == first
+        (package / "deep.py").write_text("constant = 2  # a comment\n")
+        assert digest() == "computed again"
+    edit(package / "deep.py", "constant = 2", "constant = 3")
+    assert digest() not in (first, "computed again")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"sources": 1}', "\x00"])
+def test_a_damaged_store_of_digests_is_made_anew(working: Path, content: str) -> None:
+    first = digest()
+    (working / ".snakemake" / "lossatlas-codes.json").write_text(content)
+    assert digest() == first
+
+
+def test_digests_are_kept_only_beside_snakemakes_own_things(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(package)
+    digest()
+    assert sorted(path.name for path in package.iterdir()) == sorted(MODULES)
 
 
 def test_what_a_job_does_not_run_is_left_out(package: Path) -> None:

@@ -7,18 +7,26 @@ comment or a docstring changes nothing; an edit to a line that runs changes the 
 
 Modules that only carry numbers from place to place, or guard a job (`CARRIERS`), are left out: what
 they carry has versions of its own, and the version of the package retrains nothing.
+
+Digests are kept in Snakemake's own folder beside a digest of all sources, and taken from there
+while no byte of those has changed: reading trees is half the time of parsing the workflow.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
+import json
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from lossatlas import paths
 from lossatlas.paths import LIBRARY
 
 PACKAGE = "lossatlas"
@@ -56,11 +64,53 @@ def code_of(*entries: str, without: tuple[str, ...] = ()) -> str:
     Raises:
         ValueError: If an entry of this package does not exist.
     """
+    foreign = [module for entry in entries if not _ours(module := entry.partition(":")[0])]
+    words = [sorted(set(entries)), list(without), [_bytes(_found(name)) for name in foreign]]
+    key = hashlib.sha256(json.dumps(words).encode()).hexdigest()
+    kept = _kept()
+    if key not in kept:
+        kept[key] = _code_of(entries, without)
+        _keep(kept)
+    return kept[key]
+
+
+def _code_of(entries: tuple[str, ...], without: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for entry in sorted(set(entries)):
         for module, name, text in _reached(entry, without):
             digest.update(f"{module}:{name}\0{text}\0".encode())
     return digest.hexdigest()[:16]
+
+
+@cache
+def _kept() -> dict[str, str]:
+    """Return the digests that were kept for these very sources."""
+    try:
+        found = json.loads(paths.CODES.read_text(encoding="utf-8"))
+        return dict(found["codes"]) if found["sources"] == _sources() else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _keep(codes: dict[str, str]) -> None:
+    """Keep the digests where Snakemake keeps its own things; where it has none, do not."""
+    temporary = paths.CODES.with_suffix(f".{os.getpid()}")
+    with contextlib.suppress(OSError):
+        temporary.write_text(json.dumps({"sources": _sources(), "codes": codes}), encoding="utf-8")
+        temporary.replace(paths.CODES)
+
+
+@cache
+def _sources() -> str:
+    """Return a digest of every byte of the package's sources, and of what reads them."""
+    digest = hashlib.sha256(repr(sys.version_info[:2]).encode())
+    for path in sorted(LIBRARY.rglob("*.py")):
+        digest.update(f"{path.relative_to(LIBRARY)}:{_bytes(path)}\0".encode())
+    return digest.hexdigest()
+
+
+def _bytes(path: Path | None) -> str:
+    return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @cache
@@ -107,16 +157,22 @@ def _file(module: str) -> Path | None:
     return None
 
 
-@cache
 def _foreign(module: str) -> str:
-    """Return the syntax tree of the user's module, found without importing it."""
+    """Return the syntax tree of the user's module."""
+    path = _found(module)
+    return "" if path is None else ast.unparse(_tree(path))
+
+
+@cache
+def _found(module: str) -> Path | None:
+    """Return the source file of the user's module, found without importing it."""
     try:
         found = find_spec(module)
     except (ImportError, ValueError):
         found = None
     if found is None or not found.origin or not found.origin.endswith(".py"):
-        return ""
-    return ast.unparse(_tree(Path(found.origin)))
+        return None
+    return Path(found.origin)
 
 
 @cache

@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = "results"
 LIBRARY = Path(__file__).resolve().parent
 PROJECT = LIBRARY.parent.parent
+CODES = Path(".snakemake/lossatlas-codes.json")  # digests of code, while no source changes
 DATASETS_TABLE = PROJECT / "resources" / "datasets.tsv"
 
 
