@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -28,20 +29,30 @@ DEVICES = ("/dev/null", "/dev/zero")  # Slurm wants device files for GPUs, and o
 ADMIN = os.pathsep + "/usr/sbin" + os.pathsep + "/sbin"
 
 
+class Impossible(Exception):
+    """Slurm is not here and cannot be installed."""
+
+
 def install() -> None:
     """Install Debian's packages where they are absent.
 
     Raises:
-        RuntimeError: If that is not possible here.
+        Impossible: If that cannot be done on this machine.
     """
     path = os.environ["PATH"] + ADMIN
     if all(shutil.which(name, path=path) for name in ("slurmctld", "slurmd", "munged")):
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise RuntimeError(f"run once as root on Debian: apt-get install {' '.join(PACKAGES)}")
+        names = " ".join(PACKAGES)
+        raise Impossible(f"no Slurm here (on Debian, once, as root: apt-get install {names})")
     variables = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for words in (["update"], ["install", "-y", "--no-install-recommends", *PACKAGES]):
-        subprocess.run(["apt-get", "-qq", *words], check=True, env=variables)
+        done = subprocess.run(
+            ["apt-get", "-qq", *words], env=variables, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+            raise Impossible(f"Slurm cannot be installed: apt-get {words[0]}: {' '.join(last)}")
 
 
 def wait_for(what: str, test: Callable[[], object], seconds: float = 30) -> None:
@@ -117,13 +128,13 @@ class Cluster:
             "JobAcctGatherType": "jobacct_gather/none",
             "MpiDefault": "none",
             "SelectType": "select/cons_tres",
-            "SelectTypeParameters": "CR_CPU_Memory",
+            "SelectTypeParameters": "CR_CPU_Memory,CR_LLN",  # spread jobs over the nodes
             "DefMemPerCPU": 500,  # without it a job that names no memory takes the whole node
             "GresTypes": "gpu",
             "SlurmdParameters": "config_overrides",  # nodes claim more than this machine has
             "ReturnToService": 2,
             "SlurmdTimeout": 5,
-            "KillWait": 5,
+            "KillWait": 30,
             "MinJobAge": 3600,
             "EnforcePartLimits": "ALL",  # refuse what can never run
             "SchedulerParameters": "batch_sched_delay=0,sched_min_interval=100000,bf_interval=3",
@@ -147,7 +158,11 @@ class Cluster:
     def _run(self, name: str, *command: str) -> None:
         with (self.folder / f"{name}.out").open("ab") as log:
             self.running[name] = subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.env
+                ["setpriv", "--pdeathsig", "KILL", *command],  # none survives a killed test
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=self.env,
             )
 
     def start_node(self, name: str) -> None:
@@ -165,28 +180,49 @@ class Cluster:
         done = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False)
         return done.stdout if done.returncode == 0 else ""
 
-    def jobs(self) -> list[dict[str, str]]:
-        """Return what the controller knows of every job."""
+    def tell(self, *command: str) -> None:
+        """Run a client that must succeed."""
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (command, done.stderr)
+
+    def jobs(self) -> dict[str, dict[str, str]]:
+        """Return id -> what the controller knows of the job, for every job in its order."""
         rows = self.ask("scontrol", "-o", "show", "job").splitlines()
-        return [dict(w.split("=", 1) for w in row.split() if "=" in w) for row in rows]
+        found = [dict(w.split("=", 1) for w in row.split() if "=" in w) for row in rows]
+        jobs = {job["JobId"]: job for job in found if "JobId" in job}
+        return dict(sorted(jobs.items(), key=lambda item: int(item[0])))
 
     def stop(self) -> None:
-        """Cancel what runs, end every daemon that was started here, remove the folder."""
-        ids = [job["JobId"] for job in self.jobs() if job["JobState"] in ("RUNNING", "PENDING")]
+        """Cancel what runs, end every daemon, whatever is left of jobs, and remove the folder."""
+        jobs = self.jobs().items()
+        ids = [job_id for job_id, job in jobs if job["JobState"] in ("RUNNING", "PENDING")]
         if ids:
             self.ask("scancel", *ids)
-            wait_for("the end of jobs", lambda: not self.ask("squeue", "-h", "-t", "R,CG"), 20)
+            with contextlib.suppress(TimeoutError):
+                wait_for("the end of jobs", lambda: not self.ask("squeue", "-h", "-t", "R,CG"), 20)
         for name in [*self.names, "slurmctld", "munged"]:
             process = self.running.pop(name, None)
             if process is None:
                 continue
             process.terminate()
             try:
-                process.wait(15)
+                process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        wait_for("the end of all processes", lambda: not self._kill_left(), 30)
+        shutil.rmtree(self.folder)
+
+    def _kill_left(self) -> list[int]:
+        """Kill every process whose environment names this cluster; returns their ids."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has just ended
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                if state != "Z" and bytes(self.folder) in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+                    os.kill(found[-1], signal.SIGKILL)
+        return found
 
 
 def up(cluster: Cluster) -> list[str]:

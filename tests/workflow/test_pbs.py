@@ -53,12 +53,14 @@ def test_training_through_the_profile(finished: Project, project: Project, pbs: 
         text=True,
     )
     log = project.root / f"results/logs/train/{cell}.0-1.log"
-    end = time.monotonic() + 120
-    while not log.exists() and time.monotonic() < end:
+    end = time.monotonic() + 600
+    while not log.exists():
+        assert run.poll() is None, run.communicate()[0]
+        assert time.monotonic() < end
         time.sleep(0.1)
     training = next(job for job in jobs_in(pbs) if "train_replicas" in job["script"])
     subprocess.run(["qdel", training["id"]], check=True)
-    printed = run.communicate(timeout=240)[0]
+    printed = run.communicate(timeout=600)[0]
     assert run.returncode == 0, printed
     assert (project.root / target).read_bytes() == (finished.root / target).read_bytes()
     first, second = [job for job in jobs_in(pbs) if "train_replicas" in job["script"]]

@@ -7,42 +7,64 @@ of -v, and exit code 153 for an unknown id. Jobs run in the background on this m
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(os.environ["STANDIN_PBS"])
 
 
+def path_of(job_id: str) -> Path:
+    return HERE / f"{job_id.partition('.')[0]}.json"
+
+
 def load(job_id: str) -> dict:
-    path = HERE / f"{job_id.partition('.')[0]}.json"
+    path = path_of(job_id)
     if not path.exists():
         print(f"qstat: Unknown Job Id {job_id}", file=sys.stderr)
         sys.exit(153)
     return json.loads(path.read_text())
 
 
+@contextlib.contextmanager
+def server() -> Iterator[None]:
+    """Be the only one who changes a job."""
+    with (HERE / "lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def save(job: dict) -> None:
-    path = HERE / f"{job['number']}.json"
+    path = path_of(job["id"])
     trial = path.with_suffix(".new")
     trial.write_text(json.dumps(job))
     trial.replace(path)
 
 
+def change(job_id: str, **changes: object) -> dict:
+    with server():
+        job = load(job_id) | changes
+        save(job)
+    return job
+
+
 def qsub(words: list[str]) -> None:
     options, script = words[:-1], Path(words[-1])
     pairs = list(zip(options[::2], options[1::2], strict=True))
-    number = len(list(HERE.glob("*.json"))) + 1
     variables = dict(v.split("=", 1) for k, vs in pairs if k == "-v" for v in vs.split(","))
     lists = dict(v.split("=", 1) for k, v in pairs if k == "-l")
-    job = {"number": number, "id": f"{number}.standin", "state": "Q", "lists": lists}
-    job |= {"options": pairs, "variables": variables, "cwd": os.getcwd(), "cancelled": False}
-    job["script"] = script.read_text()
-    save(job)
+    job = {"state": "Q", "lists": lists, "options": pairs, "variables": variables}
+    job |= {"cwd": os.getcwd(), "cancelled": False, "script": script.read_text()}
+    with server():
+        number = len(list(HERE.glob("*.json"))) + 1
+        job |= {"number": number, "id": f"{number}.standin"}
+        save(job)
     subprocess.Popen(
         [sys.executable, __file__, "run", str(number)],
         start_new_session=True,
@@ -68,19 +90,24 @@ def run(number: str) -> None:
             stderr=out,
             start_new_session=True,
         )
-    job |= {"state": "R", "pid": process.pid}
-    save(job)
+    if change(number, state="R", pid=process.pid)["cancelled"]:
+        end(process.pid)
     try:
         code = process.wait(hours * 3600 + minutes * 60 + seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         code = -29
-    job = load(number)
-    job |= {"state": "F", "code": 256 - code if code < 0 and code != -29 else code}
-    if job["cancelled"]:
-        job["code"] = 271
-    save(job)
+    code = 256 - code if code < 0 and code != -29 else code
+    change(number, state="F", code=271 if load(number)["cancelled"] else code)
+
+
+def end(group: int) -> None:
+    """Warn a job, and kill it a second later."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGTERM)
+        time.sleep(1)
+        os.killpg(group, signal.SIGKILL)
 
 
 def qstat(words: list[str]) -> None:
@@ -93,14 +120,9 @@ def qstat(words: list[str]) -> None:
 
 def qdel(words: list[str]) -> None:
     for word in words:
-        job = load(word)
-        job["cancelled"] = True
-        save(job)
+        job = change(word, cancelled=True)
         if job["state"] == "R":
-            os.killpg(job["pid"], signal.SIGTERM)
-            time.sleep(1)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(job["pid"], signal.SIGKILL)
+            end(job["pid"])
 
 
 if __name__ == "__main__":
