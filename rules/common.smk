@@ -18,7 +18,7 @@ from lossatlas.errors import UserError
 from lossatlas.fingerprint import code_of
 from lossatlas.models import target_of
 from lossatlas.spec import needs
-from lossatlas.spec.catalogue import data_source, data_sources
+from lossatlas.spec.catalogue import data_source, data_sources, files_of
 from lossatlas.spec.config import load
 from lossatlas.spec.figures import FIGURES, Figure
 from lossatlas.spec.plan import block_seeds, make_plan
@@ -285,7 +285,7 @@ def archive_name(file):
 
 def archive_of(wildcards):
     source = plainly(data_source, wildcards.name)
-    return [] if source.embedded else [paths.download(source.file)]
+    return [paths.download(file.file) for file in files_of(source)]
 
 
 def archive_of_results():

@@ -8,5 +8,4 @@ with job(snakemake) as s:  # noqa: F821
     from lossatlas import store
     from lossatlas.data.convert import convert
 
-    archive = Path(s.input[0]) if s.input else None
-    store.write(s.output[0], convert(s.wildcards.name, archive))
+    store.write(s.output[0], convert(s.wildcards.name, *map(Path, s.input)))

@@ -103,6 +103,12 @@ BAD = [
     ("models.own", {"builder": "os.path;x:Net"}, "is not 'package.module:object'"),
     ("datasets.mnits", None, "unknown data set 'mnits' (did you mean 'mnist'?)"),
     ("datasets.digits", {"fraction": 0}, "datasets.digits.fraction"),
+    ("datasets.digits", {"mean": [0.5]}, "'mean' and 'std' have one number per channel each"),
+    ("datasets.digits", {"mean": [0.5], "std": [0]}, "datasets.digits.std"),
+    ("datasets.digits", {"mean": [0, 0], "std": [1, 1]}, "mean: 2 numbers for 1 channels (one f"),
+    ("recipes.short.augment", {}, "give 'crop', 'flip' or both"),
+    ("recipes.short.augment", {"crp": 4}, "unknown key 'crp' (did you mean 'crop'?)"),
+    ("recipes.short.augment", {"crop": 8}, "a crop of 8 pixels leaves nothing of images of 8"),
     ("datasets.digits", {"label_noise": 1.5}, "datasets.digits.label_noise"),
     (
         "metrics.hessian",

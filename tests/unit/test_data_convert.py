@@ -1,11 +1,16 @@
 """Readers and conversion: digits, CIFAR archives made here, .npz files."""
 
+import gzip
 import hashlib
 import io
 import pickle
+import struct
 import tarfile
 import tempfile
+import threading
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -15,6 +20,7 @@ from lossatlas.data import convert as module
 from lossatlas.data import readers
 from lossatlas.data.arrays import NAMES, to_record
 from lossatlas.data.convert import convert
+from lossatlas.data.download import fetch
 from lossatlas.errors import UserError
 from lossatlas.spec.catalogue import data_sources
 
@@ -26,10 +32,10 @@ def values(record):
     return {key: array.values for key, array in record.arrays.items()}
 
 
-def row_for(monkeypatch, name, archive, **changes):
+def row_for(monkeypatch, copied, archive, **changes):
     """Make the datasets table describe a file of this test."""
     sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
-    row = replace(data_sources()[name], sha256=sha256, **changes)
+    row = replace(data_sources()[copied], sha256=sha256, **changes)
     monkeypatch.setattr(module, "data_source", lambda name: row)
 
 
@@ -185,18 +191,136 @@ def test_a_truncated_archive_is_refused(tmp_path):
         readers.cifar(archive, 10)
 
 
-def test_mnist_in_the_form_of_keras(tmp_path, monkeypatch):
-    images = RANDOM.integers(0, 256, (50, 28, 28), dtype=np.uint8)
-    labels = (np.arange(50) % 10).astype(np.uint8)
-    file = tmp_path / "mnist.npz"
-    np.savez(file, x_train=images[:30], y_train=labels[:30], x_test=images[30:], y_test=labels[30:])
-    row_for(monkeypatch, "mnist", file, train=30, test=20)
-    record = convert("mnist", file)
+def idx_bytes(array):
+    """An array of bytes in the published format."""
+    head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return gzip.compress(head + array.tobytes(), mtime=0)
+
+
+def mnist_files(folder, count=30, test=20):
+    """The four files of MNIST, small, and what they hold."""
+    images = RANDOM.integers(0, 256, (count + test, 28, 28), dtype=np.uint8)
+    labels = (np.arange(count + test) % 10).astype(np.uint8)
+    arrays = (images[:count], labels[:count], images[count:], labels[count:])
+    rows = [data_sources()[part] for part in data_sources()["mnist"].parts]
+    files = [folder / row.file for row in rows]
+    for file, array in zip(files, arrays, strict=True):
+        file.write_bytes(idx_bytes(array))
+    rows = [
+        replace(
+            row,
+            size=file.stat().st_size,
+            sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        )
+        for row, file in zip(rows, files, strict=True)
+    ]
+    return files, rows, dict(zip(NAMES, arrays, strict=True))
+
+
+def test_mnist_from_a_server_to_a_record(tmp_path, monkeypatch):
+    """The four IDX files are fetched from a mirror, verified, and read."""
+    published, fetched = tmp_path / "published", tmp_path / "fetched"
+    published.mkdir()
+    _, rows, arrays = mnist_files(published)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(published))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        address = f"http://127.0.0.1:{server.server_port}"
+        for row in rows:
+            mirrors = (f"{address}/no/{row.file}", f"{address}/{row.file}")
+            fetch(replace(row, mirrors=mirrors), fetched / row.file)
+    finally:
+        server.shutdown()
+        server.server_close()
+    monkeypatch.setattr(module, "files_of", lambda _: rows)
+    row = replace(data_sources()["mnist"], train=30, test=20)
+    monkeypatch.setattr(module, "data_source", lambda _: row)
+    record = convert("mnist", *(fetched / row.file for row in rows))
     data = values(record)
-    assert np.array_equal(data["train_images"][..., 0], images[:30])
-    assert np.array_equal(data["test_labels"], labels[30:])
+    assert np.array_equal(data["train_images"][..., 0], arrays["train_images"])
+    assert np.array_equal(data["test_images"][..., 0], arrays["test_images"])
+    assert data["test_labels"].tolist() == arrays["test_labels"].tolist()
     assert data["train_labels"].dtype == np.int64
     assert (record.settings["mean"], record.settings["std"]) == ([0.1307], [0.3081])
+    assert record.spec["sha256"].split() == [row.sha256 for row in rows]
+
+
+def test_mnist_needs_all_its_files_and_the_right_ones(tmp_path, monkeypatch):
+    files, rows, _ = mnist_files(tmp_path)
+    monkeypatch.setattr(module, "files_of", lambda _: rows)
+    with pytest.raises(UserError, match=r"there is no file 't10k-labels-idx1-ubyte\.gz'"):
+        convert("mnist", *files[:3])
+    files[1].write_bytes(idx_bytes(np.zeros(30, np.uint8)))
+    with pytest.raises(UserError, match=r"train-labels-idx1-ubyte\.gz: has sha256"):
+        convert("mnist", *files)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"no gzip", "cannot be unpacked: Not a gzipped file"),
+        (gzip.compress(b""), "is no IDX file of bytes"),
+        (gzip.compress(b"\0\0\x0d\x01\0\0\0\x01abcd"), "is no IDX file of bytes"),
+        (gzip.compress(b"\0\0\x08\x00"), "is no IDX file of bytes"),
+        (gzip.compress(b"\0\0\x08\x09" + b"\0\0\0\x01" * 9), "is no IDX file of bytes"),
+        (gzip.compress(b"\0\0\x08\x02\0\0"), "cannot be unpacked"),
+        (gzip.compress(b"\0\0\x08\x02" + b"\xff" * 8), "announces 18446744065119617025 bytes"),
+        (gzip.compress(b"\0\0\x08\x01\0\0\0\x03ab"), "holds fewer bytes than the 3"),
+        (gzip.compress(b"\0\0\x08\x01\0\0\0\x03abcd"), "holds more bytes than the 3"),
+        (idx_bytes(np.zeros(5000, np.uint8))[:-9], "cannot be unpacked"),
+    ],
+)
+def test_damaged_idx_files_are_refused(tmp_path, content, says):
+    file = tmp_path / "images.gz"
+    file.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        readers.idx(file)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="no such file"):
+        readers.idx(tmp_path / "gone.gz")
+
+
+def noise_row(monkeypatch, name):
+    row = replace(data_sources()[name], train=2000, test=300)
+    monkeypatch.setattr(module, "data_source", lambda _: row)
+    return convert(name)
+
+
+def test_gauss_is_gaussian(monkeypatch):
+    record = noise_row(monkeypatch, "gauss")
+    data = values(record)
+    assert data["train_images"].shape == (2000, 32, 32, 3)
+    assert data["test_images"].shape == (300, 32, 32, 3)
+    pixels = data["train_images"].astype(np.float64).ravel()
+    count = len(pixels)
+    assert abs(pixels.mean()) < 4 / np.sqrt(count)
+    assert abs(pixels.var() - 1) < 4 * np.sqrt(2 / count)
+    assert abs((pixels**4).mean() - 3) < 4 * np.sqrt(96 / count)
+    assert not np.array_equal(data["train_images"][:300], data["test_images"])
+    assert sorted(set(data["train_labels"])) == list(range(10))
+    assert record.settings["classes"] == 10
+    assert (record.settings["mean"], record.settings["std"]) == ([0, 0, 0], [1, 1, 1])
+
+
+def test_gauss_of_the_paper_is_uniform_and_lacks_a_class(monkeypatch):
+    record = noise_row(monkeypatch, "gauss_paper")
+    data = values(record)
+    for split in ("train", "test"):
+        pixels = data[f"{split}_images"].astype(np.float64)
+        assert pixels.max() == 1
+        assert pixels.min() >= 0
+        assert abs(pixels.mean() - 0.5) < 4 / np.sqrt(12 * pixels.size)
+        assert abs(pixels.var() - 1 / 12) < 4 * np.sqrt(1 / 180 / pixels.size)
+        assert sorted(set(data[f"{split}_labels"])) == list(range(9))
+    assert record.settings["classes"] == 10
+    assert record.settings["mean"] == [0.1307] * 3
+    assert record.settings["std"] == [0.3081] * 3
+    counts = np.bincount(data["train_labels"])
+    assert ((counts - 2000 / 9) ** 2 / (2000 / 9)).sum() < 26  # 8 degrees of freedom
+    again = values(noise_row(monkeypatch, "gauss_paper"))
+    assert np.array_equal(again["train_images"], data["train_images"])
 
 
 @pytest.mark.parametrize(
@@ -206,11 +330,12 @@ def test_mnist_in_the_form_of_keras(tmp_path, monkeypatch):
 def test_data_unlike_their_row_are_refused(tmp_path, monkeypatch, key, value):
     labels = np.arange(50) % 10
     images = np.zeros((50, 28, 28), np.uint8)
-    file = tmp_path / "mnist.npz"
+    file = tmp_path / "own.npz"
     np.savez(file, x_train=images[:30], y_train=labels[:30], x_test=images[30:], y_test=labels[30:])
-    row_for(monkeypatch, "mnist", file, **({"train": 30, "test": 20} | {key: value}))
-    with pytest.raises(UserError, match=f"mnist: holds {key} = .* the table says {value}"):
-        convert("mnist", file)
+    shape = {"train": 30, "test": 20, "channels": 1, "image_size": 28, "file": "own.npz"}
+    row_for(monkeypatch, "cifar10", file, name="own", **(shape | {key: value}))
+    with pytest.raises(UserError, match=f"own: holds {key} = .* the table says {value}"):
+        convert("own", file)
 
 
 def test_what_cannot_be_converted(tmp_path, monkeypatch):
@@ -222,11 +347,11 @@ def test_what_cannot_be_converted(tmp_path, monkeypatch):
         convert("cifar11")
     with pytest.raises(UserError, match="unknown data set 'taxonomy_results'"):
         convert("taxonomy_results")
-    file = tmp_path / "mnist.zip"
+    file = tmp_path / "own.zip"
     file.write_bytes(b"x")
-    row_for(monkeypatch, "mnist", file, file="mnist.zip")
-    with pytest.raises(UserError, match=r"no reader for 'mnist\.zip'"):
-        convert("mnist", file)
+    row_for(monkeypatch, "cifar10", file, name="own", file="own.zip")
+    with pytest.raises(UserError, match=r"no reader for 'own\.zip'"):
+        convert("own", file)
 
 
 def test_npz_that_cannot_be_read(tmp_path):

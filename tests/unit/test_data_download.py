@@ -11,7 +11,7 @@ import pytest
 from lossatlas import paths
 from lossatlas.data import download
 from lossatlas.errors import UserError
-from lossatlas.spec.catalogue import DataSource, data_sources
+from lossatlas.spec.catalogue import DataSource, data_sources, files_of
 
 BODY = bytes(range(256)) * 1024
 WRONG = BODY[::-1]
@@ -231,8 +231,10 @@ def test_the_table_is_whole():
         if row.classes:
             assert row.corrupted or row.train > 0
             assert min(row.test, row.channels, row.image_size) > 0
-        if not row.embedded:
-            assert row.size > 0
-            assert len(bytes.fromhex(row.sha256)) == 32
-            assert row.mirrors
-            assert all(address.startswith("https://") for address in row.mirrors)
+        for file in files_of(row):
+            assert file.size > 0
+            assert len(bytes.fromhex(file.sha256)) == 32
+            assert file.mirrors
+            assert all(address.startswith("https://") for address in file.mirrors)
+    assert len(files_of(rows["mnist"])) == 4
+    assert files_of(rows["gauss"]) == []

@@ -47,6 +47,18 @@ def test_same_numbers_as_torchvision(toy):
         assert found.labels.tolist() == toy.arrays[f"{split}_labels"].values.tolist()
 
 
+def test_a_normalisation_of_ones_own(toy):
+    plain, own = load(toy), load(toy, DataPart(mean=[0.5, 0.0, 0.25], std=[1.0, 2.0, 0.5]))
+    assert own.pixels.mean == (0.5, 0.0, 0.25)
+    for split in ("train", "test"):
+        unit = getattr(plain, split).images * torch.tensor(STD)[:, None, None]
+        unit += torch.tensor(MEAN)[:, None, None]
+        expected = (unit - torch.tensor([0.5, 0.0, 0.25])[:, None, None]) / torch.tensor(
+            [1.0, 2.0, 0.5]
+        )[:, None, None]
+        torch.testing.assert_close(getattr(own, split).images, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_shape_and_statistics_of_digits():
     data = open_data("digits")
     assert (data.name, data.classes, data.channels, data.image_size) == ("digits", 10, 1, 8)

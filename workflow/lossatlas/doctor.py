@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from lossatlas import paths
 from lossatlas.errors import UserError
-from lossatlas.spec.catalogue import data_sources
+from lossatlas.spec.catalogue import DataSource, data_sources, files_of
 from lossatlas.spec.cost import vertices_bytes, weights_bytes
 from lossatlas.spec.plan import Plan
 
@@ -133,8 +133,18 @@ def data(name: str, mirror_dir: str, reach: Callable[[str], str] | None = None) 
     """
     source = data_sources()[name]
     if source.embedded:
-        return Check("ok", f"data set {name}: comes with a package")
-    local = [paths.dataset(name), paths.download(source.file)]
+        return Check("ok", f"data set {name}: nothing to download")
+    if Path(paths.dataset(name)).is_file():
+        return Check("ok", f"data set {name}: {paths.dataset(name)}")
+    found = [_archive(name, file, mirror_dir, reach) for file in files_of(source)]
+    return next((check for check in found if check.level != "ok"), found[-1])
+
+
+def _archive(
+    name: str, source: DataSource, mirror_dir: str, reach: Callable[[str], str] | None
+) -> Check:
+    """Check that one file of a data set is there, or can be had."""
+    local = [paths.download(source.file)]
     if mirror_dir:
         local.append(str(Path(mirror_dir).expanduser() / source.file))
     for path in local:

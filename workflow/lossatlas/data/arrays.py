@@ -22,6 +22,7 @@ def to_record(
     scale: float | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    classes: int | None = None,
     spec: Mapping[str, Any] | None = None,
 ) -> Record:
     """Check a data set and make it a record of kind 'dataset'.
@@ -33,11 +34,12 @@ def to_record(
         scale: The largest pixel value; default 255 for bytes, 1 for floating point.
         mean: Per channel, of pixels divided by `scale`; default: those of the training images.
         std: Likewise, the standard deviation; 1 for a constant channel.
+        classes: Number of classes; default: one more than the largest training label.
         spec: What else identifies the data.
 
     Returns:
         A record with the four arrays, images as (N, H, W, C), and in its settings scale, mean,
-        std and classes (one more than the largest training label).
+        std and classes.
 
     Raises:
         UserError: If an array is missing or has a wrong shape, type or value.
@@ -57,7 +59,7 @@ def to_record(
     if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
         what = f"training images are {_kind(train)}, test images {_kind(test)}"
         raise UserError(what, where=name, fix="make them alike")
-    classes = int(data["train_labels"].max()) + 1
+    classes = max(int(data["train_labels"].max()) + 1, classes or 0)
     if (largest := int(data["test_labels"].max())) >= classes:
         what = f"has a label {largest}, but training labels end at {classes - 1}"
         raise UserError(what, where=f"{name}, test_labels", fix="number the classes 0, 1, 2, ...")

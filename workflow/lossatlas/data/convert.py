@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 import pooch
 
-from lossatlas.data import readers
-from lossatlas.data.arrays import to_record
+from lossatlas.data import noise, readers
+from lossatlas.data.arrays import NAMES, to_record
 from lossatlas.errors import UserError
-from lossatlas.spec.catalogue import DataSource, data_source
+from lossatlas.spec.catalogue import DataSource, data_source, files_of
 from lossatlas.store import Record
 
 # Mean and s.d. per channel as the papers' code has them. Those of CIFAR-10 are of Yang et al.
@@ -18,16 +20,19 @@ from lossatlas.store import Record
 CONSTANTS = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "mnist": ((0.1307,), (0.3081,)),
+    "gauss": ((0.0,) * 3, (1.0,) * 3),
+    "gauss_paper": ((0.1307,) * 3, (0.3081,) * 3),  # theirs, of MNIST
 }
 SCALES = {"digits": 16.0}
 
 
-def convert(name: str, archive: Path | None = None) -> Record:
+def convert(name: str, *archives: Path) -> Record:
     """Convert a data set of the datasets table.
 
     Args:
         name: A row of the table.
-        archive: The downloaded file; None if the data come with a package.
+        archives: The downloaded files, in the order of the row's parts; none if nothing is
+            downloaded.
 
     Returns:
         A record of kind 'dataset', see `arrays.to_record`.
@@ -37,27 +42,36 @@ def convert(name: str, archive: Path | None = None) -> Record:
             (nothing in it is read then), is damaged, or holds other data than the table says.
     """
     source = data_source(name)
+    sums = " ".join(file.sha256 for file in files_of(source))
     record = to_record(
         name,
-        _read(source, archive),
+        _read(source, archives),
         scale=SCALES.get(name),
         mean=CONSTANTS[name][0] if name in CONSTANTS else None,
         std=CONSTANTS[name][1] if name in CONSTANTS else None,
-        spec={"version": source.version, "sha256": source.sha256, "licence": source.licence},
+        classes=source.classes if name in noise.MODES else None,
+        spec={"version": source.version, "sha256": sums, "licence": source.licence},
     )
     _check(source, record)
     return record
 
 
-def _read(source: DataSource, archive: Path | None) -> dict[str, np.ndarray]:
+def _read(source: DataSource, archives: Sequence[Path]) -> dict[str, np.ndarray]:
     if source.name == "digits":
         return readers.digits()
-    if archive is None or not archive.is_file():
-        what = f"there is no file '{archive or source.file}'"
-        raise UserError(what, where=source.name, fix="download it first")
-    if (found := pooch.file_hash(str(archive), alg="sha256")) != source.sha256:
-        what = f"has sha256 {found}, expected {source.sha256}"
-        raise UserError(what, where=str(archive), fix="delete it and fetch it again")
+    if source.name in noise.MODES:
+        return noise.arrays(source.train, source.test, source.image_size, source.name)
+    files = files_of(source)
+    for file, archive in zip_longest(files, archives):
+        if archive is None or not archive.is_file():
+            what = f"there is no file '{archive or file.file}'"
+            raise UserError(what, where=source.name, fix="download it first")
+        if (found := pooch.file_hash(str(archive), alg="sha256")) != file.sha256:
+            what = f"has sha256 {found}, expected {file.sha256}"
+            raise UserError(what, where=str(archive), fix="delete it and fetch it again")
+    if source.parts:
+        return {key: readers.idx(path) for key, path in zip(NAMES, archives, strict=True)}
+    (archive,) = archives
     if source.name in ("cifar10", "cifar100"):
         return readers.cifar(archive, source.classes)
     if source.file.endswith(".npz"):

@@ -44,7 +44,7 @@ def load(
         images, labels = arrays["train_images"], arrays["train_labels"]
         test_images, test_labels = arrays["test_images"], arrays["test_labels"]
         classes, scale = int(record.settings["classes"]), float(record.settings["scale"])
-        mean, std = record.settings["mean"], record.settings["std"]
+        mean, std = part.mean or record.settings["mean"], part.std or record.settings["std"]
         name = str(record.spec["name"])
     except KeyError as error:
         fix = "delete the file and run the same command again: it will be made anew"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import math
+import struct
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,7 @@ from lossatlas.data.transforms import draws, stratified_order
 from lossatlas.errors import UserError
 
 DIGITS_TEST = 360
+MOST_BYTES = 2**31  # of one array: a damaged header must not fill the memory
 
 
 def digits() -> dict[str, np.ndarray]:
@@ -74,6 +79,35 @@ def _extract(archive: Path, folder: str) -> None:
     except (tarfile.TarError, OSError, EOFError) as error:
         what = f"cannot be unpacked: {error}"
         raise UserError(what, where=str(archive), fix="delete it and fetch it again") from None
+
+
+def idx(path: Path) -> np.ndarray:
+    """Return the array of bytes in a gzipped IDX file, the format of MNIST.
+
+    Two zero bytes, the type (8: unsigned byte), the number of dimensions, each dimension as a
+    big-endian 32-bit number, then the bytes. No more is unpacked than the header announces.
+
+    Raises:
+        UserError: If the file is missing, damaged, or holds something else.
+    """
+    where, fix = str(path), "delete it and fetch it again"
+    try:
+        with gzip.open(path) as file:
+            head = file.read(4)
+            if len(head) != 4 or head[:3] != b"\0\0\x08" or not 1 <= head[3] <= 4:
+                raise UserError("is no IDX file of bytes", where=where, fix=fix)
+            shape = struct.unpack(f">{head[3]}I", file.read(4 * head[3]))
+            if (count := math.prod(shape)) > MOST_BYTES:
+                raise UserError(f"announces {count} bytes", where=where, fix=fix)
+            content = file.read(count + 1)
+    except FileNotFoundError:
+        raise UserError("no such file", where=where, fix="download it first") from None
+    except (OSError, EOFError, zlib.error, struct.error) as error:
+        raise UserError(f"cannot be unpacked: {error}", where=where, fix=fix) from None
+    if len(content) != count:
+        kind = "more" if len(content) > count else "fewer"
+        raise UserError(f"holds {kind} bytes than the {count} announced", where=where, fix=fix)
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def npz(path: Path) -> dict[str, np.ndarray]:

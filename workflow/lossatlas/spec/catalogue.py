@@ -155,11 +155,12 @@ class DataSource:
     classes: int
     channels: int
     image_size: int
+    parts: tuple[str, ...] = ()
 
     @property
     def embedded(self) -> bool:
-        """Whether the data come with an installed package, with nothing to download."""
-        return not self.file
+        """Whether the data are made here or come with a package, with nothing to download."""
+        return not (self.file or self.parts)
 
     @property
     def corrupted(self) -> bool:
@@ -186,6 +187,7 @@ def _source(row: Mapping[str, str]) -> DataSource:
         classes=int(row["classes"] or 0),
         channels=int(row["channels"] or 0),
         image_size=int(row["image_size"] or 0),
+        parts=tuple((row["parts"] or "").split()),
     )
 
 
@@ -217,6 +219,13 @@ def data_source(name: str, where: str = "datasets") -> DataSource:
     if name not in rows:
         raise UserError(f"unknown data set '{name}'", where=where, fix=nearest(name, rows))
     return rows[name]
+
+
+def files_of(source: DataSource) -> list[DataSource]:
+    """Return the rows of the files that a data set is read from; none if it is embedded."""
+    if source.embedded:
+        return []
+    return [data_sources()[part] for part in source.parts] or [source]
 
 
 def corrupted_source(name: str, where: str = "corruptions") -> DataSource:

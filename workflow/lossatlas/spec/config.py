@@ -188,7 +188,10 @@ def _check_names(config: Config) -> None:
                 fix = "letters, digits and _, a letter first"
                 raise UserError(f"'{name}' cannot be a name", where=section, fix=fix)
     for name, part in config.datasets.items():
-        data_source(part.source, where=f"datasets.{name}.source")
+        source = data_source(part.source, where=f"datasets.{name}.source")
+        if len(part.mean) not in (0, source.channels):
+            what = f"{len(part.mean)} numbers for {source.channels} channels"
+            raise UserError(what, where=f"datasets.{name}.mean", fix="one for each channel")
 
 
 def _check_models(config: Config) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from lossatlas import paths
-from lossatlas.spec.catalogue import NETWORKS, data_sources
+from lossatlas.spec.catalogue import NETWORKS, data_sources, files_of
 from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES
 from lossatlas.spec.config import Config, Experiment, json_schema
 from lossatlas.spec.figures import FIGURES, Figure, Thresholds
@@ -106,7 +106,8 @@ def _data_text() -> str:
     lines += ["| source | images | shape | download |", "|---|---|---|---|"]
     for row in rows:
         shape = f"{row.channels} x {row.image_size} x {row.image_size}"
-        megabytes = f"{row.size / 1e6:.0f} MB" if row.size else "none: embedded"
+        size = sum(file.size for file in files_of(row))
+        megabytes = f"{size / 1e6:.0f} MB" if size else "none"
         lines.append(f"| `{row.name}` | {row.train:,} + {row.test:,} | {shape} | {megabytes} |")
     return "\n".join(lines)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -26,6 +26,18 @@ class DataPart(Strict):
         "fixed", description="how load is put on: seeded and stratified, or as the paper's code did"
     )
     seed: int = Field(0, ge=0, description="seed of the subset and of the noise")
+    mean: list[float] = Field(
+        [], description="subtracted from each channel of pixels in [0, 1], in place of the usual"
+    )
+    std: list[Annotated[float, Field(gt=0)]] = Field(
+        [], description="what channels are divided by then"
+    )
+
+    @model_validator(mode="after")
+    def _normalisation(self) -> DataPart:
+        if len(self.mean) != len(self.std):
+            raise ValueError("'mean' and 'std' have one number per channel each")
+        return self
 
 
 class ModelPart(BaseModel):
