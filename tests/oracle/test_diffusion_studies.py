@@ -1,11 +1,13 @@
 """Toy walkers as a study, and the roughness of the loss around networks."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from scipy.interpolate import interpn
 
 from lossatlas.data.tensors import Split, TensorData
 from lossatlas.diffusion import landscape, toy
@@ -119,6 +121,50 @@ def test_directions_are_as_long_as_the_filters() -> None:
     found = landscape.filter_normalised(params, torch.Generator().manual_seed(0))
     torch.testing.assert_close(found["weight"].norm(dim=1), params["weight"].norm(dim=1))
     assert (found["bias"] == 0).all()
+
+
+def test_principal_directions_are_those_of_the_svd() -> None:
+    random = torch.Generator().manual_seed(2)
+    points, end = torch.randn(6, 15, generator=random), torch.randn(15, generator=random)
+    found = landscape.principal(points, end)
+    moved = (points - end).double()
+    _, lengths, axes = torch.linalg.svd(moved, full_matrices=False)
+    torch.testing.assert_close((found.directions @ axes[:2].T).abs(), torch.eye(2).double())
+    np.testing.assert_allclose(np.abs(found.path), np.abs(moved @ axes[:2].T), atol=1e-6)
+    assert found.share == pytest.approx(float((lengths[:2] ** 2).sum() / (lengths**2).sum()))
+    line = torch.linspace(0, 1, 5)[:, None] * torch.ones(15)
+    assert landscape.principal(line, line[-1]) is None
+
+
+def test_principal_plane_holds_the_path() -> None:
+    """The loss on the map at the weights kept along the way is the loss of these weights."""
+    nets, random = networks(), torch.Generator().manual_seed(4)
+    params, _ = nets.one(0)
+    moves = [
+        {n: 0.3 * torch.randn(p.shape, generator=random) for n, p in params.items()} for _ in "ab"
+    ]
+    stages = {}
+    for epoch, (a, b) in enumerate([(1, 0), (0, 1), (0, 0)]):
+        mixed = {n: (p + a * moves[0][n] + b * moves[1][n])[None] for n, p in params.items()}
+        stages[epoch] = replace(nets, params=mixed)
+    record = landscape.measure(nets, Landscape(side=33, samples=30), stages)
+    found = {scalar.name: scalar for scalar in record.scalars}
+    assert set(found) == set(PRODUCES["landscape"])
+    assert found["pca_share"].value == pytest.approx(1)
+    assert found["pca_roughness_exponent"].value == pytest.approx(2, abs=0.2)
+    curves = {s.name: s for s in record.series}
+    z = curves["plane:pca"].y.reshape(33, 33)
+    axis = np.linspace(-1, 1, 33)
+    for stage, x, y in zip(stages.values(), curves["pca_x"].y, curves["pca_y"].y, strict=True):
+        own, _ = stage.one(0)
+        logits = nets.functional(own, {}, nets.data.train.images, train=False)
+        wanted = float(torch.nn.functional.cross_entropy(logits, nets.data.train.labels))
+        mapped = interpn((axis, axis), z, [[y, x]], method="cubic")[0]
+        assert mapped == pytest.approx(wanted, rel=1e-3)
+    drawn = diffusion_more.fractal(
+        tables(record), Figure(draws="diffusion_landscape_fractal"), "", ""
+    )
+    assert "path x" in set(drawn.numbers["line"])
 
 
 def test_diverged_planes_are_undefined() -> None:

@@ -1,13 +1,15 @@
-"""How rough is the loss around a trained network? Planes of random filter-normalised directions.
+"""How rough is the loss around a trained network? Planes of random and of principal directions.
 
-The directions are those of Li et al. (NeurIPS 2018): Gaussian, each filter as long as the network's
-own, zero for biases and norms. The roughness of generated surfaces of the same side is written
-beside it.
+Both are those of Li et al. (NeurIPS 2018). Random directions are Gaussian, each filter as long as
+the network's own, zero for biases and norms. Principal directions are those along which the weights
+kept during training differ most from the final ones. The roughness of generated surfaces of the
+same side is written beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +28,9 @@ from lossatlas.training.seeds import generator
 
 if TYPE_CHECKING:
     from lossatlas.spec.metrics import Landscape
+
+
+PCA = ("pca_roughness_exponent", "pca_box_dimension", "pca_share")
 
 
 def filter_normalised(params: Mapping[str, Tensor], draw: torch.Generator) -> Tensors:
@@ -47,13 +52,22 @@ def filter_normalised(params: Mapping[str, Tensor], draw: torch.Generator) -> Te
     return found
 
 
-def measure(networks: Networks, settings: Landscape) -> Record:
-    """Map the loss on a plane around each replica and measure how rough it is.
+def measure(
+    networks: Networks, settings: Landscape, stages: Mapping[int, Networks] | None = None
+) -> Record:
+    """Map the loss on planes around each replica and measure how rough it is.
+
+    Args:
+        networks: The replicas.
+        settings: Settings.
+        stages: Epoch -> the same replicas with the weights kept then, for principal directions.
 
     Returns:
         A record with, per replica, the exponent of the structure function of the loss and of its
-        logarithm (2: smooth), the box dimension (2: smooth), and their curves; for generated
-        surfaces the curves alone, as series "<curve>:<kind>" without a replica.
+        logarithm (2: smooth), the box dimension (2: smooth), and their curves; the same for the
+        plane of principal directions, `undefined` without three kept weights, and the share of the
+        path's variance in it; for generated surfaces the curves alone, as series "<curve>:<kind>"
+        without a replica.
     """
     record = Record("landscape")
     chosen = torch.randperm(len(networks.data.train), generator=generator("plane", settings.seed))
@@ -61,10 +75,10 @@ def measure(networks: Networks, settings: Landscape) -> Record:
     for index, seed in enumerate(networks.seeds):
         loss = plane(networks, index, images, settings)
         if not np.isfinite(loss).all():
-            names = ("roughness_exponent", "log_roughness_exponent", "box_dimension")
-            nan = float("nan")
-            record.scalars += [Scalar(n, nan, seed, status="undefined") for n in names]
+            names = ("roughness_exponent", "log_roughness_exponent", "box_dimension", *PCA)
+            _undefined(record, names, seed)
             continue
+        _pca(record, networks, index, images, settings, stages or {})
         _surface(record, "loss", loss, seed)
         logs = np.log(np.maximum(loss, 1e-12))
         structure = roughness.structure_function(logs)
@@ -84,21 +98,97 @@ def measure(networks: Networks, settings: Landscape) -> Record:
     return record
 
 
+@dataclass(frozen=True)
+class Principal:
+    """A plane of the directions along which a path differs most from its end.
+
+    Attributes:
+        directions: (2, P), orthonormal.
+        path: (n, 2) coordinates of the kept weights, the end being 0.
+        share: Share of the squared distances from the end that lies in the plane.
+    """
+
+    directions: Tensor
+    path: Array
+    share: float
+
+
+def principal(points: Tensor, end: Tensor) -> Principal | None:
+    """Return the two principal directions of w_t - w_end; None if these span no plane.
+
+    Args:
+        points: (n, P) weights along training.
+        end: (P,) final weights.
+    """
+    moved = points.double() - end.double()
+    values, vectors = torch.linalg.eigh(moved @ moved.T)
+    if len(points) < 2 or not values[-2] > 1e-9 * values[-1]:
+        return None
+    lengths = values[-2:].flip(0).sqrt()
+    directions = (vectors[:, -2:].flip(1) / lengths).T @ moved
+    share = float(values[-2:].sum() / values.clamp_min(0).sum())
+    return Principal(directions, (moved @ directions.T).cpu().numpy(), share)
+
+
+def _pca(
+    record: Record,
+    networks: Networks,
+    index: int,
+    images: Split,
+    settings: Landscape,
+    stages: Mapping[int, Networks],
+) -> None:
+    """Map the loss on the plane of principal directions, just large enough for the path."""
+    seed, params = networks.seeds[index], networks.one(index)[0]
+    points = [flatten(stage.one(index)[0]) for stage in stages.values()]
+    found = principal(torch.stack(points), flatten(params)) if points else None
+    if found is None:
+        _undefined(record, PCA, seed)
+        return
+    half = 1.1 * float(np.abs(found.path).max())
+    loss = _mapped(networks, index, images, found.directions * half, settings.side, 1.0)
+    if not np.isfinite(loss).all():
+        _undefined(record, PCA, seed)
+        return
+    _surface(record, "pca", loss, seed, "pca_")
+    record.scalars.append(Scalar("pca_share", found.share, seed))
+    if index == 0:
+        record.series.append(Series("plane:pca", np.arange(loss.size), loss.ravel(), "node", seed))
+        for axis, name in enumerate("xy"):
+            along = found.path[:, axis] / half
+            record.series.append(
+                Series(f"pca_{name}", np.array(list(stages)), along, "epoch", seed)
+            )
+
+
+def _undefined(record: Record, names: Iterable[str], seed: int) -> None:
+    nan = float("nan")
+    record.scalars += [Scalar(name, nan, seed, status="undefined") for name in names]
+
+
 def plane(networks: Networks, index: int, images: Split, settings: Landscape) -> Array:
     """Return the loss (side, side) over two random directions from a replica."""
-    params, buffers = networks.one(index)
+    params, _ = networks.one(index)
     words = ("direction", settings.seed, networks.seeds[index])
-    directions = [filter_normalised(params, generator(*words, axis)) for axis in "uv"]
+    directions = [flatten(filter_normalised(params, generator(*words, axis))) for axis in "uv"]
+    return _mapped(networks, index, images, torch.stack(directions), settings.side, settings.extent)
+
+
+def _mapped(
+    networks: Networks, index: int, images: Split, directions: Tensor, side: int, extent: float
+) -> Array:
+    """Return the loss (side, side) on a square around a replica; directions are (2, P)."""
+    params, buffers = networks.one(index)
     centre = flatten(params)
-    corners = torch.stack([centre, *(centre + flatten(d) for d in directions)])
-    places = np.linspace(-settings.extent, settings.extent, settings.side)
+    corners = torch.stack([centre, *(centre + directions.to(centre))])
+    places = np.linspace(-extent, extent, side)
     u, v = np.meshgrid(places, places)
     weights = np.stack([1 - u - v, u, v], axis=2)
     loss, _ = evaluate(networks.functional, corners, weights, buffers, images)
     return loss
 
 
-def _surface(record: Record, kind: str, z: Array, seed: int | None) -> None:
+def _surface(record: Record, kind: str, z: Array, seed: int | None, prefix: str = "") -> None:
     structure = roughness.structure_function(z)
     boxes = roughness.box_counting(z)
     spectrum = roughness.radial_spectrum(z)
@@ -114,6 +204,6 @@ def _surface(record: Record, kind: str, z: Array, seed: int | None) -> None:
     if seed is not None:
         exponent = float(structure.local.mean())
         record.scalars += [
-            Scalar("roughness_exponent", exponent, seed),
-            Scalar("box_dimension", boxes.dimension, seed, stderr=boxes.stderr),
+            Scalar(f"{prefix}roughness_exponent", exponent, seed),
+            Scalar(f"{prefix}box_dimension", boxes.dimension, seed, stderr=boxes.stderr),
         ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lossatlas.diffusion import surfaces
+from lossatlas.diffusion import roughness, surfaces
 from lossatlas.diffusion.arrays import Array, log_lags
 from lossatlas.diffusion.curves import Curve
 from lossatlas.diffusion.ensembles import Ensemble, ensemble
@@ -17,14 +17,17 @@ from lossatlas.diffusion.recorded import seeded
 from lossatlas.diffusion.walker import Rules, walk
 from lossatlas.store import Record, Scalar, Series
 
-SIDE, SURFACES, WALKERS, STEPS = 513, 5, 60, 1000
+SIDE, SURFACES, WALKERS, STEPS = 1025, 5, 60, 1000
 SHOWN = 129  # nodes per side of a drawn surface
 RANGES = {"early": ((1, 10), (10, 50)), "late": ((1, 10), (10, 100))}
 RULES = {
     "": Rules(),
     "paper": Rules(mode="paper"),
     "small": Rules(eta=0.001, noise=0.0005),
+    "redraw": Rules(wall="redraw"),
+    "corner": Rules(start="corner"),
 }
+ON_CONE = ("", "paper", "small")
 EDGES = np.linspace(-5, 5, 51)  # of gradients: Fig. 4c
 
 
@@ -42,11 +45,12 @@ def landscapes() -> dict[str, list[Array]]:
 
 
 def study() -> Record:
-    """Walk on every kind of surface, by our rules, by the paper's and with a small step.
+    """Walk on every kind of surface; on a fractal by other rules, walls and starts as well.
 
     Returns:
         A record with scalars "<kind> <quantity>" (exponents of early and late windows at short and
-        long lags, raw and without drift; shares of walkers stuck and of steps at the wall), series
+        long lags, raw and without drift; shares of walkers stuck and of steps at the wall; box
+        dimension and exponent of the structure function of rough surfaces), series
         "msd_early:<kind>", "msd_late:<kind>" and the like, densities of gradients, and for three
         kinds one surface and one path.
     """
@@ -54,13 +58,20 @@ def study() -> Record:
     found = landscapes()
     for kind, some in found.items():
         for suffix, rules in RULES.items():
-            if suffix and kind not in ("fractal", "cone"):
+            if suffix and not (kind == "fractal" or (kind == "cone" and suffix in ON_CONE)):
                 continue
             name = f"{kind} {suffix}".strip()
             walkers = WALKERS * SURFACES // len(some)
             rng = seeded("walkers", name)
             _summarise(record, name, ensemble(some, rules, walkers=walkers, steps=STEPS, rng=rng))
         _gradients(record, kind, some)
+    for kind in ("fractal", "shuffled"):
+        boxes = roughness.box_counting(found[kind][0])
+        structure = roughness.structure_function(found[kind][0])
+        record.scalars += [
+            Scalar(f"{kind} box_dimension", boxes.dimension, stderr=boxes.stderr),
+            Scalar(f"{kind} structure_exponent", float(structure.local.mean())),
+        ]
     for kind in ("fractal", "shuffled", "cone"):
         _picture(record, kind, found[kind][0])
     return record

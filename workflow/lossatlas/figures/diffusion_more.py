@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -39,6 +40,15 @@ KINDS = {
     "cone": RED,
     "quadratic": "#6a9a3b",
     "flat": style.GREY,
+}
+
+
+SURFACES = {
+    "loss": ("loss, random plane", BLUE),
+    "pca": ("loss, principal plane", "#7fb2e5"),
+    "fractal": ("fractal", ORANGE),
+    "shuffled": ("shuffled", RED),
+    "quadratic": ("quadratic", style.GREY),
 }
 
 
@@ -123,35 +133,63 @@ def fractal(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Draw
     """Draw the loss around a trained network and how rough it is beside generated surfaces."""
     del chosen, temperature
     shown = typical(tables, load)
-    looks = {"loss": BLUE, "fractal": ORANGE, "shuffled": RED, "quadratic": style.GREY}
-    words = {"loss": "loss of the network"}
     with style.sheet():
-        figure = style.page(110, 140)
-        panels = figure.subplots(2, 2).ravel()
-        nodes, loss = shown.curves("plane:loss")[0]
-        shown.note("a", "loss", nodes, loss)
-        side = round(len(loss) ** 0.5)
-        grid = np.maximum(loss.reshape(side, side), 1e-4)
-        image = panels[0].imshow(grid, norm=LogNorm(), origin="lower", extent=(-1, 1, -1, 1))
-        figure.colorbar(image, ax=panels[0]).set_label("training loss (nats)")
-        panels[0].set_xlabel("direction 1")
-        panels[0].set_ylabel("direction 2")
-        for name, colour in looks.items():
+        figure = style.page(112)
+        panels = figure.subplots(2, 3).ravel()
+        _plane(panels[0], shown, "loss", "a")
+        panels[0].set_xlabel("random direction 1")
+        panels[0].set_ylabel("random direction 2")
+        _plane(panels[1], shown, "pca", "b")
+        panels[1].set_xlabel("principal direction 1")
+        panels[1].set_ylabel("principal direction 2")
+        for name, (words, colour) in SURFACES.items():
             for axes, quantity, panel in zip(
-                panels[1:], ("structure", "boxes", "spectrum"), "bcd", strict=True
+                panels[2:5], ("structure", "boxes", "spectrum"), "cde", strict=True
             ):
                 for number, (x, y) in enumerate(shown.curves(f"{quantity}:{name}")):
-                    label = words.get(name, name) if not number else None
+                    label = None if number else words
                     axes.plot(x, y, ".-", ms=3, lw=0.8, color=colour, label=label)
                     shown.note(panel, f"{quantity}:{name}", x, y)
-        loglog(panels[1], "distance (share of the side)", "structure function / variance")
-        loglog(panels[2], "size of a box (share of the side)", "boxes")
-        loglog(panels[3], "cycles per side", "power / variance")
-        panels[1].legend(fontsize=6)
-        titled(panels, ["plane of the loss", "structure function", "box count", "spectrum"])
+            for x, y in shown.curves(f"structure:{name}"):
+                middle = np.sqrt(x[1:] * x[:-1])
+                local = np.diff(np.log(y)) / np.diff(np.log(x))
+                panels[5].plot(middle, local, ".-", ms=3, lw=0.8, color=colour)
+                shown.note("f", f"local:{name}", middle, local)
+        loglog(panels[2], "distance (share of the side)", "structure function / variance")
+        loglog(panels[3], "size of a box (share of the side)", "boxes")
+        loglog(panels[4], "cycles per side", "power / variance")
+        panels[5].axhline(2, color=style.GREY, linewidth=0.5, linestyle=":")
+        panels[5].set_xscale("log")
+        panels[5].set_ylim(0, 2.2)
+        panels[5].set_xlabel("distance (share of the side)")
+        panels[5].set_ylabel("slope of the structure function")
+        panels[3].legend(fontsize=5.5)
+        titles = ["random directions", "principal directions", "structure function", "box count"]
+        titled(panels, [*titles, "spectrum", "local slope; 2 is smooth"])
         figure.suptitle(shown.label, fontsize=7, x=0.99, ha="right")
-        figure.subplots_adjust(0.1, 0.09, 0.98, 0.91, wspace=0.35, hspace=0.4)
+        figure.subplots_adjust(0.07, 0.09, 0.985, 0.9, wspace=0.42, hspace=0.45)
     return finish(figure, shown)
+
+
+def _plane(axes: Axes, shown: Walks, kind: str, panel: str) -> None:
+    """Draw the loss on a plane and, on principal directions, the path of the weights in it."""
+    found = shown.curves(f"plane:{kind}")
+    if not found:
+        axes.text(0.5, 0.5, "no weights kept along training", ha="center", va="center", fontsize=6)
+        return
+    nodes, loss = found[0]
+    shown.note(panel, kind, nodes, loss)
+    side = round(len(loss) ** 0.5)
+    grid = np.maximum(loss.reshape(side, side), 1e-4)
+    image = axes.imshow(grid, norm=LogNorm(), origin="lower", extent=(-1, 1, -1, 1))
+    cast("Any", axes.figure).colorbar(image, ax=axes).set_label("training loss (nats)")
+    for (epoch, x), (_, y) in zip(
+        shown.curves(f"{kind}_x")[:1], shown.curves(f"{kind}_y")[:1], strict=True
+    ):
+        axes.plot(x, y, ".-", color="white", lw=0.8, ms=3)
+        axes.plot(x[0], y[0], "x", color=RED, ms=5)
+        shown.note(panel, "path x", epoch, x)
+        shown.note(panel, "path y", epoch, y)
 
 
 def all_windows(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:

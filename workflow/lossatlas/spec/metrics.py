@@ -230,7 +230,10 @@ class Diffusion(MetricSettings):
 
 
 class Landscape(MetricSettings):
-    """Roughness of the loss on a plane of random filter-normalised directions."""
+    """Roughness of the loss on planes of random filter-normalised and of principal directions.
+
+    The latter need the weights that the recipe's `record.snapshots` keeps.
+    """
 
     kind: Literal["landscape"] = "landscape"
     side: int = Field(65, ge=9, description="nodes along each side: 2^n + 1")
@@ -335,5 +338,8 @@ PRODUCES: dict[str, dict[str, str]] = {
         "roughness_exponent": "replica",
         "log_roughness_exponent": "replica",
         "box_dimension": "replica",
+        "pca_roughness_exponent": "replica",
+        "pca_box_dimension": "replica",
+        "pca_share": "replica",
     },
 }
