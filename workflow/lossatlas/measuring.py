@@ -122,6 +122,9 @@ def _adapter(
     if kind == "hessian_path":
         return adapter(kind)(_stages(cell, good, lost, inputs), settings)
     networks = _networks(cell, good, lost, checkpoint, inputs)
+    if kind == "landscape" and cell.recipe.record is not None:
+        stages = _stages(cell, good, lost, inputs)
+        return adapter(kind)(networks, settings, stages)
     if kind not in RESUMES:
         return measure_networks(kind, networks, settings)
     from lossatlas.training.state import State
