@@ -29,6 +29,9 @@ PER_WINDOW = [
     "gradient_stable",
     "gradient_normal",
     "loss_change",
+    "msl_whole",
+    "principal_1",
+    "principal_2",
     "eigenvalue",
     "hessian_density",
 ]

@@ -13,6 +13,7 @@ from lossatlas.figures.walks import (
     ORANGE,
     RED,
     Walks,
+    colours,
     finish,
     guide,
     loglog,
@@ -90,33 +91,58 @@ def _exponents(axes: Axes, shown: Walks, panel: str, name: str = "exponent") -> 
 
 
 def trapping(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw Fig. 3: loss difference against distance, excursions, displacement against contour."""
+    """Draw Fig. 3: loss against distance, the path, displacement on it, and its excursions."""
     del chosen, temperature
     shown = typical(tables, load)
     firsts = shown.some("msl")
     with style.sheet():
-        figure = style.page(62)
-        panels = figure.subplots(1, 3)
-        windows(panels[0], shown, "msl", firsts, "a")
+        figure = style.page(112, 150)
+        panels = figure.subplots(2, 2).ravel()
+        windows(panels[0], shown, "msl", firsts, "a", thin=False)
+        for colour, first in zip(colours(len(firsts)), firsts, strict=True):
+            x, y = shown.mean(f"msl_whole:{first}")
+            label = "all images" if first == firsts[0] else None
+            panels[0].plot(x, y, "--", color=colour, linewidth=0.9, label=label)
+            shown.note("a", f"msl_whole:{first}", x, y)
+        panels[0].legend(fontsize=6, handlelength=1.6)
         loglog(panels[0], "distance", "mean squared loss difference (nats²)")
-        for first in firsts:
-            for x, y in shown.curves(f"excursion:{first}"):
-                colour = panels[0].lines[-1 - 4 * (len(firsts) - 1 - firsts.index(first))]
-                panels[1].plot(x, y, "o", color=colour.get_color(), ms=2.5, mec="none")
-                shown.note("b", f"excursion:{first}", x, y)
-        loglog(panels[1], "squared end-to-end distance", "squared excursion")
-        windows(panels[2], shown, "msd_contour", firsts, "c", legend=False)
+        _schematic(panels[1], shown, firsts[0])
+        windows(panels[2], shown, "msd_contour", firsts, "c")
         loglog(panels[2], "contour length", MSD)
         x, y = shown.mean(f"msd_contour:{firsts[0]}")
         if len(x):
             guide(panels[2], 2, (float(x[0]), float(x[-1])), 2 * float(y[0]))
             guide(panels[2], 1, (float(x[0]), float(x[-1])), float(y[0]) / 4)
-        titled(
-            panels, ["loss against distance", "transverse excursions", "displacement on the path"]
-        )
+        for colour, first in zip(colours(len(firsts)), firsts, strict=True):
+            for number, (x, y) in enumerate(shown.curves(f"excursion:{first}")):
+                label = None if number else f"from step {first}"
+                panels[3].plot(x, y, "o", color=colour, ms=2.5, mec="none", label=label)
+                shown.note("d", f"excursion:{first}", x, y)
+        panels[3].legend(fontsize=6, handlelength=1.0)
+        loglog(panels[3], "squared end-to-end distance", "squared excursion")
+        titles = ["loss against distance", "displacement and contour length"]
+        titled(panels, [*titles, "displacement on the path", "transverse excursions"])
         figure.suptitle(shown.label, fontsize=7, x=0.99, ha="right")
-        figure.subplots_adjust(0.07, 0.16, 0.985, 0.82, wspace=0.3)
+        figure.subplots_adjust(0.09, 0.085, 0.985, 0.91, wspace=0.28, hspace=0.42)
     return finish(figure, shown)
+
+
+def _schematic(axes: Axes, shown: Walks, first: int) -> None:
+    """Draw the path of one replica on its principal axes, and what is measured on a piece of it."""
+    found = [shown.curves(f"principal_{axis}:{first}") for axis in (1, 2)]
+    axes.set_xlabel("principal axis 1")
+    axes.set_ylabel("principal axis 2")
+    if not all(found):
+        return
+    (time, x), (_, y) = found[0][0], found[1][0]
+    piece = slice(len(x) // 12, len(x) // 3)
+    axes.plot(x, y, color=style.GREY, linewidth=0.6)
+    axes.plot(x[piece], y[piece], color=BLUE, linewidth=1.1, label="contour length")
+    ends = [piece.start, piece.stop - 1]
+    axes.plot(x[ends], y[ends], "o--", color=RED, ms=3, linewidth=1, label="displacement")
+    axes.legend(fontsize=6)
+    shown.note("b", "principal axis 1", time, x)
+    shown.note("b", "principal axis 2", time, y)
 
 
 def gradients(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
