@@ -37,3 +37,14 @@ include: "rules/figures_taxonomy.smk"
 include: "rules/simplex.smk"
 include: "rules/figures_simplex.smk"
 include: "rules/figures_diffusion.smk"
+
+
+from lossatlas import kept
+
+
+onsuccess:
+    kept.forget()
+
+
+onerror:
+    kept.forget()

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lossatlas import paths, slots, warm
+from lossatlas import kept, paths, slots, warm
 from lossatlas.errors import UserError
 
 
@@ -62,6 +62,7 @@ def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
                 stack.enter_context(contextlib.redirect_stdout(log))
         try:
             yield snakemake
+            _keep(snakemake)
         except UserError as error:
             _leave(str(error), 1)
         except Exception as error:  # noqa: BLE001 -- the last one to see it
@@ -79,16 +80,24 @@ def _only_writer(snakemake: Any, stack: contextlib.ExitStack) -> None:
     outputs = [str(output) for output in snakemake.output]
     if not outputs:
         return
-    key = _work(snakemake)
+    key, made = _work(snakemake), False
     try:
-        while not stack.enter_context(lease(paths.lease(outputs[0]), key)):
-            if all(os.path.exists(output) for output in outputs):
-                print("lossatlas: another job has made it", file=sys.stderr, flush=True)
-                sys.exit(0)
+        while not made and not stack.enter_context(lease(paths.lease(outputs[0]), key)):
+            made = all(os.path.exists(output) for output in outputs)
     except UserError as error:
         _leave(str(error), 1)
+    if made or (slots.in_allocation() and kept.take_back(outputs, key)):
+        print("lossatlas: another job has made it", file=sys.stderr, flush=True)
+        sys.exit(0)
     for output in outputs:
         sweep(output)
+
+
+def _keep(snakemake: Any) -> None:
+    """On a cluster, where a job may be submitted twice, keep its results for its double."""
+    outputs = [str(output) for output in snakemake.output]
+    if outputs and slots.in_allocation():
+        kept.keep(outputs, _work(snakemake))
 
 
 def _work(snakemake: Any) -> str:

@@ -67,8 +67,21 @@ def state(name: str) -> str:
 
 def lease(output: str) -> str:
     """The lease on a result, held by the job that writes it."""
-    digest = hashlib.sha256(output.encode()).hexdigest()[:16]
-    return f"{ROOT}/state/leases/{digest}"
+    return f"{ROOT}/state/leases/{_short(output)}"
+
+
+def kept_by_all() -> str:
+    """The folder of second names of results (see `kept.py`)."""
+    return f"{ROOT}/state/kept"
+
+
+def kept(output: str) -> str:
+    """The folder of second names of one job's results, of which `output` is the first."""
+    return f"{kept_by_all()}/{_short(output)}"
+
+
+def _short(output: str) -> str:
+    return hashlib.sha256(output.encode()).hexdigest()[:16]
 
 
 def metric(cell_id: str, name: str) -> str:
