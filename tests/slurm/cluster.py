@@ -125,7 +125,9 @@ class Cluster:
             "SlurmdPidFile": root / "slurmd.%n.pid",
             "ProctrackType": "proctrack/linuxproc",  # no cgroups here
             "TaskPlugin": "task/none",
-            "JobAcctGatherType": "jobacct_gather/none",
+            "JobAcctGatherType": "jobacct_gather/linux",
+            "JobAcctGatherFrequency": "task=1",
+            "JobAcctGatherParams": "OverMemoryKill",
             "MpiDefault": "none",
             "SelectType": "select/cons_tres",
             "SelectTypeParameters": "CR_CPU_Memory,CR_LLN",  # spread jobs over the nodes

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from faults.killing import assert_same, scripts
 from slurm.cluster import Cluster, Impossible, install, wait_for
@@ -222,30 +223,43 @@ def memory_of(job: dict[str, str]) -> str:
 
 
 def test_kill_9_of_snakemake(cluster: Cluster, project: Project) -> None:
-    """Its jobs live on, a new run submits them again: nothing is written twice or lost."""
+    """Its jobs live on, a new run submits them again: nothing is written twice or done twice."""
     run = start(cluster, project)
-    held = hold(project, run, 4)
+    first = hold(project, run, 4)
     run.process.kill()
     run.process.wait()
     assert "--unlock" in start(cluster, project).ends(1)
     start(cluster, project, "--unlock").ends(0)
+    assert set(of_rule(cluster, "connectivity")) == set(first)
+
+    cluster.tell("scontrol", "update", "PartitionName=main", "State=DOWN")  # new jobs queue
     new = start(cluster, project)
-    orphans = set(of_rule(cluster, "connectivity"))
-    assert orphans == set(held)
 
-    def waiting() -> list[str]:
+    def second(state: str, words: str = "") -> list[str]:
         assert not new.is_over(), new.log.read_text()[-6000:]
-        seconds = of_rule(cluster, "connectivity").keys() - orphans
-        return [i for i in seconds if "waiting for another job" in printed_by(project, i)]
+        jobs = {i: j for i, j in of_rule(cluster, "connectivity").items() if i not in first}
+        found = [i for i, job in jobs.items() if job["JobState"] == state]
+        return [i for i in found if words in printed_by(project, i)]
 
-    wait_for("four second jobs that wait", lambda: len(waiting()) == 4, LONG)
-    seconds = waiting()
-    for pid in held.values():
-        os.kill(pid, signal.SIGCONT)
+    wait_for("four second jobs", lambda: len(second("PENDING")) == 4, LONG)
+    twice = second("PENDING")
+    early, late = sorted(first)[:2], sorted(first)[2:]
+    for job_id in early:  # while their second jobs are in the queue
+        os.kill(first[job_id], signal.SIGCONT)
+    wait_for("two to end", lambda: all(ended(cluster, job_id) for job_id in early), LONG)
+    cluster.tell("scontrol", "update", "PartitionName=main", "State=UP")
+    words = "waiting for another job"
+    wait_for("two that wait", lambda: len(second("RUNNING", words)) == 2, LONG)
+    for job_id in late:
+        os.kill(first[job_id], signal.SIGCONT)
     new.ends(0)
-    assert all("another job has made it" in printed_by(project, i) for i in seconds)
-    states = {job["JobState"] for job in of_rule(cluster, "connectivity").values()}
-    assert states == {"COMPLETED"}
+    assert all("another job has made it" in printed_by(project, i) for i in twice)
+    states = [job["JobState"] for job in of_rule(cluster, "connectivity").values()]
+    assert states == ["COMPLETED"] * 8
+
+
+def ended(cluster: Cluster, job_id: str) -> bool:
+    return cluster.jobs()[job_id]["JobState"] == "COMPLETED"
 
 
 def test_equal_to_a_run_on_this_machine(project: Project, laptop: Run) -> None:
@@ -253,3 +267,32 @@ def test_equal_to_a_run_on_this_machine(project: Project, laptop: Run) -> None:
     alone = Project(laptop.log.parent, project.config)
     assert assert_same(alone.root / "results", project.root / "results") > 17
     assert alone.jobs() == project.jobs() == {}
+
+
+HUNGRY = """
+import torch
+
+
+class Net(torch.nn.Sequential):
+    def __init__(self, in_channels, image_size, num_classes):
+        pixels = in_channels * image_size**2
+        super().__init__(torch.nn.Flatten(), torch.nn.Linear(pixels, num_classes))
+        self.waste = torch.ones(3_800_000_000, dtype=torch.uint8)
+"""
+
+
+def test_more_memory_after_too_little(cluster: Cluster, project: Project) -> None:
+    """A network of the user's own needs more than was asked for it, and gets it the second time."""
+    (project.root / "hungry.py").write_text(HUNGRY)
+    content = yaml.safe_load((project.root / project.config).read_text())
+    content["models"] = {"hungry": {"builder": "hungry:Net"}}
+    one = {"dataset": "digits", "model": "hungry", "recipe": "short", "seeds": 1, "metrics": []}
+    content |= {"experiments": {"one": one}, "metrics": {}, "figures": {}}
+    content["recipes"]["short"]["epochs"] = 500
+    (project.root / "config/hungry.yaml").write_text(yaml.safe_dump(content))
+    before = of_rule(cluster, "train_replicas")
+    start(cluster, Project(project.root, "config/hungry.yaml"), "train").ends(0)
+    jobs = [j for i, j in of_rule(cluster, "train_replicas").items() if i not in before]
+    assert [memory_of(job) for job in jobs] == ["4000M", "8000M"]
+    assert jobs[0]["JobState"] in ("OUT_OF_MEMORY", "CANCELLED", "FAILED")
+    assert jobs[1]["JobState"] == "COMPLETED"
