@@ -98,7 +98,7 @@ def _images(given: Any, where: str) -> np.ndarray:
         what = f"{images.shape[1]} x {images.shape[2]} pixels"
         raise UserError(what, where=where, fix="images must be square, as (N, H, W, C)")
     if images.dtype.kind == "f":
-        images = images.astype(np.float32)
+        images = images.astype(np.float32, copy=False)
         if not np.isfinite(images).all():
             raise UserError("holds NaN or infinity", where=where, fix="remove those images")
     return images
