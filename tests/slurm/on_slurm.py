@@ -3,6 +3,7 @@
 Run by `make test-slurm`; the name keeps it out of `make test`. The tests build on each other.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -104,16 +105,16 @@ def start(cluster: Cluster, project: Project, *arguments: str) -> Run:
     return Run(project, cluster.env, *arguments, *PROFILE)
 
 
-def log_of(pid: int) -> str:
-    """Return the content of the log that a job's script has open."""
+def log_of(pid: int) -> str | None:
+    """Return the content of the log that a job's script has open: it then holds its lease."""
     for link in Path(f"/proc/{pid}/fd").iterdir():
         target = os.readlink(link)
         if "/results/logs/" in target:
             return Path(target).read_text()
-    return ""
+    return None
 
 
-def hold(project: Project, run: Run, count: int, words: str = "") -> dict[str, int]:
+def hold(project: Project, run: Run, count: int, script: str, words: str = "") -> dict[str, int]:
     """Stop `count` scripts, each as soon as its log has the words; returns job id -> process.
 
     What is done to them next then meets them at work, however fast or slow the machine is.
@@ -122,20 +123,22 @@ def hold(project: Project, run: Run, count: int, words: str = "") -> dict[str, i
 
     def enough() -> bool:
         assert not run.is_over(), run.log.read_text()[-6000:]
-        for pid in scripts(project.root).keys() - set(held.values()):
-            try:
-                if words and words not in log_of(pid):
-                    continue
-                variables = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
-                os.kill(pid, signal.SIGSTOP)
-            except OSError:  # it has just ended
-                continue
-            found = dict(line.split("=", 1) for line in variables if "=" in line)
-            held[found["SLURM_JOB_ID"]] = pid
+        for pid, name in scripts(project.root).items():
+            with contextlib.suppress(OSError):  # it has just ended
+                log = log_of(pid) if name == script and pid not in held.values() else None
+                if log is not None and words in log:
+                    os.kill(pid, signal.SIGSTOP)
+                    held[job_of(pid)] = pid
         return len(held) == count
 
     wait_for(f"{count} scripts at work", enough, LONG)
     return held
+
+
+def job_of(pid: int) -> str:
+    """Return the id of the job that a process runs in."""
+    variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return next(v.partition("=")[2] for v in variables if v.startswith("SLURM_JOB_ID="))
 
 
 def printed_by(project: Project, job_id: str) -> str:
@@ -160,7 +163,7 @@ def test_doctor(cluster: Cluster, project: Project, laptop: Run) -> None:
 def test_training_survives(cluster: Cluster, project: Project) -> None:
     """One job is cancelled, one warned, one runs into its time limit, one loses its node."""
     run = start(cluster, project, "train")
-    held = hold(project, run, 4, '"epoch": 1,')
+    held = hold(project, run, 4, "train", '"epoch": 1,')
     cancelled, warned, late, lost = sorted(held, key=int)
     node = cluster.jobs()[lost]["NodeList"]
     assert [job["NodeList"] for job in cluster.jobs().values()].count(node) <= 2
@@ -225,7 +228,7 @@ def memory_of(job: dict[str, str]) -> str:
 def test_kill_9_of_snakemake(cluster: Cluster, project: Project) -> None:
     """Its jobs live on, a new run submits them again: nothing is written twice or done twice."""
     run = start(cluster, project)
-    first = hold(project, run, 4)
+    first = hold(project, run, 4, "metric")
     run.process.kill()
     run.process.wait()
     assert "--unlock" in start(cluster, project).ends(1)
