@@ -1,5 +1,7 @@
 # The only file with functions: everything that rules ask of the library.
+import functools
 import hashlib
+import inspect
 import json
 import os
 import sys
@@ -33,6 +35,7 @@ def plainly(function, *arguments):
         raise WorkflowError(str(error)) from None
 
 
+code_of = functools.cache(code_of)
 share_imports(IMPORTS)
 leave_warnings_to_scripts()
 warm.invite(here=workflow.is_main_process and workflow.local_exec)
@@ -116,7 +119,12 @@ def histories_of(wildcards):
 
 
 def settings_of(wildcards):
-    return compact(CONFIG.metric(wildcards.metric).model_dump())
+    return settings_named(wildcards.metric)
+
+
+@functools.cache
+def settings_named(metric):
+    return compact(CONFIG.metric(metric).model_dump())
 
 
 def corruptions_of(wildcards):
@@ -349,3 +357,8 @@ def claim_tables(wildcards):
         *[table for tables in claim_experiments().values() for table in tables],
         *[table for kinds in simplexes for both in kinds.values() for table in both],
     ]
+
+
+# Snakemake looks at the parameters of such functions some 14 times per job: keep them at hand.
+for function in filter(inspect.isfunction, list(globals().values())):
+    function.__signature__ = inspect.signature(function)
