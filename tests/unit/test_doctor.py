@@ -57,6 +57,17 @@ def test_sacct_that_never_answers(commands, monkeypatch) -> None:
     assert levels(doctor.scheduler("slurm", "sacct")) == ["ok", "problem"]
 
 
+@pytest.mark.parametrize(
+    ("age", "level"),
+    [("300 sec", "ok"), ("181 sec", "ok"), ("180 sec", "warning"), ("2", "warning")],
+)
+def test_squeue_that_forgets_too_early(commands, age: str, level: str) -> None:
+    commands(**SLURM, scontrol=f"echo 'MinJobAge               = {age}'")
+    checks = list(doctor.scheduler("slurm", "squeue"))
+    assert levels(checks) == ["ok", level]
+    assert (level == "ok") is ("wait for ever" not in str(checks[1]))
+
+
 def test_pbs_server_down(commands) -> None:
     commands(qsub="", qdel="", qstat="echo 'cannot connect to server' >&2; exit 255")
     (check,) = doctor.scheduler("cluster-generic", None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -23,6 +25,7 @@ Level = Literal["ok", "warning", "problem"]
 COMMANDS = {"slurm": ("sbatch", "squeue", "scancel"), "cluster-generic": ("qsub", "qstat", "qdel")}
 LEAST_VERSIONS = {"torch": (2, 11), "numpy": (2, 0), "h5py": (3, 10), "snakemake": (9, 19)}
 PATIENCE = 20.0  # seconds that a scheduler or a mirror has to answer
+LONGEST_PAUSE = 180  # seconds between two looks of the Slurm executor at its jobs
 RESERVE = 1e9  # bytes for tables, figures, logs and saved states
 
 
@@ -193,7 +196,7 @@ def scheduler(executor: str, status_command: str | None) -> Iterable[Check]:
 def _accounting(command: str) -> Check:
     """Check the trap that `sacct` is installed but accounting is off: runs then wait for ever."""
     if command != "sacct":
-        return Check("ok", "states of jobs come from squeue: accounting is not needed")
+        return _memory()
     failure = _ask(["sacct", "--noheader", "--starttime", "now-1minute"])
     if not failure:
         return Check("ok", "sacct answers: accounting is on")
@@ -201,18 +204,35 @@ def _accounting(command: str) -> Check:
     return Check("problem", f"sacct does not work, the run would hang silently: {failure}", fix)
 
 
+def _memory() -> Check:
+    """Check the trap that squeue forgets ended jobs before Snakemake looks again: it waits on."""
+    settings = ""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        settings = _run(["scontrol", "show", "config"]).stdout
+    age = re.search(r"^MinJobAge\s*=\s*(\d+)", settings, re.MULTILINE)
+    if age is None or int(age[1]) > LONGEST_PAUSE:
+        return Check("ok", "states of jobs come from squeue: accounting is not needed")
+    what = f"squeue forgets ended jobs after {age[1]} s, a run may look every {LONGEST_PAUSE} s"
+    fix = "set slurm-status-command: sacct in profiles/slurm, or the run may wait for ever"
+    return Check("warning", what, fix)
+
+
 def _ask(command: list[str]) -> str:
     """Return why a command failed, or ""."""
     try:
-        done = subprocess.run(  # noqa: S603 -- the commands stand above
-            command, capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
+        done = _run(command)
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)
     printed = (done.stderr or done.stdout).strip()
     if done.returncode or "disabled" in done.stderr:
         return printed.splitlines()[0] if printed else f"exit code {done.returncode}"
     return ""
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 -- the commands stand above
+        command, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
 
 
 def report(checks: Iterable[Check]) -> int:
