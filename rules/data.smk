@@ -23,7 +23,7 @@ rule dataset:
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=3000,
     params:
         code=code_of("lossatlas.data.convert:convert"),
     script:

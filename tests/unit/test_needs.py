@@ -47,6 +47,22 @@ def test_training_grows_with_width_batch_replicas_and_attempt() -> None:
     assert needs.training_minutes(small, 2) == 2 * needs.training_minutes(small)
 
 
+def test_recording_asks_for_its_ring() -> None:
+    from lossatlas.spec.cells import Cell
+    from lossatlas.spec.parts import DataPart, ModelPart, Recipe, Recording
+
+    def asked(replicas: int, record: Recording | None) -> int:
+        recipe = Recipe(epochs=10, batch_size=1024, record=record)
+        part = ModelPart(builder="vgg9")
+        planned = PlannedCell(Cell(DataPart(source="cifar10"), part, recipe))
+        return needs.training_mb(planned, replicas)
+
+    short = Recording(length=100, stride=1000, projection=0, gradients=0, reservoir=0)
+    ring = 4 * 2_789_706 * 100 / 1e6
+    assert ring < asked(1, short) - asked(1, None) < 1.1 * ring
+    assert asked(2, short) - asked(2, None) > 2 * ring
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_metrics_grow_with_width_and_attempt(kind: str) -> None:
     narrow, wide = cells([1, 256], [128])

@@ -39,7 +39,22 @@ def threads(planned: PlannedCell) -> int:
 
 def training_mb(planned: PlannedCell, replicas: int, attempt: int = 1) -> int:
     """Return the memory in MB of a job that trains this many replicas together."""
-    return _mb(planned, replicas * 12, replicas * planned.cell.recipe.batch_size, attempt)
+    images = replicas * planned.cell.recipe.batch_size
+    own = _mb(planned, replicas * 12, images, attempt)
+    return own + math.ceil(replicas * _recorded_mb(planned)) * attempt
+
+
+def _recorded_mb(planned: PlannedCell) -> float:
+    """Return what the recorder holds of one replica: a ring of weights, and its tables."""
+    recipe, record = planned.cell.recipe, planned.cell.recipe.record
+    parameters = parameter_count(planned.cell)
+    if record is None or parameters is None:
+        return 0.0
+    steps = recipe.steps(images_of(planned))
+    per_step = record.projection + record.gradients + 4 * record.reservoir
+    tables = steps * per_step + 2 * len(record.windows(steps)) * record.length**2
+    copies = len(record.kept_epochs(recipe.epochs))
+    return 4 * (tables + (record.length + copies) * parameters) / 1e6
 
 
 def metric_mb(planned: PlannedCell, settings: MetricSettings, attempt: int = 1) -> int:
