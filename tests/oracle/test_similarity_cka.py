@@ -9,6 +9,7 @@ from similarity_cells import Small, cell, data, modules
 from torch import nn
 
 from lossatlas.errors import UserError
+from lossatlas.models.folded import evaluator
 from lossatlas.similarity import cka, measure_cka
 from lossatlas.similarity.features import features, recording
 from lossatlas.spec.metrics import PRODUCES, Cka
@@ -58,10 +59,12 @@ def test_mode_picks_the_estimator(mode, same):
 
 def test_each_network_sees_the_same_blended_images_once(monkeypatch):
     networks, calls = cell(modules(4), data()), []
-    original = networks.functional.module.forward
-    monkeypatch.setattr(
-        networks.functional.module, "forward", lambda x: calls.append(x) or original(x)
-    )
+
+    def watched(*network):
+        forward = evaluator(*network)
+        return lambda x: calls.append(x) or forward(x)
+
+    monkeypatch.setattr("lossatlas.similarity.features.evaluator", watched)
     monkeypatch.setattr("lossatlas.similarity.features.chunk_of", lambda _: 10)
     measure_cka.measure(networks, FEW)
     assert [len(x) for x in calls] == 4 * [10, 10, 4]

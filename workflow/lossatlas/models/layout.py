@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lossatlas.models.functional import Functional
@@ -19,6 +20,13 @@ def is_small(functional: Functional, images: Tensor) -> bool:
     """
     parameters = sum(shape.numel() for shape in functional.shapes.values())
     return images.device.type != "cpu" or parameters * images[0, 0].numel() <= SMALL
+
+
+def fast(images: Tensor) -> Tensor:
+    """Return images laid out for fast convolutions: on the CPU, channels last."""
+    if images.dim() != 4 or images.device.type != "cpu":
+        return images
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 class Layout:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lossatlas.errors import UserError, nearest
+from lossatlas.models.folded import evaluator
 from lossatlas.training.networks import Networks, chunk_of
 
 OUTPUTS = ("softmax", "output")
@@ -73,13 +74,14 @@ def features(
     Raises:
         UserError: If there is no such module, or it does not give one tensor per image.
     """
-    params, buffers = networks.one(index)
     parts: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     hidden = [layer for layer in parts if layer not in OUTPUTS]
+    # Where modules inside are looked at, hooks keep `evaluator` from rewriting the network.
     with recording(networks.functional.module, hidden) as kept:
+        forward = evaluator(networks.functional, *networks.one(index))
         for chunk in images.split(chunk_of(images)):
             kept.clear()
-            logits = networks.functional(params, buffers, chunk, train=False)
+            logits = forward(chunk)
             found = {**kept, "output": logits, "softmax": logits.softmax(dim=1)}
             for layer, collected in parts.items():
                 collected.append(_rows(found, layer, len(chunk)))

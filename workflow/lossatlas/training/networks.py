@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from lossatlas.data.tensors import TensorData
+from lossatlas.models.folded import evaluator
 from lossatlas.models.functional import Functional, Tensors, one_of
 
 
@@ -50,16 +51,14 @@ class Networks:
 def chunk_of(images: torch.Tensor) -> int:
     """Return how many images to send through a network at once without gradients.
 
-    A CPU is fastest while activations stay in its cache (64 images of 32 x 32 took 0.4 of the
+    A CPU is fastest while activations stay in its cache (128 images of 32 x 32 took a third of the
     time per image of 1024), a GPU when it has much to do.
     """
-    pixels = 2**16 if images.device.type == "cpu" else 2**21
+    pixels = 2**17 if images.device.type == "cpu" else 2**21
     return max(1, pixels // images[0, 0].numel())
 
 
-@torch.no_grad()
 def logits(networks: Networks, index: int, images: torch.Tensor) -> torch.Tensor:
     """Return logits (N, classes) of one replica in evaluation mode, computed chunk by chunk."""
-    params, buffers = networks.one(index)
-    chunks = images.split(chunk_of(images))
-    return torch.cat([networks.functional(params, buffers, x, train=False) for x in chunks])
+    forward = evaluator(networks.functional, *networks.one(index))
+    return torch.cat([forward(x) for x in images.split(chunk_of(images))])
