@@ -93,6 +93,18 @@ def test_toy_claims() -> None:
     assert verdict(toy(1.3, 0.9, flat=1.1))["C13"] == "no"
 
 
+@pytest.mark.parametrize(("slope", "holds"), [(-0.01, "yes"), (0.01, "no")])
+def test_shortcuts_need_networks_without_them(slope: float, holds: str) -> None:
+    tables = walks()["diffusion"]
+    some = tables.scalars[tables.scalars["label_noise"] == 0]
+    deep = [some.assign(depth=d, **{"model.shortcut": 0.0}) for d in (14, 20, 56)]
+    rows = pd.concat(deep)
+    first = rows["metric"] == "exponent_first"
+    rows.loc[first, "value"] = 1.3 + slope * rows.loc[first, "depth"]
+    rows = rows[[*AXES, "model.shortcut", *SCALAR]]
+    assert verdict({"diffusion": Tables(rows, tables.series)})["C6"] == holds
+
+
 def test_missing_numbers_are_not_testable() -> None:
     tables = walks()["diffusion"]
     bare = Tables(tables.scalars[tables.scalars["metric"] == "none"], tables.series)

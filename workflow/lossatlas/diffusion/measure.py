@@ -116,7 +116,8 @@ def _window(sheet: Sheet, recorded: Recorded, index: int, *, detailed: bool) -> 
         return
     _contour(sheet, path, loss, first)
     window.events(sheet, path, loss, first)
-    window.picture(sheet, path, first)
+    if index == 0:
+        window.picture(sheet, path, first)
     window.noise_norms(sheet, recorded.noise_norms(index), first)
 
 
