@@ -12,6 +12,7 @@ from torch import nn
 
 from lossatlas import store
 from lossatlas.curvature import hessian_of, hutchinson_paper, power_iteration
+from lossatlas.curvature import measure as adapter
 from lossatlas.curvature.measure import images_of, measure
 from lossatlas.data.tensors import Split, TensorData
 from lossatlas.models.functional import Functional, stack, state_of
@@ -19,6 +20,7 @@ from lossatlas.models.mlp import MLP
 from lossatlas.spec.metrics import PRODUCES, Hessian
 from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
+from lossatlas.training.state import State
 
 torch.set_num_threads(1)
 SEEDS = [3, 5]
@@ -193,3 +195,24 @@ def test_no_replicas_and_the_file(tmp_path):
     read = store.read(tmp_path / "hessian.h5", "hessian")
     assert [str(row) for row in read.scalars] == [str(row) for row in record.scalars]
     assert set(read.arrays) == set(record.arrays)
+
+
+@pytest.mark.parametrize("settings", [{}, {"mode": "paper", "density_probes": 0}])
+def test_goes_on_after_the_replicas_that_were_finished(tmp_path, monkeypatch, settings):
+    chosen = Hessian(eigenvalues=2, **{**SMALL, **settings})
+    store.write(tmp_path / "whole.h5", measure(_networks(), chosen))
+    one, calls = adapter._measure_one, []
+
+    def stopping(networks, index, settings):
+        calls.append(index)
+        if calls == [0, 1]:
+            raise KeyboardInterrupt
+        return one(networks, index, settings)
+
+    monkeypatch.setattr(adapter, "_measure_one", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        measure(_networks(), chosen, State(tmp_path / "state", "key", every=0.0))
+    resumed = measure(_networks(), chosen, State(tmp_path / "state", "key", every=0.0))
+    assert calls == [0, 1, 1]
+    store.write(tmp_path / "resumed.h5", resumed)
+    assert store.differences(tmp_path / "whole.h5", tmp_path / "resumed.h5") == []

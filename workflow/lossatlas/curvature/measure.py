@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from lossatlas.store import Array, Record, Scalar, Series
 from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
 
+if TYPE_CHECKING:
+    from lossatlas.training.state import State
+
 
 @dataclass(frozen=True)
 class _Replica:
@@ -35,7 +39,7 @@ class _Replica:
     products: int
 
 
-def measure(networks: Networks, settings: Hessian) -> Record:
+def measure(networks: Networks, settings: Hessian, state: State | None = None) -> Record:
     """Measure the Hessian of the mean cross entropy on training images, replica by replica.
 
     In `fixed` mode all replicas see the same images, the eigenvalues come from Lanczos and the
@@ -50,11 +54,19 @@ def measure(networks: Networks, settings: Hessian) -> Record:
     Args:
         networks: The replicas that ended well.
         settings: Settings.
+        state: Where finished replicas are kept and found while others are measured.
 
     Raises:
         UserError: If no parameter is picked, or an operation has no second derivative.
+        Preempted: If a signal asked the job to leave; the state has been saved.
     """
-    replicas = [_measure_one(networks, index, settings) for index in range(len(networks.seeds))]
+    done = _resumed(state)
+    for index, seed in enumerate(networks.seeds):
+        if seed not in done:
+            done[seed] = _measure_one(networks, index, settings)
+            if state is not None and state.due():
+                _save(state, done)
+    replicas = [done[seed] for seed in networks.seeds]
     scalars = [row for replica in replicas for row in _scalars(replica, settings.eigenvalues)]
     series = [_series(replica) for replica in replicas if replica.density is not None]
     arrays = _arrays(replicas, settings) if replicas else {}
@@ -89,6 +101,48 @@ def _measure_one(networks: Networks, index: int, settings: Hessian) -> _Replica:
             generator=draws("density"),
         )
     return _Replica(seed, picked, top, total, spectrum, operator.products)
+
+
+_PARTS = {"top": Eigenvalues, "trace": Trace, "density": Density}
+
+
+def _save(state: State, done: dict[int, _Replica]) -> None:
+    """Save finished replicas: tensors under "seed/part/field", other fields as values."""
+    tensors: dict[str, torch.Tensor] = {}
+    values: dict[str, Any] = {"products": {seed: one.products for seed, one in done.items()}}
+    for seed, one in done.items():
+        tensors[f"{seed}/images"] = one.images.clone()
+        for name in _PARTS:
+            if (part := getattr(one, name)) is not None:
+                for field in fields(part):
+                    value = getattr(part, field.name)
+                    key = f"{seed}/{name}/{field.name}"
+                    if isinstance(value, torch.Tensor):
+                        tensors[key] = value.clone()
+                    else:
+                        values[key] = value
+    state.save(tensors, values)
+
+
+def _resumed(state: State | None) -> dict[int, _Replica]:
+    found = None if state is None else state.load(torch.device("cpu"))
+    done: dict[int, _Replica] = {}
+    if found is None:
+        return done
+    tensors, values = found
+    both = {**tensors, **values}
+    for seed, products in values["products"].items():
+        parts: dict[str, Any] = {
+            name: kind(
+                **{field.name: both[f"{seed}/{name}/{field.name}"] for field in fields(kind)}
+            )
+            if f"{seed}/{name}/products" in both
+            else None
+            for name, kind in _PARTS.items()
+        }
+        images = tensors[f"{seed}/images"]
+        done[int(seed)] = _Replica(int(seed), images, products=products, **parts)
+    return done
 
 
 def _paper(

@@ -90,6 +90,7 @@ class State:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, safetensors.SafetensorError):
             return None
+        print(json.dumps({"resumed": self.path.name}), flush=True)  # for the log
         return tensors, content["values"]
 
     def part(self, *words: object) -> State:
