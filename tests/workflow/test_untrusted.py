@@ -1,0 +1,32 @@
+"""Hostile configs and targets, given to Snakemake itself."""
+
+import pytest
+
+from conftest import Project
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("atlas")]
+
+
+def test_tags_of_a_config_are_not_obeyed(project: Project) -> None:
+    path = project.root / project.config
+    tag = "mirror_dir: !!python/object/apply:os.system ['touch mark']\n"
+    path.write_text(tag + path.read_text())
+    printed = project.snakemake("-n", ok=False)
+    assert "python/object" in printed
+    assert not (project.root / "mark").exists()
+
+
+def test_targets_that_are_no_names(project: Project) -> None:
+    targets = [
+        "results/cells/; touch mark/metrics/cka.h5",
+        "results/cells/$(touch mark)/train/0.safetensors",
+        "results/figures/; touch mark.png",
+        "results/downloads/../../mark",
+        "results/cells/../../metrics/cka.h5",
+    ]
+    for target in targets:
+        printed = project.snakemake("--cores", "1", "--", target, ok=False)
+        assert "Traceback" not in printed
+        assert any(says in printed for says in ("MissingRule", "no cell", "no archive")), printed
+    assert not (project.root / "mark").exists()
+    assert not (project.root / "results").exists()
