@@ -42,30 +42,30 @@ class Augmentation:
             images: (G, N, C, H, W); how they lie in memory is kept.
             draws: (G, 3, N), uniform on [0, 1): offset of rows, of columns, and the mirror.
         """
-        crop, (rows, columns) = self.plan.crop, self._places(images, draws)
         last = images.permute(1, 3, 4, 0, 2)  # (N, H, W, G, C): what G networks on a CPU hold
-        count, height, width, groups, _ = last.shape
-        image = torch.arange(count, device=images.device).view(-1, 1, 1, 1)
-        group = torch.arange(groups, device=images.device).view(1, 1, 1, -1)
-        picked = last[image, rows.clamp(0, height - 1), columns.clamp(0, width - 1), group]
-        if crop:
-            inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-            picked = torch.where(inside[..., None], picked, self.black.to(picked))
-        if last.is_contiguous():
-            return picked.contiguous().permute(3, 0, 4, 1, 2)
-        return picked.permute(3, 0, 4, 1, 2).contiguous()
+        count, height, width, groups, channels = last.shape
+        pixels = torch.cat([last.reshape(-1, channels), self.black.to(last)[None]])
+        black, device = len(pixels) - 1, images.device
+        rows, columns = self._places(height, width, draws.to(device))
+        rows = torch.where((rows >= 0) & (rows < height), rows * width * groups, black)
+        columns = torch.where((columns >= 0) & (columns < width), columns * groups, black)
+        first = torch.arange(count, device=device).view(-1, 1, 1, 1) * (height * width * groups)
+        rows += first + torch.arange(groups, device=device)
+        places = (rows + columns).clamp_(max=black)  # small tensors first: this one has every pixel
+        picked = pixels.index_select(0, places.flatten()).view(last.shape)
+        result = picked.permute(3, 0, 4, 1, 2)
+        return result if last.is_contiguous() else result.contiguous()
 
-    def _places(self, images: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+    def _places(self, height: int, width: int, draws: Tensor) -> tuple[Tensor, Tensor]:
         """Return, for each pixel, its row (N, H, 1, G) and column (N, 1, W, G) in the image."""
-        crop, (height, width) = self.plan.crop, images.shape[-2:]
-        moved = draws.to(images.device).permute(1, 2, 0)  # (3, N, G)
-        offsets = (moved[:2] * (2 * crop + 1)).floor().long() - crop
-        rows = torch.arange(height, device=images.device).view(1, -1, 1, 1)
-        columns = torch.arange(width, device=images.device).view(1, 1, -1, 1)
+        crop, moved = self.plan.crop, draws.permute(1, 2, 0)  # (3, N, G)
+        offsets = (moved[:2] * (2 * crop + 1)).floor().long()[:, :, None, None] - crop
+        rows = torch.arange(height, device=draws.device).view(1, -1, 1, 1)
+        columns = torch.arange(width, device=draws.device).view(1, 1, -1, 1)
         if self.plan.flip:
-            mirrored = (moved[2] < 0.5)[:, None, None, :]
+            mirrored = (moved[2] < 0.5)[:, None, None]
             columns = torch.where(mirrored, width - 1 - columns, columns)
-        return rows + offsets[0][:, None, None, :], columns + offsets[1][:, None, None, :]
+        return rows + offsets[0], columns + offsets[1]
 
 
 def augmented(data: TensorData, plan: Augment | None) -> TensorData:
