@@ -63,6 +63,7 @@ def loss_bar(
     ticks = [tick for tick in _TICKS if low <= tick <= high]
     bar = figure.colorbar(image, cax=figure.add_axes(place), ticks=ticks)
     bar.ax.set_yticklabels([f"{tick:g}" for tick in ticks])
+    bar.minorticks_off()
     bar.set_label(LOSS)
 
 
@@ -117,7 +118,8 @@ def complex_3d(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
     with style.sheet():
         figure = style.page(105, 130)
         axes: Any = figure.add_subplot(projection="3d")
-        axes.set_position((-0.02, 0.02, 0.86, 0.98))
+        axes.set_position((-0.04, 0.02, 0.84, 0.98))
+        scale = _log_scale(points["train_loss"].to_numpy())
         for _, edge in edges.iterrows():
             pair = vertices.iloc[[int(edge["from"]), int(edge["to"])]]
             axes.plot(pair["x"], pair["y"], pair["z"], color=style.GREY, linewidth=0.7)
@@ -127,7 +129,7 @@ def complex_3d(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
             points["z"],
             c=points["train_loss"],
             cmap=LOSSES,
-            norm=_log_scale(points["train_loss"].to_numpy()),
+            norm=scale,
             s=7,
             linewidths=0,
         )
@@ -136,7 +138,8 @@ def complex_3d(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
             axes.plot(some["x"], some["y"], some["z"], marker, color=colour, ms=6)
         for _, vertex in vertices.iterrows():
             label = f"{'w' if vertex['mode'] else 'θ'}{int(vertex['number'])}"
-            axes.text(vertex["x"], vertex["y"], vertex["z"], f"  {label}", fontsize=7)
+            side = "right" if vertex["mode"] else "left"  # neighbours of two kinds stay apart
+            axes.text(vertex["x"], vertex["y"], vertex["z"], f"  {label}  ", ha=side, fontsize=7)
         for name in "xyz":
             getattr(axes, f"set_{name}label")(f"direction {'xyz'.index(name) + 1}")
             axes.locator_params(name, nbins=5)
@@ -146,8 +149,7 @@ def complex_3d(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
             (Line2D([], [], marker="^", linestyle="", color=style.INK), "connector"),
         ]
         figure.legend(*zip(*marks, strict=True), loc="upper right")
-        bar = figure.colorbar(cloud, cax=figure.add_axes((0.85, 0.25, 0.022, 0.45)))
-        bar.set_label(f"{LOSS} inside")
+        loss_bar(figure, cloud, scale, (0.87, 0.25, 0.022, 0.45))
     kinds = np.where(vertices["mode"] == 1, "mode", "connector")
     shown = vertices.assign(kind=kinds)[["kind", "number", "x", "y", "z"]]
     dots = points.assign(kind="point", number=np.arange(len(points)))

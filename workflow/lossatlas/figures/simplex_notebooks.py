@@ -107,7 +107,8 @@ def _shares(axes: Axes, rows: pd.DataFrame) -> None:
     names = [f"quarter{i}" for i in range(4)]
     for index, (_, row) in enumerate(rows.iterrows()):
         words = "elongated" if row["elongated"] else "unit"
-        label = f"{words}: p = {style.spell(row['p_chi_square']) or '0'}"
+        p = row["p_chi_square"]
+        label = f"{words}: p = {style.spell(p)}" if p >= 0.001 else f"{words}: p < 0.001"
         places = np.arange(4) + 0.38 * index - 0.19
         axes.bar(places, row[names], 0.36, color=CLASSES[index], label=label)
     axes.axhline(0.25, color=style.INK, linewidth=0.6)

@@ -20,7 +20,7 @@ from lossatlas.models.functional import (
 )
 from lossatlas.models.layout import SMALL
 
-CHUNK = 512  # images per pass of one point
+CHUNK = {"cpu": 128, "cuda": 512}  # images per pass of one point; a CPU's cache holds few
 MOST = 64  # points that share a pass
 IMAGES = 4096  # images per pass, those of all its points counted
 
@@ -104,13 +104,14 @@ def log_probs(
         images: (N, C, H, W).
     """
     size, found = group_size(functional, images), []
+    chunk = CHUNK.get(images.device.type, CHUNK["cuda"])
     images = fast(images)
     for first in range(0, len(points), size):
         some = points[first : first + size]
         params, state = named(some, functional.shapes), stack(buffers[first : first + size])
         chunks = [
             functional.many(params, state, x.expand(len(some), *x.shape), train=False)
-            for x in images.split(min(CHUNK, max(64, IMAGES // len(some))))
+            for x in images.split(chunk if len(some) == 1 else max(64, IMAGES // len(some)))
         ]
         found.append(torch.log_softmax(torch.cat(chunks, 1).double(), 2).float())
     return torch.cat(found)
