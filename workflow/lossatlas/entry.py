@@ -69,7 +69,16 @@ def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
             if type(error).__name__ == "Preempted":
                 _leave("told to leave; state saved, run the same command again to go on", 75)
             traceback.print_exc()
+            if _out_of_memory(error):
+                _leave("out of memory (with --retries 2, each attempt asks for more of it)", 1)
             _leave(f"{type(error).__name__}: {error} (a fault of ours: the log has the details)", 1)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Say whether memory ran out: of Python, of torch on the CPU, or of a GPU."""
+    name = type(error).__name__
+    refused = "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or name == "OutOfMemoryError" or refused
 
 
 def _only_writer(snakemake: Any, stack: contextlib.ExitStack) -> None:

@@ -1,0 +1,62 @@
+"""How jobs end: one line and an exit code, the details in the log."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lossatlas.paths import LIBRARY
+
+SCRIPT = """
+import sys
+from types import SimpleNamespace
+from lossatlas.entry import job
+given = SimpleNamespace(scriptdir=sys.argv[1], threads=2, output=[], resources={}, log=["log"])
+with job(given):
+    print("working")
+    BODY
+"""
+
+
+def ended(folder: Path, body: str) -> subprocess.CompletedProcess:
+    code = SCRIPT.replace("BODY", body)
+    variables = {**os.environ, "PYTHONPATH": str(LIBRARY.parent)}
+    command = [sys.executable, "-c", code, str(LIBRARY.parent)]
+    return subprocess.run(
+        command, cwd=folder, env=variables, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "says"),
+    [
+        ("pass", 0, ""),
+        ("import numpy; numpy.ones(1 << 46)", 1, "out of memory (with --retries 2, each"),
+        ("import torch; torch.ones(1 << 46)", 1, "out of memory (with --retries 2, each"),
+        ("raise MemoryError", 1, "out of memory (with --retries 2, each attempt asks for more"),
+        ("1 / 0", 1, "ZeroDivisionError: division by zero (a fault of ours: the log has"),
+        (
+            "from lossatlas.errors import UserError; raise UserError('no', where='x', fix='do')",
+            1,
+            "x: no (do)",
+        ),
+        (
+            "from lossatlas.training.state import Preempted; raise Preempted",
+            75,
+            "told to leave; state saved, run the same command again to go on",
+        ),
+    ],
+)
+def test_ends(tmp_path: Path, body: str, code: int, says: str) -> None:
+    done = ended(tmp_path, body)
+    assert done.returncode == code, done.stderr
+    log = (tmp_path / "log").read_text()
+    assert log.startswith("working\n")
+    assert done.stderr.count("\n") == (1 if says else 0)
+    if says:
+        assert done.stderr.startswith(f"lossatlas: {says}")
+        assert f"lossatlas: {says}" in log
+    faulty = "a fault of ours" in says or "out of memory" in says
+    assert ("Traceback" in log) is faulty
