@@ -121,6 +121,28 @@ def test_windows_are_labelled_by_their_first_step() -> None:
     assert words[:3] == ["from step 0", "from step 700", "from step 1400"]
 
 
+def test_many_windows_have_a_colour_bar() -> None:
+    many = tables().series
+    more = [many[many["series"] == "msd:0"].assign(series=f"msd:{n}") for n in range(1, 12)]
+    both = Tables(tables().scalars, pd.concat([many, *more]))
+    drawn = diffusion_more.all_windows(both, STYLE, "depth", "learning_rate")
+    assert drawn.figure.axes[0].get_legend() is None
+    assert "first step of the window" in [axes.get_ylabel() for axes in drawn.figure.axes]
+
+
+def test_authors_numbers_stand_at_their_own_depth_and_batch() -> None:
+    some = tables()
+    deep = some.scalars.replace({"depth": {0: 14, 2: 20}, "batch_size": {32: 128, 64: 512}})
+    drawn = diffusion_more.depth_and_batch(
+        Tables(deep, some.series), STYLE, "depth", "learning_rate"
+    )
+    marks = [
+        line.get_xydata()[0] for line in drawn.figure.axes[0].lines if line.get_marker() == "x"
+    ]
+    shown = {(float(x), float(y)) for x, y in marks}
+    assert shown == {(14, 1.315), (14, 1.405), (20, 1.227), (20, 1.36)}
+
+
 def test_controls_show_the_smallest_load_as_convex() -> None:
     drawn = diffusion.controls(tables(), STYLE, "depth", "learning_rate")
     assert {label.split(",")[0] for label in drawn.numbers["cell"]} == {"depth 2", "depth 0"}
@@ -150,6 +172,7 @@ def test_hessian_shows_each_rank_and_where_descent_is_unstable() -> None:
 
 
 def test_hand_read_exponents_average_as_stated() -> None:
-    one, two = diffusion_hand.means()
+    one, two, crossover = diffusion_hand.means()
+    assert crossover == pytest.approx((163 + 107) / 2, abs=1)
     assert one == pytest.approx((1.216 + 1.274) / 2, abs=2e-3)
     assert two == pytest.approx((0.706 + 0.731) / 2, abs=2e-3)

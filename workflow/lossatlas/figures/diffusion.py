@@ -40,7 +40,7 @@ def displacement(tables: Tables, chosen: Chosen, load: str, temperature: str) ->
             lags, values = np.array(list(points)), np.array(list(points.values()))
             panels[0].plot(lags, values, marker, color=style.GREY, ms=3, ls="", label=name)
             shown.note("a", f"authors: {name}", lags, values)
-        panels[0].legend(handlelength=1.0, fontsize=5)
+        panels[0].legend(handlelength=1.0, fontsize=5, loc="upper left")
         windows(panels[1], shown, "msd", shown.firsts("msd"), "b", thin=False)
         windows(
             panels[2], shown, "local_exponent", shown.firsts("msd"), "c",
@@ -50,6 +50,7 @@ def displacement(tables: Tables, chosen: Chosen, load: str, temperature: str) ->
             panels[2].axhline(level, color=style.GREY, linewidth=0.5, linestyle=":")
         for axes in panels[:2]:
             loglog(axes, LAG, MSD)
+        panels[0].set_ylim(top=300 * panels[0].get_ylim()[1])  # room for the legend
         panels[2].set_xscale("log")
         panels[2].set_xlabel(LAG)
         panels[2].set_ylabel("local exponent")
@@ -62,7 +63,7 @@ def displacement(tables: Tables, chosen: Chosen, load: str, temperature: str) ->
         loglog(panels[3], LAG, MSD)
         _exponents(panels[4], shown, "e")
         for level, words, look in zip(
-            diffusion_hand.means(), ("first", "last"), ("--", ":"), strict=True
+            diffusion_hand.means()[:2], ("first", "last"), ("--", ":"), strict=True
         ):
             label = f"authors, {words} window"
             panels[4].axhline(level, color=RED, linewidth=0.7, linestyle=look, label=label)
@@ -159,6 +160,7 @@ def gradients(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dr
             "stable_alpha": ("pooled gradients", BLUE),
             "mixture_alpha": ("normal, same scales", ORANGE),
             "standardised_alpha": ("each by its own scale", style.GREY),
+            "layer_alpha": ("each by its layer's scale", RED),
         }
         for name, (words, colour) in looks.items():
             for x, y in shown.curves(name):
@@ -169,9 +171,13 @@ def gradients(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dr
         panels[3].set_ylim(0, 2.05)
         panels[3].set_xlabel(START)
         panels[3].set_ylabel("stable index α")
-        panels[3].legend(fontsize=6, loc="lower right")
+        panels[3].legend(fontsize=5, loc="lower right", labelspacing=0.3)
         windows(panels[4], shown, "loss_change", firsts, "e", thin=False)
         panels[4].set_yscale("log")
+        panels[4].set_ylim(bottom=panels[4].get_ylim()[0] / 30)
+        panels[4].legend(fontsize=6, loc="lower left")
+        for line in panels[4].lines:
+            line.set_linewidth(0.6)
         panels[4].set_xlabel("steps")
         panels[4].set_ylabel("|change of the mini-batch loss| (nats)")
         for x, y in shown.curves("moving_variance"):
@@ -230,7 +236,9 @@ def controls(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dra
         _exponents(panels[2], deep, "c")
         panels[2].legend(fontsize=6)
         _exponents(panels[3], convex, "d")
-        panels[3].sharey(panels[2])
+        both = [axes.get_ylim() for axes in (panels[2], panels[3])]
+        for axes in (panels[2], panels[3]):
+            axes.set_ylim(min(low for low, _ in both), max(high for _, high in both))
         for shown, colour, words in ((deep, BLUE, "network"), (convex, ORANGE, "convex")):
             firsts = shown.firsts("msd")
             for first, line in ((firsts[0], "-"), (firsts[-1], ":")):

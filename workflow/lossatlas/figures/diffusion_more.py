@@ -75,7 +75,8 @@ def toy(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
                 shown.note("f", f"gradients:{name}", x, y)
         for axes in panels[3:5]:
             loglog(axes, LAG, MSD)
-        panels[3].legend(fontsize=5, handlelength=1)
+        panels[3].set_ylim(bottom=panels[3].get_ylim()[0] / 100)  # room for the legend
+        panels[3].legend(fontsize=5, handlelength=1, loc="lower right")
         panels[5].set_yscale("log")
         panels[5].set_ylim(1e-4, 10)
         panels[5].set_xlabel("gradient met")
@@ -111,6 +112,8 @@ def _map(axes: Axes, shown: Walks, kind: str, panel: str) -> None:
     axes.plot(x[-1], y[-1], "o", color=RED, ms=4, mfc="none")
     axes.set_xticks([-1, 0, 1])
     axes.set_yticks([-1, 0, 1])
+    axes.set_xlabel("x")
+    axes.set_ylabel("y")
 
 
 def _zoom(axes: Axes, shown: Walks, kind: str, panel: str) -> None:
@@ -127,6 +130,8 @@ def _zoom(axes: Axes, shown: Walks, kind: str, panel: str) -> None:
     axes.set_xlim(middle[0] - reach, middle[0] + reach)
     axes.set_ylim(middle[1] - reach, middle[1] + reach)
     axes.set_aspect("equal")
+    axes.set_xlabel("x")
+    axes.set_ylabel("y")
 
 
 def fractal(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
@@ -256,12 +261,34 @@ def depth_and_batch(tables: Tables, chosen: Chosen, load: str, temperature: str)
                     axes.errorbar(
                         part[x], part["mean"], part["sem"], fmt=".-", color=colour, label=label
                     )
+                _authors(axes, column, x, found[x], found[by], by)
                 axes.set_xlabel(style.axis_label(x))
                 axes.set_ylabel(words)
                 axes.set_xticks(sorted(found[x].unique()))
             panels[row, 0].legend(fontsize=6)
         figure.subplots_adjust(0.07, 0.09, 0.985, 0.97, wspace=0.32, hspace=0.3)
     return Drawn(figure, found.reset_index(drop=True))
+
+
+def _authors(
+    axes: Axes, column: int, x: str, places: pd.Series, groups: pd.Series, by: str
+) -> None:
+    """Draw the authors' hand-read numbers: those of the same depth and batch size, else a mean."""
+    known = {
+        (depth, batch): row[column]
+        for (depth, shortcut), rows in diffusion_hand.S3.items()
+        for batch, row in rows.items()
+        if shortcut
+    }
+    mean = diffusion_hand.means()[column]
+    axes.axhline(mean, color=RED, linewidth=0.6, linestyle="--", label="authors, mean")
+    if {x, by} != {"depth", "batch_size"}:
+        return
+    for place in sorted(set(places)):
+        for group in sorted(set(groups)):
+            key = (place, group) if x == "depth" else (group, place)
+            if key in known:
+                axes.plot(place, known[key], "x", color=RED, ms=4)
 
 
 def learning_rates(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:

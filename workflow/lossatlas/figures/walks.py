@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.ticker import NullFormatter
 
 from lossatlas.errors import UserError
@@ -18,6 +20,7 @@ from lossatlas.tables.collect import axes_of
 
 BLUE, ORANGE, RED = "#1f5a9e", "#d97a16", "#b5382a"
 WINDOWS = "plasma"
+MANY = 8  # windows from which on a colour bar tells them apart
 LAG, MSD = "lag (steps)", "mean squared displacement"
 
 
@@ -135,10 +138,15 @@ def windows(
             for x, y in shown.curves(name):
                 axes.plot(x, y, color=colour, linewidth=0.4, alpha=0.5)
         x, y = shown.mean(name, logarithm=logarithm)
-        label = f"from step {first}" if legend else None
+        label = f"from step {first}" if legend and len(firsts) <= MANY else None
         axes.plot(x, y, color=colour, linewidth=1.3, label=label)
         shown.note(panel, name, x, y)
-    if legend:
+    if legend and len(firsts) > MANY:
+        shades = ListedColormap(colours(256))
+        scale = ScalarMappable(Normalize(firsts[0], firsts[-1]), shades)
+        bar = cast("Any", axes.figure).colorbar(scale, ax=axes)
+        bar.set_label("first step of the window", fontsize=6)
+    elif legend:
         size = 6 if len(firsts) <= 3 else 4.5
         axes.legend(handlelength=1.2, loc="best", fontsize=size, labelspacing=0.3)
 

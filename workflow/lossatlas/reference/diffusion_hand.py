@@ -35,7 +35,8 @@ COMMITTED = {
 }
 
 
-def means() -> tuple[float, float]:
-    """Return the means of exponent 1 and exponent 2 over all networks of S3."""
+def means() -> tuple[float, float, float]:
+    """Return the means of exponent 1, exponent 2 and crossover over all networks of S3."""
     rows = [row for per_batch in S3.values() for row in per_batch.values()]
-    return sum(row[0] for row in rows) / len(rows), sum(row[1] for row in rows) / len(rows)
+    one, two, crossover = (sum(column) / len(rows) for column in zip(*rows, strict=True))
+    return one, two, crossover
