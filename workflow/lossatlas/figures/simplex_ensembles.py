@@ -88,7 +88,7 @@ def ensembles(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dr
         ):
             axes.set_xlabel(words)
         _key(figure, methods, [(Line2D([], [], color=style.GREY, linestyle="--"), "published")])
-        figure.subplots_adjust(0.07, 0.09, 0.98, 0.88, wspace=0.28, hspace=0.32)
+        figure.subplots_adjust(0.08, 0.09, 0.98, 0.88, wspace=0.34, hspace=0.32)
     ours = means.assign(source="ours")
     theirs = pd.DataFrame(
         [
@@ -168,7 +168,7 @@ def corruption(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
             _shift_panels(pair, table, label)
             pair[0, 0].set_title(words)
         _key(figure, [int(code) for code in methods])
-        bottom, top = 0.1 / len(rows), 1 - 0.09 / len(rows)
+        bottom, top = 0.1 / len(rows), 1 - 0.11 / len(rows)
         figure.subplots_adjust(0.07, bottom, 0.98, top, wspace=0.32, hspace=0.38)
     kinds = {} if noise is None else {"gaussian noise": noise}
     kinds |= {name.removeprefix("corruption "): table for name, table in found.items()}

@@ -32,14 +32,14 @@ def two_spirals(tables: Tables, chosen: Chosen, load: str, temperature: str) -> 
     scale = LogNorm(1e-3, 1.0)
     with style.sheet():
         figure = style.page(150)
-        grid = figure.add_gridspec(3, 4, left=0.06, right=0.9, top=0.96, bottom=0.07)
+        grid = figure.add_gridspec(3, 4, left=0.06, right=0.885, top=0.96, bottom=0.07)
         grid.update(hspace=0.35, wspace=0.25)
         for column, name in enumerate(names):
             axes = figure.add_subplot(grid[0, column])
             image = draw_plane(axes, rasters[name], rasters[f"{name} corners"], name, scale)
             axes.set_xlabel("")
             axes.set_ylabel("distance" if not column else "")
-        loss_bar(figure, image, scale, (0.92, 0.7, 0.012, 0.25))
+        loss_bar(figure, image, scale, (0.905, 0.7, 0.012, 0.25))
         for column, name in enumerate(("sample0", "sample1", "sample2", "ensemble")):
             axes = figure.add_subplot(grid[1, column])
             wide = fields.pivot(index="y", columns="x", values=name)
@@ -51,7 +51,7 @@ def two_spirals(tables: Tables, chosen: Chosen, load: str, temperature: str) -> 
                 axes.plot(some["x"], some["y"], ".", color=colour, mec="white", mew=0.3, ms=4)
             axes.set_aspect("equal")
             axes.set_title("100 samples" if name == "ensemble" else f"sample {name[-1]}")
-        field = figure.colorbar(shades, cax=figure.add_axes((0.92, 0.39, 0.012, 0.22)))
+        field = figure.colorbar(shades, cax=figure.add_axes((0.905, 0.39, 0.012, 0.22)))
         field.set_label("probability of class 1")
         for column, strength in enumerate(sorted(summary["regularisation"].unique())):
             axes = figure.add_subplot(grid[2, 2 * column : 2 * column + 2])
