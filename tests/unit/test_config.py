@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -48,11 +49,53 @@ def test_small_config_loads() -> None:
     assert loaded.metric("hessian").samples == 512
 
 
-@pytest.mark.parametrize(
-    "name", ["config.yaml", "config/smoke.yaml", "config/taxonomy.yaml", "config/simplex.yaml"]
-)
+def shipped(name: str) -> config.Config:
+    return config.load(yaml.safe_load((paths.PROJECT / name).read_text()))
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "config/smoke.yaml"])
 def test_shipped_configs_load(name: str) -> None:
-    config.load(yaml.safe_load((paths.PROJECT / name).read_text()))
+    shipped(name)
+
+
+AUGMENTED = {"crop": 4, "flip": True}
+
+
+def test_the_plan_of_the_taxonomy_paper_augments_nothing() -> None:
+    plan = shipped("config/taxonomy.yaml")
+    assert all(recipe.augment is None for recipe in plan.recipes.values())
+
+
+def test_the_plan_of_the_simplex_paper_has_its_setting() -> None:
+    plan = shipped("config/simplex.yaml")
+    base = plan.recipes["base"].model_dump(exclude_defaults=True)
+    told = {"epochs": 300, "learning_rate": 0.05, "cosine": True, "augment": AUGMENTED}
+    assert base == told
+    for part in plan.datasets.values():
+        assert (part.mean, part.std) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+
+
+def test_the_plan_of_the_diffusion_paper_has_its_setting() -> None:
+    plan = shipped("config/diffusion.yaml")
+    for name, experiment in plan.experiments.items():
+        recipe, data = plan.recipes[experiment.recipe], plan.datasets[experiment.dataset]
+        assert (recipe.momentum, recipe.weight_decay, recipe.cosine) == (0, 0, False)
+        assert (recipe.decay_epochs, recipe.incomplete_batch) == ([], "keep")
+        coloured = data.source == "cifar10"
+        assert (recipe.augment is not None) is coloured, name
+        if coloured:
+            assert recipe.augment.model_dump() == AUGMENTED
+            assert np.allclose(np.array(data.mean) * 255, [125.3, 123.0, 113.9], atol=1e-4)
+            assert np.allclose(np.array(data.std) * 255, [63.0, 62.1, 66.7], atol=1e-4)
+        assert recipe.shuffle is (data.source != "gauss_paper")
+    for name, model in plan.models.items():
+        if "linear_std" in catalogue.NETWORKS[model.builder].arguments:
+            assert model.arguments["linear_std"] == 0.001, name
+    steps = {
+        name: plan.cells(name)[0].recipe.steps(50_000 if "mnist" not in name else 60_000)
+        for name in ("depth", "epochs_5000", "mnist")
+    }
+    assert steps == {"depth": 391 * 500, "epochs_5000": 49 * 5000, "mnist": 59 * 500}
 
 
 BAD = [

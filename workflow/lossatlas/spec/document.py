@@ -58,6 +58,17 @@ measures does.\
 """
 
 
+_PAPER_NAMES = """\
+The diffusion paper's names: `resnet14_noshort` is `resnet_cifar` with `depth: 14, shortcut: false`;
+`resnet14_nobatchnorm` has `norm: partial` (that of the stem and of the shortcuts remains; `none` has
+none at all); `wrn14_2` has `width: 2`; `resnet50_noshort` is `resnet_imagenet` with `depth: 50,
+shortcut: false`; `alex`, `densenet121`, `vit` and `simplenet` are `alexnet`, `densenet`, `vit_token`
+and `mnist_net`; `fc20` is `fully_connected` with `depth: 20`. Its linear layers all start with a
+standard deviation of 0.001, whatever their size: `linear_std: 0.001`; with 0 they start as PyTorch's
+do. With 0.001, `fully_connected` of depth 20 and more cannot start: its output vanishes.\
+"""
+
+
 def markdown() -> str:
     """Return config/README.md."""
     sections = [
@@ -113,18 +124,21 @@ def _data_text() -> str:
 
 
 def _model_text() -> str:
-    lines = ["| builder | arguments and defaults |", "|---|---|"]
+    lines = ["| builder | arguments and defaults | depths | images |", "|---|---|---|---|"]
     for name, network in NETWORKS.items():
         given = ", ".join(
             f"`{key}: {json.dumps(value)}`" for key, value in network.arguments.items()
         )
-        lines.append(f"| `{name}` | {given} |")
+        depth = network.depths.rule if "depth" in network.arguments else ""
+        colours = {0: "", 1: ", grey"}[network.channels]
+        pixels = f"{network.smallest} pixels or larger" if network.smallest > 1 else "any size"
+        lines.append(f"| `{name}` | {given} | {depth} | {pixels}{colours} |")
     own = (
         "Your own: `builder: package.module:object`, called with `num_classes`, `in_channels` and"
         " `image_size` (each if it takes it) and with the other keys of the part. The module is"
         " looked for in the folder in which you start Snakemake, then on PYTHONPATH."
     )
-    return "\n".join([*lines, "", own])
+    return "\n".join([*lines, "", _PAPER_NAMES, "", own])
 
 
 def _axes_text() -> str:
