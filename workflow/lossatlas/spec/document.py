@@ -59,13 +59,14 @@ measures does.\
 
 
 _PAPER_NAMES = """\
-The diffusion paper's names: `resnet14_noshort` is `resnet_cifar` with `depth: 14, shortcut: false`;
-`resnet14_nobatchnorm` has `norm: partial` (that of the stem and of the shortcuts remains; `none` has
-none at all); `wrn14_2` has `width: 2`; `resnet50_noshort` is `resnet_imagenet` with `depth: 50,
-shortcut: false`; `alex`, `densenet121`, `vit` and `simplenet` are `alexnet`, `densenet`, `vit_token`
-and `mnist_net`; `fc20` is `fully_connected` with `depth: 20`. Its linear layers all start with a
-standard deviation of 0.001, whatever their size: `linear_std: 0.001`; with 0 they start as PyTorch's
-do. With 0.001, `fully_connected` of depth 20 and more cannot start: its output vanishes.\
+The diffusion paper's names: `resnet14_noshort` is `resnet_cifar` with `depth: 14, shortcut:
+false`; `resnet14_nobatchnorm` has `norm: partial` (that of the stem and of the shortcuts remains;
+`none` has none at all); `wrn14_2` has `width: 2`; `resnet50_noshort` is `resnet_imagenet` with
+`depth: 50, shortcut: false`; `alex`, `densenet121`, `vit` and `simplenet` are `alexnet`,
+`densenet`, `vit_token` and `mnist_net`; `fc20` is `fully_connected` with `depth: 20`. Its linear
+layers all start with a standard deviation of 0.001, whatever their size: `linear_std: 0.001`;
+with 0 they start as PyTorch's do. With 0.001, `fully_connected` of depth 20 and more cannot
+start: its output vanishes.\
 """
 
 
