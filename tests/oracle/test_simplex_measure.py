@@ -205,7 +205,20 @@ def test_diverged_complex_has_a_status(networks: Networks) -> None:
     record = measure.measure(networks, settings)
     assert record.status == "diverged"
     assert np.isfinite(record.scalar("segment_loss_max").value)
-    assert record.scalar("path_loss_max").status == "undefined"
+    for name in ("path_loss_max", "inside_loss", "inside_loss_max", "inside_accuracy_min"):
+        assert record.scalar(name).status == "diverged"
+        assert np.isnan(record.scalar(name).value)
+
+
+def test_diverged_volumes_have_a_status(networks: Networks) -> None:
+    settings = SimplexVolume(
+        **{**FAST, "learning_rate": 1e30}, connectors=2, regularisations=[0.1], points=2
+    )
+    record = measure_volume.measure(networks, settings)
+    assert {(s.name, s.status) for s in record.scalars} == {
+        (f"log_volume_{way}", "diverged") for way in ("fixed", "epsilon", "paper")
+    }
+    assert not record.series
 
 
 def test_diverged_simplexes_are_left_out(networks: Networks, monkeypatch) -> None:

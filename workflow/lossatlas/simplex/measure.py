@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,9 @@ def measure(networks: Networks, settings: Simplex, state: State | None = None) -
         straight segments between modes, and on the least bad path over one connector. All on the
         training images. Tables as series (see `columns`): `inside`, `edges`, `segments`, `volumes`,
         `complex` (vertices in three principal directions), and for each plane its raster and its
-        corners. Array `weights`: barycentric weights of the random points.
+        corners. Array `weights`: barycentric weights of the random points. If a connector diverges
+        the tables show the complex without it and those after it, and what depends on them is NaN
+        with the status "diverged".
 
     Raises:
         UserError: If the complex does not fit the replicas or the network.
@@ -72,7 +75,16 @@ def measure(networks: Networks, settings: Simplex, state: State | None = None) -
     _edges(record, plan, grown, ruler, settings)
     _volumes(record, plan, grown)
     _planes(record, plan, grown, ruler, settings)
+    if grown.diverged:
+        _mark(record)
     return record
+
+
+def _mark(record: Record) -> None:
+    """Say that the complex was not finished: what it has of vertices is no answer."""
+    for place, one in enumerate(record.scalars):
+        if one.name.startswith(("inside_", "path_")):
+            record.scalars[place] = replace(one, value=math.nan, status="diverged")
 
 
 class Ruler:

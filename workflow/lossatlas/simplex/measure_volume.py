@@ -16,7 +16,6 @@ from torch import Tensor
 from lossatlas.connectivity.evaluate import shuffled
 from lossatlas.data.tensors import Split
 from lossatlas.similarity import predictions
-from lossatlas.similarity.rows import scalar
 from lossatlas.simplex import complexes, ensembles, sampling
 from lossatlas.simplex.columns import Rows
 from lossatlas.simplex.complexes import Complex
@@ -24,7 +23,7 @@ from lossatlas.simplex.geometry import Shape, effective_edge, shape_of
 from lossatlas.simplex.points import buffers_at, log_probs, loss_and_error, rows
 from lossatlas.simplex.spro import Grown, grow
 from lossatlas.simplex.volume_term import PAPER_EPSILON
-from lossatlas.store import Array, Record
+from lossatlas.store import Array, Record, Scalar
 from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
 
@@ -50,9 +49,10 @@ def measure(networks: Networks, settings: SimplexVolume, state: State | None = N
 
     Returns:
         A record with the final log-volume of each way (at the largest strength) as scalars, and
-        the table `volume` as series: way (see `WAYS`), regularisation, strength, connectors,
-        simplex, log_volume, height (of the newest vertex), width (least singular value of the
-        edges), edge (of the regular simplex of that volume), train_loss (mean) and train_accuracy
+        the table `volume` as series (what diverged is missing): way (see `WAYS`), regularisation,
+        strength, connectors, simplex, log_volume, height (of the newest vertex), width (least
+        singular value of the edges), edge (of the regular simplex of that volume), train_loss
+        (mean) and train_accuracy
         (least) at random points, test_nll and test_error (of their mixture). Array
         `singular_values` (run, connectors, value), of the first simplex.
 
@@ -72,7 +72,7 @@ def measure(networks: Networks, settings: SimplexVolume, state: State | None = N
     spectra = np.full((len(WAYS) * len(strengths), count, count), math.nan)
     run = 0
     for number, (way, changes) in enumerate(WAYS.items()):
-        last = math.nan
+        last, status = math.nan, "undefined"
         for regularisation in strengths:
             asked = settings.model_copy(update={**changes, "regularisation": regularisation})
             part = None if state is None else state.part(way, regularisation)
@@ -81,9 +81,14 @@ def measure(networks: Networks, settings: SimplexVolume, state: State | None = N
             shapes = _add(found, head, networks, train, plan, grown, settings)
             for row, shape in enumerate(shapes):
                 spectra[run, row, : row + 1] = shape.singular_values.numpy()
-            last = shapes[-1].log_volume if len(shapes) == count else math.nan
+            status = "diverged" if grown.diverged else "undefined"
+            last = math.nan if grown.diverged else shapes[-1].log_volume
             run += 1
-        record.scalars.append(scalar(f"log_volume_{way}", last))
+        name = f"log_volume_{way}"
+        known = math.isfinite(last)
+        record.scalars.append(
+            Scalar(name, last) if known else Scalar(name, math.nan, status=status)
+        )
     record.series += found.series("volume")
     axes = ("run", "connectors", "value")
     record.arrays["singular_values"] = Array(spectra, axes, "", "of the first simplex's edges")
