@@ -95,3 +95,20 @@ def test_missing_seed(tmp_path: Path) -> None:
         0,
         1,
     ]
+
+
+@pytest.mark.parametrize("rate", [1e15, 1e38])
+def test_losses_that_are_not_finite(tmp_path: Path, rate: float) -> None:
+    """A rate far too large: no number reaches a table, only a status."""
+    dataset, weights, history = (str(tmp_path / n) for n in ("d.h5", "w.safetensors", "h.h5"))
+    store.write(dataset, convert("digits"))
+    recipe = Recipe(epochs=3, batch_size=16, learning_rate=rate)
+    sick = Cell(cell().data, cell().model, recipe)
+    job.train_block(sick.spec, [0, 1], dataset, weights, history, "code")
+    rows = store.read(history).scalars
+    assert {row.status for row in rows} == {"diverged"}
+    assert all(np.isnan(row.value) for row in rows if row.name.startswith("final"))
+    inputs = measuring.Inputs([weights], [history], dataset)
+    for kind in ("performance", "hessian", "cka"):
+        record = measuring.measure_cell(kind, SETTINGS[kind], sick.spec, [0, 1], inputs, "code")
+        assert {(row.status, np.isnan(row.value)) for row in record.scalars} == {("diverged", True)}
