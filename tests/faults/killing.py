@@ -3,39 +3,72 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
-from lossatlas import store
+import yaml
 
-SUFFIXES = (".h5", ".safetensors", ".csv", ".png")
+from lossatlas import paths, store
+
+SUFFIXES = (".h5", ".safetensors", ".csv", ".png", ".pdf", ".yaml", ".npz")
+LONGEST = 4.0  # seconds between the sight of a job and the shot at it, at most
+PATIENCE = 0.02  # seconds between looks
+EVERYTHING = "snakemake and its jobs"
+WARM = "process that runs short jobs"
 
 
 def scripts(root: Path) -> dict[int, str]:
-    """Return pid -> kind of every job of the project that runs now."""
+    """Return pid -> name of the script of every job of the project that runs now."""
     found = {}
     folder = f"{root.resolve()}/.snakemake/scripts/tmp"
     for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-        except OSError:
-            continue
-        for word in words[1:]:
+        for word in _words(entry)[1:]:
             if word.startswith(folder) and word.endswith(".py"):
                 found[int(entry.name)] = word.split(".")[-2]
+    return found
+
+
+def _words(process: Path) -> list[str]:
+    try:
+        return (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
+def warm_process(snakemake: int) -> int | None:
+    """Return the pid of the process that runs the short jobs of this Snakemake, if there is one."""
+    forks = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        words = _words(entry)
+        if "lossatlas.warm" in words and f"/{snakemake}-" in words[-2]:
+            forks.append(int(entry.name))
+    return min(forks, default=None)  # all others are forks of it
+
+
+def owners(root: Path) -> dict[str, int]:
+    """Return name of the lease -> pid of each job that holds one."""
+    found = {}
+    for path in (root / "results/state/leases").glob("*"):
+        with contextlib.suppress(OSError, ValueError):
+            held = json.loads(path.read_text())
+            if not held["done"] and Path(f"/proc/{held['pid']}/cwd").resolve() == root.resolve():
+                found[path.name] = held["pid"]
     return found
 
 
 class Runner:
     """Snakemake in a session of its own, started again as often as it takes."""
 
-    def __init__(self, root: Path, config: str, cores: int = 2) -> None:
-        self.root, self.log = root, root / "runner.log"
+    def __init__(self, root: Path, config: str, *targets: str, cores: int = 2) -> None:
+        self.root, self.log, self.targets = root, root / "runner.log", targets
         self.command = [sys.executable, "-m", "snakemake", "--configfile", config]
         self.cores = cores
         self.process: subprocess.Popen[bytes] | None = None
@@ -52,9 +85,13 @@ class Runner:
                 start_new_session=True,
             )
 
-    def start(self) -> None:
-        """Start; jobs that were killed are tried again."""
-        self.process = self._start("--retries", "20")
+    def start(self, *more: str) -> None:
+        """Start, with more targets if need be; jobs that were killed are tried again."""
+        self.process = self._start("--retries", "50", *self.targets, *more)
+
+    def works(self) -> bool:
+        """Say whether Snakemake runs."""
+        return self.process is not None and self.process.poll() is None
 
     def kill_all(self) -> None:
         """Kill Snakemake and its jobs, then unlock the folder as Snakemake advises."""
@@ -65,56 +102,131 @@ class Runner:
 
     def finish(self, seconds: float = 900) -> None:
         """Run to the end."""
-        if self.process is None or self.process.poll() is not None:
+        if not self.works():
             self.start()
         code = self.process.wait(seconds) if self.process else 1
         assert code == 0, self.log.read_text()[-3000:]
 
 
-def kill_at_random(
-    runner: Runner, kills: int, seed: int, remove: list[Path] | None = None
-) -> collections.Counter[str]:
-    """Kill jobs with -9 at random moments; each tenth time Snakemake and all of its jobs.
+def kinds_of(whole: Path) -> dict[str, tuple[str, Path]]:
+    """Return name of the lease -> (kind of job, result) for all results of a finished run."""
+    found = {}
+    for file in results(whole / "results"):
+        path = Path("results") / file
+        found[Path(paths.lease(str(path))).name] = (_kind(whole, path), path)
+    return found
+
+
+def _kind(whole: Path, path: Path) -> str:
+    part = path.parts[1]
+    if part == "cells" and path.parts[3] == "train":
+        spec = yaml.safe_load((whole / path.parent.parent / "spec.yaml").read_text())
+        return "recording" if "record" in spec["recipe"] else "training"
+    if part == "cells":
+        return path.stem
+    names = {"downloads": "download", "data": "conversion", "studies": "study", "figures": "figure"}
+    if part != "tables":
+        return names[part]
+    if path.name == "claims.csv":
+        return "claims"
+    return "table" if len(path.parts) == 3 else "collection"
+
+
+class Killer:
+    """Shoots at jobs until each kind has been hit as often as was asked for.
+
+    A job is shot at a random time after it was first seen, which is when it took the lease on its
+    results: imports, work and writing are hit in proportion to the time that they take.
 
     Args:
         runner: What works.
-        kills: How many times.
+        kinds: As `kinds_of` returns.
+        wanted: Kind of job -> how often it is to be killed; also `EVERYTHING` and `WARM`.
         seed: Of the moments.
-        remove: Results of which a third is made anew whenever all is done too early.
-
-    Returns:
-        Kind of job -> how often one was killed.
     """
-    chance = random.Random(seed)
-    counts: collections.Counter[str] = collections.Counter()
-    runner.start()
-    while counts.total() < kills:
-        time.sleep(chance.uniform(0.2, 3.0))
-        if runner.process is None or runner.process.poll() is not None:
-            for path in chance.sample(remove or [], len(remove or []) // 3):
-                path.unlink(missing_ok=True)
-            runner.start()
-            continue
-        running = scripts(runner.root)
-        if not running:
-            continue
-        if chance.random() < 0.1:
-            runner.kill_all()
-            counts["snakemake"] += 1
-            runner.start()
-            continue
-        rarest = min(running, key=lambda pid: (counts[running[pid]], chance.random()))
-        try:
-            os.kill(rarest, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-        counts[running[rarest]] += 1
-    return counts
+
+    def __init__(
+        self,
+        runner: Runner,
+        kinds: Mapping[str, tuple[str, Path]],
+        wanted: Mapping[str, int],
+        seed: int,
+    ) -> None:
+        self.runner, self.kinds, self.wanted = runner, kinds, wanted
+        self.chance = random.Random(seed)
+        self.killed: collections.Counter[str] = collections.Counter()
+        self.with_state = 0
+        self._at: dict[int, float] = {}
+
+    def missing(self) -> set[str]:
+        """Return the kinds that have not been killed often enough."""
+        return {kind for kind, times in self.wanted.items() if self.killed[kind] < times}
+
+    def work(self, seconds: float) -> None:
+        """Kill until nothing is missing; whenever all is done too early, some is made anew."""
+        end = time.monotonic() + seconds
+        while self.missing():
+            assert time.monotonic() < end, (self.missing(), self.runner.log.read_text()[-3000:])
+            if self.runner.works():
+                self._look()
+                time.sleep(PATIENCE)
+            else:
+                self.runner.start(*self._make_work())
+
+    def _make_work(self) -> list[str]:
+        """Remove results of the kinds that are missing, and return them."""
+        process = self.runner.process
+        assert process is None or process.returncode == 0, self.runner.log.read_text()[-3000:]
+        if process is None:
+            return []
+        missing, removed = self.missing(), []
+        for kind, path in self.kinds.values():
+            if kind in missing or (kind in self.wanted and missing <= {EVERYTHING, WARM}):
+                (self.runner.root / path).unlink(missing_ok=True)
+                removed.append(str(path))
+        return removed
+
+    def _look(self) -> None:
+        now, held = time.monotonic(), owners(self.runner.root)
+        missing = self.missing()
+        for lease, pid in held.items():
+            if pid not in self._at and lease in self.kinds and self.kinds[lease][0] in missing:
+                self._at[pid] = now + LONGEST * self.chance.random() ** 2
+        for lease, pid in held.items():
+            if self._at.get(pid, now + 1) > now:
+                continue
+            del self._at[pid]
+            self._shoot(pid, self.kinds[lease][0])
+            return
+        self._at = {pid: at for pid, at in self._at.items() if pid in held.values()}
+
+    def _shoot(self, pid: int, kind: str) -> None:
+        if kind not in self.missing():
+            return
+        self.with_state += self._has_state()
+        assert self.runner.process is not None
+        other = self.chance.random()
+        if EVERYTHING in self.missing() and other < 0.15:
+            self.runner.kill_all()
+            self.killed[EVERYTHING] += 1
+            self.runner.start()
+            return
+        warm = warm_process(self.runner.process.pid) if other > 0.85 else None
+        if warm is not None and WARM in self.missing():
+            pid, kind = warm, WARM
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            self.killed[kind] += 1
+
+    def _has_state(self) -> bool:
+        state = self.runner.root / "results/state"
+        return any(path.is_file() for path in state.glob("*"))
 
 
 def results(root: Path) -> list[Path]:
     """Return all files of a results folder that hold results, relative to it."""
-    return [p.relative_to(root) for p in sorted(root.rglob("*")) if p.suffix in SUFFIXES]
+    found = (path.relative_to(root) for path in sorted(root.rglob("*")))
+    return [path for path in found if path.suffix in SUFFIXES and path.parts[0] != "state"]
 
 
 def assert_same(one: Path, other: Path) -> int:
