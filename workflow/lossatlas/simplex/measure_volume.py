@@ -52,9 +52,8 @@ def measure(networks: Networks, settings: SimplexVolume, state: State | None = N
         the table `volume` as series (what diverged is missing): way (see `WAYS`), regularisation,
         strength, connectors, simplex, log_volume, height (of the newest vertex), width (least
         singular value of the edges), edge (of the regular simplex of that volume), train_loss
-        (mean) and train_accuracy
-        (least) at random points, test_nll and test_error (of their mixture). Array
-        `singular_values` (run, connectors, value), of the first simplex.
+        (mean) and train_accuracy (least) at random points, test_nll and test_error (of their
+        mixture). Array `singular_values` (run, connectors, value), of the first simplex.
 
     Raises:
         UserError: If there are fewer than two replicas, or they are the same.
