@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,14 +10,18 @@ import torch
 from pydantic import ValidationError
 from scipy.interpolate import interpn
 
+from lossatlas import measuring, store
+from lossatlas.data.convert import convert
 from lossatlas.data.tensors import Split, TensorData
 from lossatlas.diffusion import landscape, toy
 from lossatlas.figures import Tables, diffusion_more
 from lossatlas.models.functional import Functional
+from lossatlas.spec.config import load
 from lossatlas.spec.figures import Figure
 from lossatlas.spec.metrics import PRODUCES, Landscape
 from lossatlas.store import Record
 from lossatlas.tables.collect import scalar_frame, series_frame
+from lossatlas.training.job import train_block
 from lossatlas.training.networks import Networks
 
 torch.set_num_threads(1)
@@ -178,3 +183,28 @@ def test_diverged_planes_are_undefined() -> None:
 def test_sides_that_are_not_dyadic_are_refused(side: int) -> None:
     with pytest.raises(ValidationError):
         Landscape(side=side)
+
+
+def test_paths_from_files_end_at_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tensors of a file are not in the order of the network's: the path must not be shuffled."""
+    monkeypatch.chdir(tmp_path)
+    raw = {
+        "datasets": {"digits": None},
+        "models": {"mlp": {"width": 4, "depth": 1}},
+        "recipes": {"r": {"epochs": 2, "record": {"length": 5, "snapshots": 1}}},
+        "experiments": {"e": {"dataset": "digits", "model": "mlp", "recipe": "r"}},
+    }
+    cell = load(raw).cells("e")[0]
+    store.write(tmp_path / "digits.h5", convert("digits", None))
+    weights, history = str(tmp_path / "0.safetensors"), str(tmp_path / "0.h5")
+    train_block(cell.spec, [0], str(tmp_path / "digits.h5"), weights, history, "code")
+    inputs = measuring.Inputs([weights], [history], str(tmp_path / "digits.h5"))
+    record = measuring.measure_cell("landscape", {"side": 9}, cell.spec, [0], inputs, "code")
+    curves = {s.name: s for s in record.series}
+    for axis in "xy":
+        assert curves[f"pca_{axis}"].x.tolist() == [0, 1, 2]
+        assert curves[f"pca_{axis}"].y[-1] == pytest.approx(0, abs=1e-6)
+    along = measuring.measure_cell("hessian_path", {"eigenvalues": 1}, cell.spec, [0], inputs, "c")
+    assert {s.value > 0 for s in along.scalars} == {True}

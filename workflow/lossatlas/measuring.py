@@ -190,8 +190,6 @@ def _networks(
 
 def _stages(cell: Cell, good: list[int], lost: list[int], inputs: Inputs) -> dict[int, Networks]:
     """Return epoch -> the replicas with the weights that were kept then."""
-    from lossatlas.models.functional import stack
-
     epochs = checkpoints.kept_epochs(inputs.weights)
     if not epochs:
         fix = "give its recipe a 'record' with 'snapshots: 5'"
@@ -200,11 +198,9 @@ def _stages(cell: Cell, good: list[int], lost: list[int], inputs: Inputs) -> dic
     found = {}
     for epoch in epochs:
         read = checkpoints.read_weights(inputs.weights, good, f"epoch-{epoch}", "pt", cell.digest)
-        params, buffers = (
-            {name: tensor.to(last.device) for name, tensor in stack(list(part)).items()}
-            for part in zip(*read.values(), strict=True)
+        found[epoch] = checkpoints.assemble(
+            last.functional, read, last.data, last.device, lost, inputs.weights[0]
         )
-        found[epoch] = replace(last, params=params, buffers=buffers)
     return found
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
+from matplotlib.ticker import NullFormatter
 
 from lossatlas.errors import UserError
 from lossatlas.figures import Drawn, Tables, style
@@ -151,24 +152,25 @@ def fractal(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Draw
             for axes, quantity, panel in zip(
                 panels[2:5], ("structure", "boxes", "spectrum"), "cde", strict=True
             ):
-                for number, (x, y) in enumerate(shown.curves(f"{quantity}:{name}")):
-                    label = None if number else words
-                    axes.plot(x, y, ".-", ms=3, lw=0.8, color=colour, label=label)
+                for x, y in shown.curves(f"{quantity}:{name}"):
+                    axes.plot(x, y, ".-", ms=3, lw=0.8, color=colour)
                     shown.note(panel, f"{quantity}:{name}", x, y)
-            for x, y in shown.curves(f"structure:{name}"):
+            for number, (x, y) in enumerate(shown.curves(f"structure:{name}")):
                 middle = np.sqrt(x[1:] * x[:-1])
                 local = np.diff(np.log(y)) / np.diff(np.log(x))
-                panels[5].plot(middle, local, ".-", ms=3, lw=0.8, color=colour)
+                label = None if number else words
+                panels[5].plot(middle, local, ".-", ms=3, lw=0.8, color=colour, label=label)
                 shown.note("f", f"local:{name}", middle, local)
         loglog(panels[2], "distance (share of the side)", "structure function / variance")
         loglog(panels[3], "size of a box (share of the side)", "boxes")
         loglog(panels[4], "cycles per side", "power / variance")
         panels[5].axhline(2, color=style.GREY, linewidth=0.5, linestyle=":")
         panels[5].set_xscale("log")
+        panels[5].xaxis.set_minor_formatter(NullFormatter())
         panels[5].set_ylim(0, 2.2)
         panels[5].set_xlabel("distance (share of the side)")
         panels[5].set_ylabel("slope of the structure function")
-        panels[3].legend(fontsize=5.5)
+        panels[5].legend(fontsize=5.5, loc="center")
         titles = ["random directions", "principal directions", "structure function", "box count"]
         titled(panels, [*titles, "spectrum", "local slope; 2 is smooth"])
         figure.suptitle(shown.label, fontsize=7, x=0.99, ha="right")
@@ -187,7 +189,8 @@ def _plane(axes: Axes, shown: Walks, kind: str, panel: str) -> None:
     side = round(len(loss) ** 0.5)
     grid = np.maximum(loss.reshape(side, side), 1e-4)
     image = axes.imshow(grid, norm=LogNorm(), origin="lower", extent=(-1, 1, -1, 1))
-    cast("Any", axes.figure).colorbar(image, ax=axes).set_label("training loss (nats)")
+    bar = cast("Any", axes.figure).colorbar(image, ax=axes)
+    bar.ax.set_title("loss (nats)", fontsize=6)
     for (epoch, x), (_, y) in zip(
         shown.curves(f"{kind}_x")[:1], shown.curves(f"{kind}_y")[:1], strict=True
     ):
