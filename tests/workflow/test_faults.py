@@ -39,7 +39,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if os.geteuid() != 0 or subprocess.run(words, capture_output=True).returncode:
         pytest.skip("mounting needs root")
     yield where
-    subprocess.run(["umount", str(where)], check=True)
+    subprocess.run(["umount", "-l", str(where)], check=True)
 
 
 def test_full_disk_then_space_again(finished: Project, project: Project, small_disk: Path) -> None:
@@ -68,7 +68,7 @@ def background(project: Project, *arguments: str) -> subprocess.Popen:
     )
 
 
-def until(test: Callable[[], object], seconds: float = 60) -> None:
+def until(test: Callable[[], object], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not test():
         assert time.monotonic() < end
@@ -126,7 +126,7 @@ def states(project: Project) -> list[Path]:
     return [p for p in (project.root / "results/state").glob("[!.]*") if p.is_file()]
 
 
-CELL = "digits-resnet18-w1-b32"
+CELL = "digits-resnet18-f0.3-w1-b32"
 
 
 def cell_of(project: Project) -> Path:
