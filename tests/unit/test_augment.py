@@ -184,6 +184,15 @@ def test_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at
         np.testing.assert_array_equal(array.values, resumed.path[name].values)
 
 
+def test_the_loss_after_a_step_is_that_of_the_same_images() -> None:
+    window = Recording(length=3, stride=2, projection=8, gradients=4, after=1)
+    plan = recipe(record=window, learning_rate=1e-12, momentum=0, weight_decay=0)
+    path = train([0], plan).path
+    before, after = path["path_loss"].values, path["path_after"].values
+    np.testing.assert_allclose(after, before, rtol=1e-6)
+    assert np.ptp(before) > 1e-3
+
+
 def test_each_step_has_draws_of_its_own() -> None:
     data = augmented(toy(), BOTH)
     batch = data.train.take(torch.arange(16))
