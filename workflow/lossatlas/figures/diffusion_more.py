@@ -170,7 +170,7 @@ def fractal(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Draw
         panels[5].set_ylim(0, 2.2)
         panels[5].set_xlabel("distance (share of the side)")
         panels[5].set_ylabel("slope of the structure function")
-        panels[5].legend(fontsize=5.5, loc="center")
+        panels[5].legend(fontsize=5.5, loc="center", bbox_to_anchor=(0.4, 0.4))
         titles = ["random directions", "principal directions", "structure function", "box count"]
         titled(panels, [*titles, "spectrum", "local slope; 2 is smooth"])
         figure.suptitle(shown.label, fontsize=7, x=0.99, ha="right")
