@@ -99,11 +99,11 @@ def prepared(root: Path, row: str) -> Project:
 def test_kills(tmp_path: Path, row: str) -> None:
     started = time.monotonic()
     whole, hit = prepared(tmp_path / "whole", row), prepared(tmp_path / "hit", row)
-    whole.snakemake("--cores", "2", *TARGETS)
+    Runner(whole.root, whole.config, *TARGETS).finish(SECONDS)
     alone = time.monotonic() - started
     killer = Killer(Runner(hit.root, hit.config, *TARGETS), kinds_of(whole.root), WANTED, seed=5)
     killer.work(SECONDS)
-    killer.runner.finish()
+    killer.runner.finish(SECONDS)
     compared = assert_same(whole.root / "results", hit.root / "results")
     lines = [f"  {kind:32} {count:3}" for kind, count in sorted(killer.killed.items())]
     print("\nkill -9 of", *lines, sep="\n")

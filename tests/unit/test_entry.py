@@ -36,6 +36,7 @@ def ended(folder: Path, body: str) -> subprocess.CompletedProcess:
         ("import numpy; numpy.ones(1 << 46)", 1, "out of memory (with --retries 2, each"),
         ("import torch; torch.ones(1 << 46)", 1, "out of memory (with --retries 2, each"),
         ("raise MemoryError", 1, "out of memory (with --retries 2, each attempt asks for more"),
+        ("raise KeyboardInterrupt", 130, "interrupted; the same command goes on from here"),
         ("1 / 0", 1, "ZeroDivisionError: division by zero (a fault of ours: the log has"),
         (
             "from lossatlas.errors import UserError; raise UserError('no', where='x', fix='do')",

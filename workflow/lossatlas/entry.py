@@ -44,8 +44,9 @@ def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
         quiet: Send standard output to the log too.
 
     Raises:
-        SystemExit: With 1 after a mistake or a fault, 75 when the job saved its state and left;
-            and as the script ended, when the warm process ran it (`warm.py`).
+        SystemExit: With 1 after a mistake or a fault, 75 when the job saved its state and left,
+            130 when it was interrupted; and as the script ended, when the warm process ran it
+            (`warm.py`).
     """
     warm.hand_over(snakemake.threads)
     _check_sibling(Path(snakemake.scriptdir))
@@ -65,6 +66,8 @@ def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
             _keep(snakemake)
         except UserError as error:
             _leave(str(error), 1)
+        except KeyboardInterrupt:
+            _leave("interrupted; the same command goes on from here", 130)
         except Exception as error:  # noqa: BLE001 -- the last one to see it
             if type(error).__name__ == "Preempted":
                 _leave("told to leave; state saved, run the same command again to go on", 75)
