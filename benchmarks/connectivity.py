@@ -3,10 +3,12 @@
     python benchmarks/connectivity.py --peer PATH    # a checkout of nsfzyzz/loss_landscape_taxonomy
 
 Both train a Bezier curve with one bend between ResNet18 networks at batch 128, on the CPU, with the
-same number of threads, alternating within one process. The authors' side is their own `train`, twin
-layers, and DataLoader with its transforms, patched to run without a GPU; its test pass after each
-epoch is left out. Our side trains `curves` curves in one call, and its time is divided by their
-number, since a cell has several pairs. A ratio above 1 means that ours is faster.
+same number of threads, alternating within one process. The authors' side is their own `train` and
+twin layers, patched to run without a GPU. "script" is an epoch as their script makes it, with its
+DataLoader, transforms, and the test pass that follows, on a fifth as many images, as on CIFAR-10;
+"steps alone" hands them batches in memory and leaves the test out. Our side, which has neither, is
+the same in both. It trains `curves` curves in one call, and its time is divided by their number,
+since a cell has several pairs. A ratio above 1 means that ours is faster.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from lossatlas.spec.metrics import Connectivity
 
 IMAGES, BATCH, REPEATS = 640, 128, 3
 CASES = ((2, 4), (2, 1), (8, 1), (32, 1))  # width, curves in one call
+KINDS = ("script", "steps alone")
 MEAN, SPREAD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 Row = tuple[str, float, float, float]
@@ -61,26 +64,51 @@ def pixels() -> tuple[np.ndarray, list[int]]:
     return images, random.integers(0, 10, IMAGES).tolist()
 
 
-def peer_epoch(code: Path, width: int) -> Callable[[], object]:
-    """Return a function that runs one epoch of the authors' training."""
-    sys.path.insert(0, str(code))
-    import curves
-    from models.resnet_width_curves import ResNet18Curve
+def loaders(*, script: bool) -> tuple[Any, Any]:
+    """Return the authors' loaders of training and test images, or lists of their batches."""
     from torchvision import transforms
     from torchvision.datasets import CIFAR10
 
-    data = CIFAR10.__new__(CIFAR10)
-    data.data, data.targets = pixels()
     steps = [transforms.ToTensor(), transforms.Normalize(MEAN, SPREAD)]
-    data.transform, data.target_transform = transforms.Compose(steps), None
-    loader = torch.utils.data.DataLoader(data, batch_size=BATCH, shuffle=True)
+    images, labels = pixels()
+    made = []
+    for count, shuffle in ((IMAGES, True), (IMAGES // 5, False)):
+        data = CIFAR10.__new__(CIFAR10)
+        data.data, data.targets = images[:count], labels[:count]
+        data.transform, data.target_transform = transforms.Compose(steps), None
+        made.append(torch.utils.data.DataLoader(data, batch_size=BATCH, shuffle=shuffle))
+    return (made[0], made[1]) if script else (_Batches(made[0]), [])
+
+
+class _Batches(list[Any]):
+    """Batches in memory, with the attribute that the authors ask of a loader."""
+
+    def __init__(self, loader: Any) -> None:
+        super().__init__(loader)
+        self.dataset = loader.dataset
+
+
+def peer_epoch(code: Path, width: int, *, script: bool) -> Callable[[], object]:
+    """Return a function that runs one epoch of the authors' curve training."""
+    sys.path.insert(0, str(code))
+    import curves
+    from models.resnet_width_curves import ResNet18Curve
+
+    batches, tests = loaders(script=script)
     arguments = {"architecture_kwargs": {"width": width}}
     model = curves.CurveNet(10, curves.Bezier, ResNet18Curve, 3, **arguments)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.SGD(trained, lr=0.01, momentum=0.9)
     train = functions_of(code / "Mode_connectivity.py")["train"]
+    test = functions_of(code / "utils.py")["test_acc_loss"]
     regulariser = curves.l2_regularizer(5e-4)
-    return lambda: train(loader, model, optimiser, F.cross_entropy, regulariser)
+
+    def epoch() -> None:
+        train(batches, model, optimiser, F.cross_entropy, regulariser)
+        if script:
+            test(tests, model, F.cross_entropy, regulariser)
+
+    return epoch
 
 
 def functions_of(path: Path) -> dict[str, Any]:
@@ -125,16 +153,28 @@ def run(peer: Path | None) -> list[Row]:
     rows = []
     with without_gpu():
         for width, curves in CASES:
-            theirs, ours = peer_epoch(peer / "workspace/src/code", width), our_epoch(width, curves)
-            theirs(), ours()
-            ratios = [curves * seconds(theirs) / seconds(ours) for _ in range(REPEATS)]
-            name = (
-                f"curve epoch, width {width}, {curves} together"
-                if curves > 1
-                else (f"curve epoch, width {width}")
-            )
-            rows.append((name, float(np.median(ratios)), min(ratios), max(ratios)))
+            code = peer / "workspace/src/code"
+            theirs = {k: peer_epoch(code, width, script=k == "script") for k in KINDS}
+            name = f"curve epoch, width {width}" + (f", {curves} together" if curves > 1 else "")
+            rows += compare(name, theirs, our_epoch(width, curves), curves)
     return rows
+
+
+def compare(
+    name: str, theirs: dict[str, Callable[[], object]], ours: Callable[[], object], count: int
+) -> list[Row]:
+    """Return rows of their time over a share of ours, taken in turns; both run once before."""
+    for work in (*theirs.values(), ours):
+        work()
+    ratios: dict[str, list[float]] = {kind: [] for kind in theirs}
+    for _ in range(REPEATS):
+        one = seconds(ours) / count
+        for kind, work in theirs.items():
+            ratios[kind].append(seconds(work) / one)
+    return [
+        (f"{name}, {kind}", float(np.median(found)), min(found), max(found))
+        for kind, found in ratios.items()
+    ]
 
 
 if __name__ == "__main__":
@@ -144,4 +184,4 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     for name, median, low, high in run(arguments.peer):
-        print(f"{name:32} {median:5.2f}  ({low:.2f} to {high:.2f})", flush=True)
+        print(f"{name:48} {median:5.2f}  ({low:.2f} to {high:.2f})", flush=True)

@@ -3,11 +3,18 @@
     python benchmarks/similarity.py --peer PATH
 
 PATH is a checkout of nsfzyzz/loss_landscape_taxonomy. Its `CKA.py` runs as it is, in this process,
-on the same weights and the same blended images; only `.cuda()` does nothing and the data loader
-hands out our batches, so that its time holds neither file reading nor image decoding. It compares
-all 25 ordered pairs with 300 forward passes of a batch; we compare the 10 unordered ones with 30.
-Processor times on one thread are taken in turns (a loaded machine hardly moves them), and only
-their ratios are reported, with the largest difference of the numbers.
+on the same checkpoints and the same 768 images; only `.cuda()` does nothing. Two rows:
+
+- *script*: both read what they really read. Theirs reads a folder of CIFAR-10 as published, with
+  its own loader, workers and transforms, for each of its 25 ordered pairs, and the checkpoints of
+  both; ours reads the data set as the workflow converts it, once, and the same checkpoints. The
+  training set is these 768 images, unblended: theirs draws its blends anew for each pair, and
+  without them both see the same inputs, so that the numbers can be compared.
+- *networks alone*: data and weights are in memory; the blended images are handed to both.
+
+It makes 300 forward passes of a batch, we make 30. Processor times of this process and its
+workers, on one thread, are taken in turns (a loaded machine hardly moves them), after all imports;
+only their ratios are reported, with the largest difference of the numbers.
 """
 
 from __future__ import annotations
@@ -18,21 +25,29 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the peer's NumPy too; read
 
 import argparse
 import contextlib
+import hashlib
 import io
 import pickle
+import resource
 import runpy
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
+from torchvision.datasets import CIFAR10
 
+from lossatlas import store
+from lossatlas.custom import measure_custom
+from lossatlas.data.arrays import to_record
+from lossatlas.data.convert import CONSTANTS
 from lossatlas.data.tensors import Split, TensorData
 from lossatlas.models.functional import Functional, stack, state_of
 from lossatlas.similarity.measure_cka import blended_images, measure
@@ -57,33 +72,95 @@ def run(peer: Path | None) -> list[Row]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return [_cka(peer)]
+        return [_script(peer), _networks(peer)]
     finally:
         torch.set_num_threads(threads)
 
 
-def _cka(peer: Path) -> Row:
+def _script(peer: Path) -> Row:
+    settings = SETTINGS.model_copy(update={"mixup_alpha": 0.0})
+    with _peer_modules(peer / CODE) as code, tempfile.TemporaryDirectory() as folder:
+        _cell(folder)
+        data = _cifar(Path(folder))
+        files = [f"{folder}/net_exp_{seed}.pkl" for seed in range(REPLICAS)]
+
+        def ours() -> Any:
+            model = "models.resnet_width:ResNet18"
+            return measure_custom(settings, files, model, {"width": WIDTH}, data)
+
+        here = Path.cwd()
+        os.chdir(Path(folder) / "workspace/src")  # their script looks for ../../data
+        try:
+            return _compare("script", ours, lambda: _their_cka(code, folder))
+        finally:
+            os.chdir(here)
+
+
+def _networks(peer: Path) -> Row:
     with _peer_modules(peer / CODE) as code, tempfile.TemporaryDirectory() as folder:
         networks = _cell(folder)
         _, images, _ = blended_images(networks.data.train.images, SETTINGS)
         sys.modules["data"] = _loader(images.split(SETTINGS.batch_size))
-        measure(networks, SETTINGS)  # warms up
-        ratios, worst = [], 0.0
-        for _ in range(ROUNDS):
-            ours, record = _timed(lambda: measure(networks, SETTINGS))
-            theirs, matrix = _timed(lambda: _their_cka(code, folder))
-            again, _ = _timed(lambda: measure(networks, SETTINGS))
-            ratios.append(theirs / ((ours + again) / 2))
-            worst = max(worst, _difference(record, matrix))
+        ours, theirs = lambda: measure(networks, SETTINGS), lambda: _their_cka(code, folder)
+        return _compare("networks alone", ours, theirs)
+
+
+def _compare(what: str, ours: Callable[[], Any], theirs: Callable[[], Any]) -> Row:
+    ours()  # warms up
+    ratios, worst = [], 0.0
+    for _ in range(ROUNDS):
+        first, record = _timed(ours)
+        slow, matrix = _timed(theirs)
+        again, _ = _timed(ours)
+        ratios.append(slow / ((first + again) / 2))
+        worst = max(worst, _difference(record, matrix))
     assert worst < 1e-4, f"CKA differs by {worst:.2e}"
-    name = f"CKA of {REPLICAS} replicas (largest difference {worst:.0e})"
+    name = f"CKA of {REPLICAS} replicas, {what} (largest difference {worst:.0e})"
     return name, statistics.median(ratios), min(ratios), max(ratios)
 
 
+def _cifar(folder: Path) -> str:
+    """Write random images as CIFAR-10 is published, for the peer; return our file of them."""
+    random = np.random.default_rng(0)
+    count = SETTINGS.samples
+    images = random.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(count) % 10
+    home = folder / "data" / CIFAR10.base_folder
+    home.mkdir(parents=True)
+    (folder / "workspace/src").mkdir(parents=True)
+    flat = images.transpose(0, 3, 1, 2).reshape(count, -1)
+    parts = np.array_split(np.arange(count), 5)
+    files = {f"data_batch_{n}": part for n, part in enumerate(parts, 1)} | {"test_batch": parts[0]}
+    contents: dict[str, Any] = {
+        name: {"data": flat[part], "labels": labels[part].tolist()} for name, part in files.items()
+    }
+    contents["batches.meta"] = {"label_names": [str(label) for label in range(10)]}
+    sums = {}
+    for name, content in contents.items():
+        written = pickle.dumps(content)
+        (home / name).write_bytes(written)
+        sums[name] = hashlib.md5(written, usedforsecurity=False).hexdigest()
+    CIFAR10.train_list = [[name, sums[name]] for name in files if name != "test_batch"]
+    CIFAR10.test_list = [["test_batch", sums["test_batch"]]]
+    CIFAR10.meta = CIFAR10.meta | {"md5": sums["batches.meta"]}
+    arrays = {"train_images": images, "train_labels": labels}
+    arrays |= {"test_images": images[parts[0]], "test_labels": labels[parts[0]]}
+    mean, spread = CONSTANTS["cifar10"]
+    ours = folder / "cifar10.h5"
+    store.write(ours, to_record("cifar10", arrays, mean=mean, std=spread))
+    return str(ours)
+
+
 def _timed(work: Any) -> tuple[float, Any]:
-    start = time.process_time()
+    """Return processor seconds, those of finished children included, and the result."""
+    start = _processor()
     result = work()
-    return time.process_time() - start, result
+    return _processor() - start, result
+
+
+def _processor() -> float:
+    workers = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + workers.ru_utime + workers.ru_stime
 
 
 def _cell(folder: str) -> Networks:
@@ -143,6 +220,7 @@ def _their_cka(code: Path, folder: str) -> dict[int, dict[int, Any]]:
     result = Path(folder) / "cka.pkl"
     arguments = ["CKA.py", "--checkpoint-folder", folder, "--result-location", str(result)]
     arguments += ["--not-input", "--resnet18-width", str(WIDTH)]
+    arguments += ["--data-subset", "--subset", "1.0"]  # as its experiment calls it
     silent = contextlib.redirect_stdout(io.StringIO())
     with mock.patch.object(sys, "argv", arguments), silent:
         runpy.run_path(str(code / "CKA.py"))

@@ -3,10 +3,11 @@
     python benchmarks/training.py --peer PATH    # a checkout of nsfzyzz/loss_landscape_taxonomy
 
 Both train ResNet18 networks at batch 128 on the CPU with one thread, alternating within one
-process. The authors' side is their own network and `train` with its DataLoader and transforms,
-patched to run without a GPU; the test pass that it makes after each epoch is on a fifth as many
-images, as on CIFAR-10. Our side trains `replicas`
-in one call, and its time is divided by their number. A ratio above 1 means that ours is faster.
+process. The authors' side is their own network and `train`, patched to run without a GPU. "script"
+is an epoch as their script makes it, with its DataLoader, transforms, and the test pass that
+follows, on a fifth as many images, as on CIFAR-10; "steps alone" hands them batches in memory and
+no test images. Our side, which has neither, is the same in both. It trains `replicas` in one call,
+and its time is divided by their number. A ratio above 1 means that ours is faster.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -26,14 +26,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from connectivity import (
     BATCH,
-    IMAGES,
+    KINDS,
     MEAN,
-    REPEATS,
     SPREAD,
     Row,
+    compare,
     functions_of,
+    loaders,
     pixels,
-    seconds,
     without_gpu,
 )
 
@@ -45,31 +45,21 @@ from lossatlas.training.engine import Engine
 CASES = ((2, 5), (2, 1), (8, 5), (8, 1), (32, 1))  # width, replicas in one call
 
 
-def peer_epoch(code: Path, width: int) -> Callable[[], object]:
+def peer_epoch(code: Path, width: int, *, script: bool) -> Callable[[], object]:
     """Return a function that runs one epoch of the authors' training."""
     sys.path.insert(0, str(code))
     from models import resnet_width
-    from torchvision import transforms
-    from torchvision.datasets import CIFAR10
 
-    data = CIFAR10.__new__(CIFAR10)
-    data.data, data.targets = pixels()
-    steps = [transforms.ToTensor(), transforms.Normalize(MEAN, SPREAD)]
-    data.transform, data.target_transform = transforms.Compose(steps), None
-    loader = torch.utils.data.DataLoader(data, batch_size=BATCH, shuffle=True)
+    batches, tests = loaders(script=script)
     model = resnet_width.ResNet18(width=width)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     functions = functions_of(code / "train.py")
     helpers = functions_of(code / "utils.py")
     helpers["print"] = functions["print"] = lambda *_: None
-    functions["test"] = helpers["test"]
-    test = CIFAR10.__new__(CIFAR10)
-    test.data, test.targets = data.data[: IMAGES // 5], data.targets[: IMAGES // 5]
-    test.transform, test.target_transform = data.transform, None
-    tests = torch.utils.data.DataLoader(test, batch_size=BATCH)
+    functions["test"] = helpers["test"] if script else lambda *_: 0.0
     train, options = functions["train"], Namespace(ignore_incomplete_batch=True, train_bs=BATCH)
     criterion = nn.CrossEntropyLoss()
-    return lambda: train(options, model, loader, tests, optimiser, criterion, 0)
+    return lambda: train(options, model, batches, tests, optimiser, criterion, 0)
 
 
 def our_epoch(width: int, replicas: int) -> Callable[[], object]:
@@ -101,12 +91,10 @@ def run(peer: Path | None) -> list[Row]:
         move, torch.Tensor.to = torch.Tensor.to, _stay(torch.Tensor.to)
         try:
             for width, replicas in CASES:
-                theirs = peer_epoch(peer / "workspace/src/code", width)
-                ours = our_epoch(width, replicas)
-                theirs(), ours()
-                ratios = [replicas * seconds(theirs) / seconds(ours) for _ in range(REPEATS)]
+                code = peer / "workspace/src/code"
+                theirs = {k: peer_epoch(code, width, script=k == "script") for k in KINDS}
                 name = f"training epoch, width {width}, {replicas} together"
-                rows.append((name, float(np.median(ratios)), min(ratios), max(ratios)))
+                rows += compare(name, theirs, our_epoch(width, replicas), replicas)
         finally:
             torch.Tensor.to = move
     return rows
@@ -121,4 +109,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Training against the authors' code")
     parser.add_argument("--peer", type=Path, required=True, help="checkout of the authors' code")
     for name, median, low, high in run(parser.parse_args().peer):
-        print(f"{name:36} {median:5.2f}  ({low:.2f} to {high:.2f})", flush=True)
+        print(f"{name:48} {median:5.2f}  ({low:.2f} to {high:.2f})", flush=True)
