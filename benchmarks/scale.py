@@ -1,0 +1,98 @@
+"""A plan of 5,000 cells x 5 seeds with five metrics: its dry run, and the same when all is done.
+
+    python benchmarks/scale.py
+
+About 30,000 jobs. Takes some minutes, most of them to touch results into place. A ratio is budget
+over measurement: above 1 keeps the budget.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[1]
+Row = tuple[str, float, float, float]
+SECONDS, MEGABYTES = 60.0, 2048.0
+CONFIG = {
+    "datasets": {"digits": None},
+    "models": {"resnet18": None},
+    "recipes": {"short": {"epochs": 10}},
+    "experiments": {
+        "grid": {
+            "dataset": "digits",
+            "model": "resnet18",
+            "recipe": "short",
+            "load": {"width": list(range(1, 51))},
+            "temperature": {"batch_size": list(range(16, 116))},
+            "seeds": 5,
+            "together": 5,
+            "metrics": ["performance", "hessian", "connectivity", "cka", "distance"],
+        }
+    },
+    "figures": {"taxonomy_phase_diagram": None},
+}
+
+
+def snakemake(folder: Path, *arguments: str) -> tuple[str, float, float]:
+    """Return what a Snakemake command prints, its seconds, and its peak memory in MiB."""
+    command = [sys.executable, "-m", "snakemake", "-s", str(PROJECT / "Snakefile"), *arguments]
+    command += ["--directory", str(folder), "--configfile", str(folder / "config.yaml")]
+    command += ["--workflow-profile", str(PROJECT / "profiles/default")]
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    printed = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    if status:
+        raise RuntimeError(printed[-3000:])
+    cpu = usage.ru_utime + usage.ru_stime
+    memory = _mebibytes(usage)
+    print(f"  {' '.join(arguments)}: {seconds:.1f} s ({cpu:.1f} s of a core), {memory:.0f} MiB")
+    return printed, seconds, memory
+
+
+def _mebibytes(usage: resource.struct_rusage) -> float:
+    return usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def pretend(folder: Path) -> None:
+    """Put an empty file where each result belongs, in the order in which they would be made."""
+    printed, _, _ = snakemake(folder, "--summary")
+    header, *lines = [line.split("\t") for line in printed.splitlines() if "\t" in line]
+    place = header.index("output_file")
+    for line in lines:
+        path = folder / line[place]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    snakemake(folder, "--touch", "--quiet", "all", "--cores", "2")
+
+
+def run(_peer: Path | None = None) -> list[Row]:
+    """Return (name, ratio, ratio, ratio) of each budget; each is measured once."""
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+        for what in ("dry run of 5,000 cells x 5 seeds", "the same, all done"):
+            printed, seconds, memory = snakemake(folder, "-n", "--quiet")
+            if "done" in what and "Nothing to be done" not in printed:
+                raise RuntimeError(f"something is to be done: {printed[-2000:]}")
+            rows.append((f"{what}: time", *(SECONDS / seconds,) * 3))
+            rows.append((f"{what}: memory", *(MEGABYTES / memory,) * 3))
+            if "done" not in what:
+                pretend(folder)
+    return rows
+
+
+if __name__ == "__main__":
+    for name, median, low, high in run():
+        print(f"{name:46} {median:5.2f}  ({low:.2f} to {high:.2f})", flush=True)
