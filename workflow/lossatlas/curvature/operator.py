@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from lossatlas.errors import UserError, nearest
 from lossatlas.models.functional import Functional, Tensors, flatten, state_of, unflatten
+from lossatlas.models.layout import fast
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -85,9 +86,7 @@ class HessianOperator:
         self._fixed = {name: p.detach() for name, p in params.items()}
         self._leaves = {name: self._fixed[name].clone().requires_grad_() for name in self.names}
         self._functional, self._buffers, self._loss = functional, buffers, loss
-        self._passes = list(
-            zip(_fast_layout(images).split(chunk), labels.split(chunk), strict=True)
-        )
+        self._passes = list(zip(fast(images).split(chunk), labels.split(chunk), strict=True))
         self._shares = [len(x) / len(images) for x, _ in self._passes]
         self.size = sum(p.numel() for p in self._leaves.values())
         first = self._leaves[self.names[0]]
@@ -274,12 +273,6 @@ def _grad(value: Tensor, leaves: list[Tensor], *, create_graph: bool = False) ->
 
 def _flat(parts: list[Tensor]) -> Tensor:
     return torch.cat([part.reshape(-1) for part in parts])
-
-
-def _fast_layout(images: Tensor) -> Tensor:
-    if images.dim() == 4 and images.device.type == "cpu":
-        return images.contiguous(memory_format=torch.channels_last)
-    return images
 
 
 def _cast(tensors: Tensors, dtype: torch.dtype) -> Tensors:

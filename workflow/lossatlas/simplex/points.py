@@ -18,7 +18,7 @@ from lossatlas.models.functional import (
     stack,
     unflatten,
 )
-from lossatlas.models.layout import SMALL
+from lossatlas.models.layout import SMALL, fast
 
 CHUNK = {"cpu": 128, "cuda": 512}  # images per pass of one point; a CPU's cache holds few
 MOST = 64  # points that share a pass
@@ -63,13 +63,6 @@ def group_size(functional: Functional, images: Tensor) -> int:
     """Return how many points share a pass: the more, the smaller the network; see `is_small`."""
     parameters = sum(shape.numel() for shape in functional.shapes.values())
     return max(1, min(MOST, int(SMALL // (parameters * images[0, 0].numel()))))
-
-
-def fast(images: Tensor) -> Tensor:
-    """Return images laid out for fast convolutions: on the CPU, channels last."""
-    if images.dim() != 4 or images.device.type != "cpu":
-        return images
-    return images.contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()

@@ -21,9 +21,10 @@ from lossatlas.data.augment import augmented_batch
 from lossatlas.data.tensors import Split
 from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, Tensors, unflatten
+from lossatlas.models.layout import fast
 from lossatlas.simplex import sampling
 from lossatlas.simplex.complexes import Complex, check_dimension
-from lossatlas.simplex.points import check_forward, fast, group_size, named
+from lossatlas.simplex.points import check_forward, group_size, named
 from lossatlas.simplex.strength import strength
 from lossatlas.simplex.volume_term import VolumeTerm
 from lossatlas.spec.metrics import Spro
