@@ -270,6 +270,7 @@ def test_mnist_needs_all_its_files_and_the_right_ones(tmp_path, monkeypatch):
         (gzip.compress(b"\0\0\x08\x01\0\0\0\x03abcd"), "holds more bytes than the 3"),
         (idx_bytes(np.zeros(5000, np.uint8))[:-9], "cannot be unpacked"),
     ],
+    ids=range(10),  # gzip notes the time, so that bytes make no names
 )
 def test_damaged_idx_files_are_refused(tmp_path, content, says):
     file = tmp_path / "images.gz"
