@@ -3,6 +3,7 @@
 Run by `make test-faults`; the name keeps it out of `make test`.
 """
 
+import contextlib
 import hashlib
 import io
 import shutil
@@ -56,9 +57,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        for start in range(0, len(body), 8192):
-            self.wfile.write(body[start : start + 8192])
-            time.sleep(0.1)
+        with contextlib.suppress(ConnectionError):  # whoever asked has been killed
+            for start in range(0, len(body), 8192):
+                self.wfile.write(body[start : start + 8192])
+                time.sleep(0.1)
 
     def log_message(self, *_: object) -> None:
         pass
