@@ -53,6 +53,7 @@ STUDY_OF = {
 }
 SIMPLEX_KINDS = ["simplex", "simplex_volume", "espro"]
 CLAIMS = [paths.claims()] if CONFIG.figures else []
+PAPERS = {"taxonomy": set(REFERENCE_KINDS), "simplex": {*SIMPLEX_KINDS}, "diffusion": {"diffusion"}}
 
 
 wildcard_constraints:
@@ -62,6 +63,7 @@ wildcard_constraints:
     figure="|".join([*FIGURE_NAMES, *FIGURES]),
     file=r"[^/]+",
     name=r"[a-z0-9_]+",
+    paper="|".join(PAPERS),
 
 
 def compact(value):
@@ -318,30 +320,30 @@ def all_weights():
     ]
 
 
-def claim_experiments():
-    """Return experiment -> its tables, for the experiments that the claims can be tested on."""
+def grids_told():
+    """Return experiment -> its tables, for the experiments that tell of the taxonomy's claims."""
     found = {}
     for name, experiment in CONFIG.experiments.items():
         kinds = {CONFIG.metric(metric).kind for metric in experiment.metrics}
-        if set(experiment.axes) == {"width", "batch_size"} and kinds >= set(REFERENCE_KINDS):
+        if set(experiment.axes) == {"width", "batch_size"} and kinds >= PAPERS["taxonomy"]:
             found[name] = [paths.metric_table(name, metric) for metric in experiment.metrics]
     if any(FIGURES[shown(figure)[0].draws].reference for figure in FIGURE_NAMES):
         found[REFERENCE] = [paths.metric_table(REFERENCE, kind) for kind in REFERENCE_KINDS]
     return found
 
 
-def simplex_claim_tables():
-    """Return experiment -> kind -> tables of scalars and of series, for claims on both papers."""
+def walks_told(paper):
+    """Return experiment -> kind -> tables of scalars and of series that tell of a paper's claims."""
     found = {}
     for name, experiment in CONFIG.experiments.items():
         kinds = {}
         for metric in experiment.metrics:
             both = [paths.metric_table(name, metric), paths.series_table(name, metric)]
             kinds.setdefault(CONFIG.metric(metric).kind, both)
-        if set(kinds) & {*SIMPLEX_KINDS, "diffusion"}:
+        if set(kinds) & PAPERS[paper]:
             told = [*SIMPLEX_KINDS, "connectivity", "diffusion"]
             found[name] = {k: kinds[k] for k in told if k in kinds}
-    drawn = [FIGURES[shown(figure)[0].draws] for figure in FIGURE_NAMES]
+    drawn = [FIGURES[d] for f in FIGURE_NAMES if (d := shown(f)[0].draws).startswith(paper)]
     studies = [kind for figure in drawn if figure.study for kind in figure.series]
     if studies:
         found[STUDIES] = {
@@ -351,12 +353,23 @@ def simplex_claim_tables():
     return found
 
 
+def told_of(wildcards):
+    """Return experiment -> the tables that tell of a paper's claims."""
+    return grids_told() if wildcards.paper == "taxonomy" else walks_told(wildcards.paper)
+
+
 def claim_tables(wildcards):
-    simplexes = simplex_claim_tables().values()
-    return [
-        *[table for tables in claim_experiments().values() for table in tables],
-        *[table for kinds in simplexes for both in kinds.values() for table in both],
-    ]
+    told = told_of(wildcards).values()
+    if wildcards.paper == "taxonomy":
+        return [table for tables in told for table in tables]
+    return [table for kinds in told for both in kinds.values() for table in both]
+
+
+def everything_of(paper):
+    """Return a paper's figures, and its claims where an experiment can tell of them."""
+    names = [name for name in FIGURE_NAMES if shown(name)[0].draws.startswith(paper)]
+    told = grids_told() if paper == "taxonomy" else walks_told(paper)
+    return [*figure_files(names), *([paths.claims_of(paper)] if told else [])]
 
 
 # Snakemake looks at the parameters of such functions some 14 times per job: keep them at hand.

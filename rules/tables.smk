@@ -60,18 +60,17 @@ rule reference:
 
 
 rule verdicts:
-    """Check the papers' claims on our tables and on the published ones."""
+    """Check a paper's claims on our tables and on the published ones."""
     input:
         claim_tables,
     output:
-        paths.claims(),
+        paths.claims_of("{paper}"),
     log:
-        paths.log("claims", "claims"),
+        paths.log("claims", "{paper}"),
     conda:
         "../envs/analysis.yaml"
     params:
-        experiments=claim_experiments(),
-        simplexes=simplex_claim_tables(),
+        experiments=told_of,
         code=code_of(
             "lossatlas.claims.verdicts:claims",
             "lossatlas.tables.collect:cell_summary",
@@ -79,3 +78,19 @@ rule verdicts:
         ),
     script:
         "../workflow/claims.py"
+
+
+rule all_claims:
+    """Put the claims of all papers into one table."""
+    input:
+        [paths.claims_of(paper) for paper in PAPERS],
+    output:
+        paths.claims(),
+    log:
+        paths.log("claims", "claims"),
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code_of("lossatlas.claims.verdicts:together", "lossatlas.tables.collect:write"),
+    script:
+        "../workflow/all_claims.py"

@@ -46,24 +46,19 @@ rule claims:
 rule taxonomy:
     """Everything of the taxonomy paper: its figures, ours beside the published ones, and claims."""
     input:
-        figure_files([name for name in FIGURE_NAMES if shown(name)[0].draws.startswith("taxonomy")]),
-        paths.claims(),
+        everything_of("taxonomy"),
 
 
 rule simplex:
     """Everything of the simplex paper: complexes, volumes, fast ensembles, studies, and claims."""
     input:
-        figure_files([name for name in FIGURE_NAMES if shown(name)[0].draws.startswith("simplex")]),
-        paths.claims(),
+        everything_of("simplex"),
 
 
 rule diffusion:
     """Everything of the diffusion paper: recorded paths, toy walkers, figures, and claims."""
     input:
-        figure_files(
-            [name for name in FIGURE_NAMES if shown(name)[0].draws.startswith("diffusion")]
-        ),
-        paths.claims(),
+        everything_of("diffusion"),
 
 
 rule plan:

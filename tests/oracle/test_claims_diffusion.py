@@ -114,7 +114,7 @@ def test_missing_numbers_are_not_testable() -> None:
 
 
 def test_all_fifteen_reach_the_table() -> None:
-    table = verdicts.claims({}, simplexes={"e": walks(), "studies": toy(1.3, 1.7)})
+    table = verdicts.claims("diffusion", {"e": walks(), "studies": toy(1.3, 1.7)})
     rows = table[table["paper"] == diffusion.PAPER]
     assert sorted(rows["claim"], key=lambda c: int(c[1:])) == [f"C{n}" for n in range(1, 16)]
     effect = rows.set_index("claim")["effect"]

@@ -33,7 +33,7 @@ def made(batches, widths, value, axes=("width", "batch_size")):
 
 
 def verdict(table, claim):
-    found = verdicts.claims({"exp": table}).set_index("claim").loc[claim]
+    found = verdicts.taxonomy_claims({"exp": table}).set_index("claim").loc[claim]
     return found["holds"], found["observed"]
 
 
@@ -60,7 +60,7 @@ def test_rho_by_hand():
 
 def test_other_axes_and_absent_metrics_are_not_testable():
     other = made([1, 2, 3], [1, 2, 3], lambda *_: 1.0, axes=("depth", "batch_size"))
-    found = verdicts.claims({"exp": other})
+    found = verdicts.taxonomy_claims({"exp": other})
     assert set(found["holds"]) == {"not testable"}
     assert found["observed"].str.startswith("its axes are depth, batch_size").all()
     assert found["effect"].isna().all()
@@ -173,18 +173,18 @@ def accuracy():
 
 def test_thresholds_move_the_phases():
     table = spoiled("cka", lambda t: t["value"])
-    strict = verdicts.claims({"exp": table}, Thresholds(cka=0.99)).set_index("claim")
+    strict = verdicts.taxonomy_claims({"exp": table}, Thresholds(cka=0.99)).set_index("claim")
     assert strict.loc["T9", "holds"] == "no"
     assert "in IV-A" in strict.loc["T9", "observed"]
 
 
 def test_experiments_stand_side_by_side():
     small = made([64, 128, 256], [2, 4, 8], lambda m, b, w: -float(w))
-    both = verdicts.claims({"one": small, "two": small})
+    both = verdicts.taxonomy_claims({"one": small, "two": small})
     assert both["claim"].tolist() == [f"T{n}" for n in range(1, 16) for _ in range(2)]
     assert both["experiment"].tolist() == ["one", "two"] * 15
     assert both.query("claim == 'T1'")["holds"].tolist() == ["yes", "yes"]
-    assert verdicts.claims({}).empty
+    assert verdicts.taxonomy_claims({}).empty
 
 
 @settings(max_examples=30, deadline=None)
@@ -200,12 +200,12 @@ def test_no_grid_crashes_a_claim(seed, absent):
             return math.nan
         return float(np.round(random.random() * scale.get(metric, 9), random.integers(0, 5)))
 
-    found = verdicts.claims({"exp": made(batches, widths, value)})
+    found = verdicts.taxonomy_claims({"exp": made(batches, widths, value)})
     assert set(found["holds"]) <= {"yes", "no", "not testable"}
     assert ((found["holds"] == "not testable") == found["effect"].isna()).all()
     assert (found["observed"].str.len() > 0).all()
 
 
 def test_names_of_claims_are_distinct():
-    names = verdicts.claims({"exp": made([1], [1], lambda *_: 0.0)})["claim"]
+    names = verdicts.taxonomy_claims({"exp": made([1], [1], lambda *_: 0.0)})["claim"]
     assert all(a != b for a, b in itertools.combinations(names, 2))

@@ -168,9 +168,19 @@ def test_too_little_is_not_testable() -> None:
     assert verdict("C1", found({"segment_loss_max": math.nan})) == "not testable"
 
 
-def test_table_has_both_papers() -> None:
-    table = verdicts.claims({}, simplexes={"e": found()})
+def test_table_of_a_paper() -> None:
+    table = verdicts.claims("simplex", {"e": found()})
     assert list(table["claim"]) == [c.name for c in simplex.CLAIMS]
     assert list(table.columns) == verdicts.COLUMNS
     only = {"sampling_bias": found()["sampling_bias"]}
-    assert list(verdicts.claims({}, simplexes={"studies": only})["claim"]) == ["C10"]
+    assert list(verdicts.claims("simplex", {"studies": only})["claim"]) == ["C10"]
+
+
+def test_papers_together(tmp_path) -> None:
+    one = verdicts.claims("simplex", {"e": found()})
+    other = verdicts.claims("diffusion", {})
+    for name, table in (("one", one), ("other", other)):
+        collect.write(tmp_path / name, table)
+    collect.write(tmp_path / "both", verdicts.together([tmp_path / "one", tmp_path / "other"]))
+    assert (tmp_path / "both").read_bytes() == (tmp_path / "one").read_bytes()
+    assert (tmp_path / "other").read_text() == ",".join(verdicts.COLUMNS) + "\n"

@@ -15,7 +15,7 @@ BATCH, WIDTH = np.array(published.BATCHES), np.array(published.WIDTHS)
 
 @pytest.fixture(scope="module")
 def table():
-    return verdicts.claims({taxonomy_tables.EXPERIMENT: published.summary()})
+    return verdicts.taxonomy_claims({taxonomy_tables.EXPERIMENT: published.summary()})
 
 
 def row(batch):
@@ -172,4 +172,6 @@ def test_t15_training_accuracy_where_connectivity_is_positive():
 
 def test_all_210_cells_and_the_plotted_ones_give_the_same_verdicts(table):
     plotted = taxonomy_tables.plotted(published.summary())
-    pd.testing.assert_frame_equal(verdicts.claims({taxonomy_tables.EXPERIMENT: plotted}), table)
+    pd.testing.assert_frame_equal(
+        verdicts.taxonomy_claims({taxonomy_tables.EXPERIMENT: plotted}), table
+    )

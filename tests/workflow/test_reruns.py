@@ -6,6 +6,7 @@ import published
 from conftest import Project
 
 FIGURES = {"taxonomy_phase_diagram", "taxonomy_phases", "taxonomy_curves", "taxonomy_spectra"}
+CLAIMS = {"verdicts": 1, "all_claims": 1}
 CELLS, EACH = 4, {"performance", "hessian", "connectivity", "cka", "distance"}
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("atlas")]
@@ -45,20 +46,30 @@ def test_caption_of_a_figure(ready: Project) -> None:
 
 def test_setting_of_a_metric(ready: Project) -> None:
     ready.configure(lambda c: c["metrics"]["cka"].update(samples=96))
-    expected = {"cka": CELLS, "collect": 1, "verdicts": 1}
+    expected = {"cka": CELLS, "collect": 1, **CLAIMS}
     expected |= {"taxonomy_phase_diagram": 1, "taxonomy_phases": 1}
     assert ready.jobs() == expected
 
 
 def test_one_more_width(ready: Project) -> None:
     ready.configure(lambda c: c["experiments"]["smoke"]["load"].update(width=[1, 2, 3]))
-    expected = {"train_replicas": 2, "collect": 5, "verdicts": 1, **dict.fromkeys(FIGURES, 1)}
+    expected = {
+        "train_replicas": 2,
+        "collect": 5,
+        **CLAIMS,
+        **dict.fromkeys(FIGURES, 1),
+    }
     assert ready.jobs() == {**expected, **dict.fromkeys(EACH, 2)}
 
 
 def test_more_seeds(ready: Project) -> None:
     ready.configure(lambda c: c["experiments"]["smoke"].update(seeds=3))
-    expected = {"train_replicas": CELLS, "collect": 5, "verdicts": 1, **dict.fromkeys(FIGURES, 1)}
+    expected = {
+        "train_replicas": CELLS,
+        "collect": 5,
+        **CLAIMS,
+        **dict.fromkeys(FIGURES, 1),
+    }
     assert ready.jobs() == {**expected, **dict.fromkeys(EACH, CELLS)}
 
 
@@ -66,7 +77,12 @@ def test_loss_in_the_training_step(ready: Project) -> None:
     ready.edit(
         "workflow/lossatlas/training/engine.py", "losses.sum()", "losses.sum() + 0 * losses[0]"
     )
-    expected = {"train_replicas": CELLS, "collect": 5, "verdicts": 1, **dict.fromkeys(FIGURES, 1)}
+    expected = {
+        "train_replicas": CELLS,
+        "collect": 5,
+        **CLAIMS,
+        **dict.fromkeys(FIGURES, 1),
+    }
     assert ready.jobs() == {**expected, **dict.fromkeys(EACH, CELLS)}
 
 

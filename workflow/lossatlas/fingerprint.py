@@ -33,8 +33,10 @@ PACKAGE = "lossatlas"
 CARRIERS = (
     "errors",
     "fingerprint",
+    "kept",
     "lease",
     "paths",
+    "seal",
     "slots",
     "spec",
     "store",

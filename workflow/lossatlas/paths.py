@@ -119,6 +119,11 @@ def claims() -> str:
     return f"{ROOT}/tables/claims.csv"
 
 
+def claims_of(paper: str) -> str:
+    """The claims of one paper."""
+    return f"{ROOT}/tables/claims/{paper}.csv"
+
+
 def figure(name: str, extension: str) -> str:
     """A figure, or with the extension csv the numbers drawn in it."""
     return f"{ROOT}/figures/{name}.{extension}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -26,22 +28,39 @@ COLUMNS = [
 ]
 
 
-def claims(
-    tables: Mapping[str, pd.DataFrame],
-    thresholds: Thresholds | None = None,
-    simplexes: Mapping[str, simplex.Found] | None = None,
+def claims(paper: str, told: Mapping[str, Any]) -> pd.DataFrame:
+    """Check every claim of a paper on every experiment that could tell.
+
+    Args:
+        paper: "taxonomy", "simplex" or "diffusion".
+        told: Experiment -> what `taxonomy_claims`, or else `simplex.rows`, takes of it.
+
+    Returns:
+        One row per claim and experiment, with the columns of `COLUMNS`. `holds` is "yes", "no" or
+        "not testable", with the reason under `observed` and a NaN effect.
+    """
+    if paper == "taxonomy":
+        return taxonomy_claims(told)
+    if paper == "simplex":
+        return pd.DataFrame(simplex.rows(told), columns=COLUMNS)
+    rows = simplex.rows(told, diffusion.CLAIMS, diffusion.PAPER)
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def together(paths: Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
+    """Return tables of claims as one, every cell as it was written."""
+    return pd.concat([pd.read_csv(path, dtype=str, keep_default_na=False) for path in paths])
+
+
+def taxonomy_claims(
+    tables: Mapping[str, pd.DataFrame], thresholds: Thresholds | None = None
 ) -> pd.DataFrame:
-    """Check every claim on every experiment.
+    """Check every claim of the taxonomy paper on every experiment, as `claims` does.
 
     Args:
         tables: Experiment -> summary of its cells, from `tables.collect.cell_summary`. Of the
             authors' results just the cells that they plotted are used.
         thresholds: Of the phases; default: rule R1.
-        simplexes: Experiment -> its tables, for claims about simplexes and about diffusion.
-
-    Returns:
-        One row per claim and experiment, with the columns of `COLUMNS`. `holds` is "yes", "no" or
-        "not testable", with the reason under `observed` and a NaN effect.
     """
     found = {name: _verdicts(name, table, thresholds) for name, table in tables.items()}
     rows = [
@@ -56,8 +75,6 @@ def claims(
         for claim in taxonomy.CLAIMS
         for name in tables
     ]
-    rows += simplex.rows(simplexes or {})
-    rows += simplex.rows(simplexes or {}, diffusion.CLAIMS, diffusion.PAPER)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
