@@ -80,6 +80,8 @@ def test_warm_process_is_told_of_once(tmp_path, place, server):
     ("body", "code"),
     [
         ("sys.exit(75)", 75),
+        ("sys.exit()", 0),
+        ("sys.exit('no')", 1),
         ("raise ValueError('no')", 1),
         ("os.kill(os.getpid(), 9)", -9),
         ("os.abort()", -signal.SIGABRT),
@@ -89,7 +91,13 @@ def test_job_ends_as_its_fork_ends(tmp_path, place, server, body, code):
     job = _start(tmp_path, place, body)
     _, complaints = job.communicate(timeout=60)
     assert job.returncode == code
-    assert ("ValueError: no" in complaints) == (code == 1)
+    assert (complaints.endswith("no\n")) == (code == 1)
+
+
+def test_what_was_printed_last_is_printed_and_exit_functions_run(tmp_path, place, server):
+    body = "import atexit; atexit.register(print, 'left'); sys.stdout.write('unfinished ')"
+    job = _start(tmp_path, place, body)
+    assert job.communicate(timeout=60) == ("unfinished left\n", "")
 
 
 def test_signals_reach_the_fork(tmp_path, place, server):

@@ -15,7 +15,9 @@ The socket's place stands in an environment variable, which only Snakemake's mai
 from __future__ import annotations
 
 import array
+import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -28,9 +30,10 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 VARIABLE = "LOSSATLAS_WARM"
 OFF = "off"
@@ -276,17 +279,38 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
+def _run(script: str) -> NoReturn:
+    """Run the script and leave at once: an interpreter that tidies up would copy all it shares."""
+    sys.argv = [script]
+    sys.path[0] = str(Path(script).parent)
+    code: object = 0
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as leaving:
+        code = leaving.code
+    except BaseException:  # noqa: BLE001 -- as an interpreter does
+        traceback.print_exc()
+        code = 1
+    if not isinstance(code, int | None):
+        print(code, file=sys.stderr)
+        code = 1
+    atexit._run_exitfuncs()  # noqa: SLF001 -- what an interpreter calls
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code or 0)
+
+
 def main() -> None:
     """Serve at the place named on the command line."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server = _Server(sys.argv[1])
     if not server.prepare():
         return
+    gc.freeze()  # forks share what is here, as long as nobody writes to it
     script = server.serve()
     if script is not None:
-        sys.argv = [script]
-        sys.path[0] = str(Path(script).parent)
-        runpy.run_path(script, run_name="__main__")
+        _run(script)
 
 
 if __name__ == "__main__":
