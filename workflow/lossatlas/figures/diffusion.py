@@ -107,6 +107,7 @@ def trapping(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dra
             shown.note("a", f"msl_whole:{first}", x, y)
         panels[0].legend(fontsize=6, handlelength=1.6)
         loglog(panels[0], "distance", "mean squared loss difference (nats²)")
+        panels[0].set_ylim(top=100 * panels[0].get_ylim()[1])  # room for the legend
         _schematic(panels[1], shown, firsts[0])
         windows(panels[2], shown, "msd_contour", firsts, "c")
         loglog(panels[2], "contour length", MSD)
