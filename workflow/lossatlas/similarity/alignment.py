@@ -109,12 +109,14 @@ def estimates(networks: Sequence[Centred]) -> tuple[Tensor, Tensor]:
         raise ValueError(f"all features must be of the same inputs, not of {sorted(counts)}")
     n = counts.pop()
     diagonals = torch.stack([one.diagonal for one in networks])
-    inner = diagonals.new_empty(len(networks), len(networks))
+    inner, shared = diagonals.new_empty(2, len(networks), len(networks))
     for i, j in combinations_with_replacement(range(len(networks)), 2):
         inner[i, j] = inner[j, i] = _inner(networks[i], networks[j])
+        # One by one: a product of matrices need not be symmetric to the last bit.
+        shared[i, j] = shared[j, i] = diagonals[i] @ diagonals[j]
     # Song et al.'s estimator times n (n - 3); the sums of rows of a centred Gram matrix vanish.
     sums = diagonals.sum(dim=1)
-    unbiased = inner - n / (n - 2) * diagonals @ diagonals.T
+    unbiased = inner - n / (n - 2) * shared
     unbiased += torch.outer(sums, sums) / ((n - 1) * (n - 2))
     own = unbiased.diagonal()
     own = torch.where(own > _ZERO * inner.diagonal(), own, math.nan).sqrt()
