@@ -239,6 +239,6 @@ def assert_same(one: Path, other: Path) -> int:
         else:
             assert (one / file).read_bytes() == (other / file).read_bytes(), file
     left = [p for p in (other / "state").rglob("*") if p.is_file()]
-    left += [p for p in other.rglob(".*.????????") if p.is_file()]
+    left += list(other.rglob(".*.????????"))
     assert not left, left
     return len(files)

@@ -1,5 +1,6 @@
 """The store: round trips, atomicity, refusal of what is not ours, differences."""
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -187,3 +188,18 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     finally:
         os.umask(old)
     assert (tmp_path / "a.h5").stat().st_mode & 0o777 == 0o640
+
+
+def test_what_a_killed_writer_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    target, other = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(store.shutil, "rmtree", lambda *_, **__: None)  # killed before that
+        for path in (target, other):
+            with contextlib.suppress(KeyboardInterrupt), store.atomic(path) as temporary:
+                (temporary.parent / ".tmpAbCdEf").write_bytes(b"of the writer's own")
+                raise KeyboardInterrupt
+    assert not target.exists()
+    assert len(list(tmp_path.iterdir())) == 2
+    store.sweep(target)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".b.safetensors.")

@@ -19,6 +19,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -127,11 +128,11 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        # A folder, because some writers put temporary files of their own beside what they write.
+        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     except OSError as error:
         raise unwritable(target, error) from None
-    os.close(handle)
-    temporary = Path(name)
+    temporary = folder / target.name
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -141,14 +142,14 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         raise unwritable(target, error) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep(path: str | os.PathLike[str]) -> None:
     """Remove temporary files that killed writers of `path` left; nobody else may be writing it."""
     target = Path(path)
     for left in target.parent.glob(f".{glob.escape(target.name)}.????????"):
-        left.unlink(missing_ok=True)
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _umask() -> int:
