@@ -48,33 +48,44 @@ def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
             130 when it was interrupted; and as the script ended, when the warm process ran it
             (`warm.py`).
     """
-    warm.hand_over(snakemake.threads)
-    _check_sibling(Path(snakemake.scriptdir))
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[variable] = str(snakemake.threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    with contextlib.ExitStack() as stack:
-        _only_writer(snakemake, stack)
-        _place(snakemake, stack)
-        if snakemake.log:
-            log = stack.enter_context(open(snakemake.log[0], "w", buffering=1))
-            stack.enter_context(contextlib.redirect_stderr(log))
-            if quiet:
-                stack.enter_context(contextlib.redirect_stdout(log))
-        try:
-            yield snakemake
-            _keep(snakemake)
-        except UserError as error:
-            _leave(str(error), 1)
-        except KeyboardInterrupt:
-            _leave("interrupted; the same command goes on from here", 130)
-        except Exception as error:  # noqa: BLE001 -- the last one to see it
-            if type(error).__name__ == "Preempted":
-                _leave("told to leave; state saved, run the same command again to go on", 75)
-            traceback.print_exc()
-            if _out_of_memory(error):
-                _leave("out of memory (with --retries 2, each attempt asks for more of it)", 1)
-            _leave(f"{type(error).__name__}: {error} (a fault of ours: the log has the details)", 1)
+    try:
+        warm.hand_over(snakemake.threads)
+        _check_sibling(Path(snakemake.scriptdir))
+        for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ[variable] = str(snakemake.threads)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        with contextlib.ExitStack() as stack:
+            _only_writer(snakemake, stack)
+            _place(snakemake, stack)
+            _log(snakemake, stack, quiet)
+            try:
+                yield snakemake
+                _keep(snakemake)
+            except UserError as error:
+                _leave(str(error), 1)
+            except Exception as error:  # noqa: BLE001 -- the last one to see it
+                _fault(error)
+    except KeyboardInterrupt:
+        _leave("interrupted; the same command goes on from here", 130)
+
+
+def _log(snakemake: Any, stack: contextlib.ExitStack, quiet: bool) -> None:
+    """Send what is printed to the log."""
+    if snakemake.log:
+        log = stack.enter_context(open(snakemake.log[0], "w", buffering=1))  # noqa: SIM115
+        stack.enter_context(contextlib.redirect_stderr(log))
+        if quiet:
+            stack.enter_context(contextlib.redirect_stdout(log))
+
+
+def _fault(error: Exception) -> None:
+    """Leave after an error that is not the user's."""
+    if type(error).__name__ == "Preempted":
+        _leave("told to leave; state saved, run the same command again to go on", 75)
+    traceback.print_exc()
+    if _out_of_memory(error):
+        _leave("out of memory (with --retries 2, each attempt asks for more of it)", 1)
+    _leave(f"{type(error).__name__}: {error} (a fault of ours: the log has the details)", 1)
 
 
 def _out_of_memory(error: Exception) -> bool:
