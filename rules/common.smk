@@ -17,6 +17,7 @@ sys.path[:0] = IMPORTS
 from lossatlas import measuring, paths, warm
 from lossatlas.entry import leave_warnings_to_scripts, share_imports
 from lossatlas.errors import UserError
+from lossatlas.files import check_folder
 from lossatlas.fingerprint import code_of
 from lossatlas.models import target_of
 from lossatlas.spec import needs
@@ -24,7 +25,6 @@ from lossatlas.spec.catalogue import data_source, data_sources, files_of
 from lossatlas.spec.config import load
 from lossatlas.spec.figures import FIGURES, Figure
 from lossatlas.spec.plan import block_seeds, make_plan
-from lossatlas.store import check_folder
 
 
 def plainly(function, *arguments):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossatlas import store
+from lossatlas import files, store
 from lossatlas.errors import UserError
 
 NAN = float("nan")
@@ -118,7 +118,7 @@ def test_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path) -> None
     before = path.read_bytes()
 
     def fail() -> None:
-        with store.atomic(path) as temporary:
+        with files.atomic(path) as temporary:
             temporary.write_bytes(b"half")
             raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -193,13 +193,13 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
 def test_what_a_killed_writer_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
     target, other = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(store.shutil, "rmtree", lambda *_, **__: None)  # killed before that
+        patched.setattr(files.shutil, "rmtree", lambda *_, **__: None)  # killed before that
         for path in (target, other):
-            with contextlib.suppress(KeyboardInterrupt), store.atomic(path) as temporary:
+            with contextlib.suppress(KeyboardInterrupt), files.atomic(path) as temporary:
                 (temporary.parent / ".tmpAbCdEf").write_bytes(b"of the writer's own")
                 raise KeyboardInterrupt
     assert not target.exists()
     assert len(list(tmp_path.iterdir())) == 2
-    store.sweep(target)
+    files.sweep(target)
     (left,) = tmp_path.iterdir()
     assert left.name.startswith(".b.safetensors.")

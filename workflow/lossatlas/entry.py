@@ -16,6 +16,8 @@ from typing import Any
 
 from lossatlas import kept, paths, slots, warm
 from lossatlas.errors import UserError
+from lossatlas.files import sweep
+from lossatlas.lease import lease
 
 
 def share_imports(folders: list[str]) -> None:
@@ -97,9 +99,6 @@ def _out_of_memory(error: Exception) -> bool:
 
 def _only_writer(snakemake: Any, stack: contextlib.ExitStack) -> None:
     """Hold the lease on the outputs; leave if another job makes the same ones meanwhile."""
-    from lossatlas.lease import lease  # late: a script that is handed over needs no arrays
-    from lossatlas.store import sweep
-
     outputs = [str(output) for output in snakemake.output]
     if not outputs:
         return

@@ -32,6 +32,7 @@ from lossatlas.paths import LIBRARY
 PACKAGE = "lossatlas"
 CARRIERS = (
     "errors",
+    "files",
     "fingerprint",
     "kept",
     "lease",

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lossatlas.store import unwritable
+from lossatlas.files import unwritable
 
 BEAT = 10.0  # seconds between heartbeats
 DEAD = 60.0  # seconds without a heartbeat after which an owner elsewhere is dead

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lossatlas import __version__, store
+from lossatlas import __version__
+from lossatlas.files import atomic
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
@@ -51,7 +52,7 @@ def write(path: str, figures: Sequence[Shown], claims: str, about: Mapping[str, 
     parts += [_figure(shown) for shown in figures]
     if claims:
         parts.append(f'<h2 id="claims">Claims</h2>{_claims(claims)}')
-    with store.atomic(path) as temporary:
+    with atomic(path) as temporary:
         temporary.write_text("\n".join(parts), encoding="utf-8")
 
 

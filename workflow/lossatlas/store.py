@@ -7,8 +7,8 @@ A record holds what one job measured. In the file:
     /scalars        compound table: name, replica, partner, value, stderr, status, unit
     /series/<i>     x and y of one curve; attributes name, replica, partner, x_name, x_unit, ...
     /arrays/<name>  arrays with attributes unit, axes, description
-    /times          attributes only: started, seconds, host. The one place where two runs of the
-                    same spec on the same machine may differ.
+    /times          attributes only, as `timing.stopwatch` names them. The one place where two runs
+                    of the same spec on the same machine may differ.
 
 Before all that, in HDF5's user block, stands one line with the file's checksum (`seal`). Files that
 were written before there was one are read without.
@@ -16,15 +16,11 @@ were written before there was one are read without.
 
 from __future__ import annotations
 
-import glob
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -32,6 +28,7 @@ import numpy as np
 
 from lossatlas import seal
 from lossatlas.errors import UserError
+from lossatlas.files import atomic
 
 SCHEMA = 1
 STATUSES = ("ok", "diverged", "unconverged", "undefined")
@@ -116,67 +113,6 @@ class Record:
         if len(found) != 1:
             raise KeyError(f"{len(found)} scalars named {name!r}")
         return found[0]
-
-
-@contextmanager
-def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary name beside `path` that replaces it when the block succeeds.
-
-    Raises:
-        UserError: If the folder cannot be written to, or the disk is full.
-    """
-    target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # A folder, because some writers put temporary files of their own beside what they write.
-        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    except OSError as error:
-        raise unwritable(target, error) from None
-    temporary = folder / target.name
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
-    except OSError as error:
-        raise unwritable(target, error) from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def sweep(path: str | os.PathLike[str]) -> None:
-    """Remove temporary files that killed writers of `path` left; nobody else may be writing it."""
-    target = Path(path)
-    for left in target.parent.glob(f".{glob.escape(target.name)}.????????"):
-        shutil.rmtree(left, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def unwritable(target: Path, error: OSError) -> UserError:
-    """Return the message for a file that the system refuses to write."""
-    reason = error.strerror or str(error)
-    return UserError(
-        f"cannot be written: {reason}",
-        where=str(target),
-        fix="free some space or give write permission, then run the same command again",
-    )
-
-
-def check_folder(folder: str) -> None:
-    """Refuse a results folder that cannot be written to, before anything is run.
-
-    Raises:
-        UserError: If it is no folder, or not writable; a missing one will be made.
-    """
-    if os.path.lexists(folder) and not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
-        fix = "move it away, or give write permission"
-        raise UserError("is not a folder that can be written to", where=folder, fix=fix)
 
 
 def write(path: str | os.PathLike[str], record: Record) -> None:

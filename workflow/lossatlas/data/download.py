@@ -13,8 +13,8 @@ import pooch
 from requests.exceptions import ChunkedEncodingError, RequestException, Timeout
 from requests.exceptions import ConnectionError as NoConnection
 
-from lossatlas import store
 from lossatlas.errors import UserError
+from lossatlas.files import atomic
 from lossatlas.spec.catalogue import DataSource
 
 ATTEMPTS = 4  # per mirror
@@ -56,7 +56,7 @@ def fetch(source: DataSource, target: Path, mirror_dir: str = "") -> None:
     folder = _folder(mirror_dir or os.environ.get("LOSSATLAS_MIRROR", ""))
     for place in [*([str(folder / source.file)] if folder else []), *source.mirrors]:
         try:
-            with store.atomic(target) as temporary:
+            with atomic(target) as temporary:
                 _copy(place, temporary, source)
         except _RefusedError as error:
             logger.warning("%s: %s", place, error)

@@ -12,9 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from lossatlas.errors import UserError, nearest
 from lossatlas.figures import Drawn, Tables, style
+from lossatlas.files import atomic
 from lossatlas.spec.figures import FIGURES
 from lossatlas.spec.figures import Figure as Style
-from lossatlas.store import atomic
 from lossatlas.tables import collect
 
 Path = str | os.PathLike[str]

@@ -17,6 +17,7 @@ import pandas as pd
 
 from lossatlas import store
 from lossatlas.errors import UserError
+from lossatlas.files import atomic
 
 Axes = Mapping[str, Mapping[str, Any]]  # cell -> axis -> value; its order is that of the rows
 Item = TypeVar("Item", store.Scalar, store.Series)
@@ -130,7 +131,7 @@ def write(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
     Raises:
         UserError: If it cannot be written.
     """
-    with store.atomic(path) as temporary:
+    with atomic(path) as temporary:
         table.to_csv(temporary, index=False, na_rep="", lineterminator="\n", encoding="utf-8")
 
 

@@ -17,6 +17,7 @@ import safetensors
 
 from lossatlas import seal, store
 from lossatlas.errors import UserError, nearest
+from lossatlas.files import atomic
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,7 @@ def save(path: str | os.PathLike[str], trained: Trained, digest: str) -> None:
                     tensors[f"{kind}/{seed}/{group}/{name}"] = one
     # one entry: safetensors writes several in a random order
     metadata = {"digest": f"{digest} {seal.BLANK}"}
-    with store.atomic(path) as temporary:
+    with atomic(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata)
         seal.close(temporary)
 

@@ -16,6 +16,7 @@ from lossatlas import device, models, paths, store
 from lossatlas.data.augment import augmented
 from lossatlas.data.loading import load
 from lossatlas.data.tensors import TensorData
+from lossatlas.files import atomic
 from lossatlas.spec.cells import Cell, from_spec
 from lossatlas.timing import stopwatch
 from lossatlas.training import checkpoints
@@ -74,7 +75,7 @@ def train_block(
 
 def write_spec(cell: Cell) -> None:
     """Put the canonical specification into the cell's folder, for people to read."""
-    with store.atomic(paths.cell_spec(cell.id)) as temporary:
+    with atomic(paths.cell_spec(cell.id)) as temporary:
         temporary.write_text(yaml.safe_dump(cell.spec, sort_keys=False), encoding="utf-8")
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lossatlas import seal
-from lossatlas.store import atomic, sweep
+from lossatlas.files import atomic, sweep
 
 PREEMPTED = 75  # exit code of a job that saved its state and asks to be run again (EX_TEMPFAIL)
 

@@ -1,0 +1,74 @@
+"""Writes files whole or not at all, whatever their format, and says why where it can't."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lossatlas.errors import UserError
+
+
+@contextmanager
+def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary name beside `path` that replaces it when the block succeeds.
+
+    Raises:
+        UserError: If the folder cannot be written to, or the disk is full.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # A folder, because some writers put temporary files of their own beside what they write.
+        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    except OSError as error:
+        raise unwritable(target, error) from None
+    temporary = folder / target.name
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
+    except OSError as error:
+        raise unwritable(target, error) from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(path: str | os.PathLike[str]) -> None:
+    """Remove temporary files that killed writers of `path` left; nobody else may be writing it."""
+    target = Path(path)
+    for left in target.parent.glob(f".{glob.escape(target.name)}.????????"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def unwritable(target: Path, error: OSError) -> UserError:
+    """Return the message for a file that the system refuses to write."""
+    reason = error.strerror or str(error)
+    return UserError(
+        f"cannot be written: {reason}",
+        where=str(target),
+        fix="free some space or give write permission, then run the same command again",
+    )
+
+
+def check_folder(folder: str) -> None:
+    """Refuse a results folder that cannot be written to, before anything is run.
+
+    Raises:
+        UserError: If it is no folder, or not writable; a missing one will be made.
+    """
+    if os.path.lexists(folder) and not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+        fix = "move it away, or give write permission"
+        raise UserError("is not a folder that can be written to", where=folder, fix=fix)
