@@ -19,6 +19,8 @@ from lossatlas.errors import UserError
 from lossatlas.files import sweep
 from lossatlas.lease import lease
 
+_INTERRUPTED = "interrupted; the same command goes on from here"
+
 
 def share_imports(folders: list[str]) -> None:
     """Let the jobs that this process starts import from these folders first."""
@@ -65,10 +67,12 @@ def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
                 _keep(snakemake)
             except UserError as error:
                 _leave(str(error), 1)
+            except KeyboardInterrupt:  # here, where the line reaches the log too
+                _leave(_INTERRUPTED, 130)
             except Exception as error:  # noqa: BLE001 -- the last one to see it
                 _fault(error)
     except KeyboardInterrupt:
-        _leave("interrupted; the same command goes on from here", 130)
+        _leave(_INTERRUPTED, 130)
 
 
 def _log(snakemake: Any, stack: contextlib.ExitStack, quiet: bool) -> None:
