@@ -7,8 +7,10 @@ import pytest
 import torch
 from curvature_cases import Dense, dense_hessian, images_and_labels, spectrum_like_a_network
 
+from lossatlas import store
 from lossatlas.curvature import power_iteration
 from lossatlas.curvature.along import NextBatch, measure
+from lossatlas.curvature.operator import HessianOperator
 from lossatlas.data.tensors import Split, TensorData
 from lossatlas.errors import UserError
 from lossatlas.measuring import measure_networks
@@ -21,6 +23,7 @@ from lossatlas.training import checkpoints
 from lossatlas.training.engine import Engine
 from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
+from lossatlas.training.state import State
 
 torch.set_num_threads(1)
 SEEDS = [1, 4]
@@ -138,3 +141,30 @@ def test_recipes_without_snapshots_are_refused(record: dict | None, words: str) 
     }
     with pytest.raises(UserError, match=f"needs the path of training.*{words}"):
         load(raw)
+
+
+@pytest.mark.parametrize("mode", ["fixed", "paper"])
+def test_goes_on_after_the_products_that_were_taken(
+    stages: dict[int, Networks], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    asked = HessianPath(samples=20, eigenvalues=2, mode=mode, batch_size=8)
+    store.write(tmp_path / "whole.h5", measure(stages, asked))
+    product, left = HessianOperator.__call__, 0
+
+    def stopping(operator: HessianOperator, vector: torch.Tensor) -> torch.Tensor:
+        nonlocal left
+        if left == 0:
+            raise KeyboardInterrupt
+        left -= 1
+        return product(operator, vector)
+
+    monkeypatch.setattr(HessianOperator, "__call__", stopping)
+    resumed = None
+    while resumed is None:
+        left = 11
+        try:
+            resumed = measure(stages, asked, State(tmp_path / "state", "key", every=0.0))
+        except KeyboardInterrupt:
+            continue
+    store.write(tmp_path / "resumed.h5", resumed)
+    assert store.differences(tmp_path / "whole.h5", tmp_path / "resumed.h5") == []

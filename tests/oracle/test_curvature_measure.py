@@ -12,8 +12,8 @@ from torch import nn
 
 from lossatlas import store
 from lossatlas.curvature import hessian_of, hutchinson_paper, power_iteration
-from lossatlas.curvature import measure as adapter
 from lossatlas.curvature.measure import images_of, measure
+from lossatlas.curvature.operator import HessianOperator
 from lossatlas.data.tensors import Split, TensorData
 from lossatlas.models.functional import Functional, stack, state_of
 from lossatlas.models.mlp import MLP
@@ -197,22 +197,33 @@ def test_no_replicas_and_the_file(tmp_path):
     assert set(read.arrays) == set(record.arrays)
 
 
-@pytest.mark.parametrize("settings", [{}, {"mode": "paper", "density_probes": 0}])
-def test_goes_on_after_the_replicas_that_were_finished(tmp_path, monkeypatch, settings):
-    chosen = Hessian(eigenvalues=2, **{**SMALL, **settings})
-    store.write(tmp_path / "whole.h5", measure(_networks(), chosen))
-    one, calls = adapter._measure_one, []
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"mode": "paper"}, {"density_probes": 0}, {"parameters": "bias", "density_steps": 20}],
+    ids=["fixed", "paper", "no-density", "exhausted"],
+)
+@pytest.mark.parametrize("every", [1, 17])
+def test_goes_on_after_the_products_that_were_taken(tmp_path, monkeypatch, settings, every):
+    chosen = Hessian(eigenvalues=2, **{**SMALL, "probes": 16, **settings})
+    whole = measure(_networks(), chosen)
+    store.write(tmp_path / "whole.h5", whole)
+    product, taken, left = HessianOperator.__call__, 0, every
 
-    def stopping(networks, index, settings):
-        calls.append(index)
-        if calls == [0, 1]:
+    def stopping(operator, vector):
+        nonlocal taken, left
+        if left == 0:
             raise KeyboardInterrupt
-        return one(networks, index, settings)
+        taken, left = taken + 1, left - 1
+        return product(operator, vector)
 
-    monkeypatch.setattr(adapter, "_measure_one", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        measure(_networks(), chosen, State(tmp_path / "state", "key", every=0.0))
-    resumed = measure(_networks(), chosen, State(tmp_path / "state", "key", every=0.0))
-    assert calls == [0, 1, 1]
+    monkeypatch.setattr(HessianOperator, "__call__", stopping)
+    resumed, kills = None, 0
+    while resumed is None:
+        try:
+            resumed = measure(_networks(), chosen, State(tmp_path / "state", "key", every=0.0))
+        except KeyboardInterrupt:
+            kills, left = kills + 1, every
+    assert taken == whole.arrays["products"].values.sum()  # none was taken twice
+    assert kills == (taken - 1) // every
     store.write(tmp_path / "resumed.h5", resumed)
     assert store.differences(tmp_path / "whole.h5", tmp_path / "resumed.h5") == []

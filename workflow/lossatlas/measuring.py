@@ -39,7 +39,7 @@ ADAPTERS = {
 }
 SIMPLEXES = ("simplex", "simplex_volume", "espro")  # keep the vertices that they train
 SIMPLEX_TRAINING = ("lossatlas.simplex.spro:grow", "lossatlas.data.loading:load")
-RESUMES = ("connectivity", "hessian", *SIMPLEXES)  # keep their unfinished work
+RESUMES = ("connectivity", "hessian", "hessian_path", *SIMPLEXES)  # keep their unfinished work
 # `distance` reads weights as arrays, and predictions; `diffusion` reads training records alone.
 WITHOUT_TORCH = ("distance", "diffusion")
 NEEDS_PATH = ("diffusion", "hessian_path")

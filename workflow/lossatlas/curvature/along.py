@@ -8,15 +8,18 @@ images, so that no two products belong to one matrix.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lossatlas.curvature.density import density
+from lossatlas.curvature.density import Density, density
 from lossatlas.curvature.lanczos import Eigenvalues, power_iteration, top_eigenvalues
 from lossatlas.curvature.operator import HessianOperator
+from lossatlas.curvature.progress import Progress
 from lossatlas.data.tensors import Split
 from lossatlas.models.functional import flatten
 from lossatlas.spec.metrics import HessianPath
@@ -24,7 +27,16 @@ from lossatlas.store import Record, Scalar, Series
 from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
 
+if TYPE_CHECKING:
+    from lossatlas.training.state import State
+
 NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class _Spectrum:
+    top: Eigenvalues
+    density: Density | None
 
 
 class NextBatch:
@@ -46,7 +58,9 @@ class NextBatch:
         return chosen(vector)
 
 
-def measure(stages: Mapping[int, Networks], settings: HessianPath) -> Record:
+def measure(
+    stages: Mapping[int, Networks], settings: HessianPath, state: State | None = None
+) -> Record:
     """Measure the Hessian of the mean training loss after some epochs, replica by replica.
 
     Series per replica: `eigenvalue:<rank>` and `residual:<rank>` (|H x - lambda x|) against the
@@ -57,9 +71,11 @@ def measure(stages: Mapping[int, Networks], settings: HessianPath) -> Record:
     Args:
         stages: Epoch -> the replicas then, ascending.
         settings: Settings.
+        state: Where finished products are kept and found.
 
     Raises:
         ValueError: If there is no stage.
+        Preempted: If a signal asked the job to leave; the state has been saved.
         UserError: If an operation of the network has no second derivative.
     """
     if not stages:
@@ -70,8 +86,9 @@ def measure(stages: Mapping[int, Networks], settings: HessianPath) -> Record:
         len(any_stage.data.train), generator=generator("hessian path", settings.seed)
     )[: settings.samples]
     split = any_stage.data.train.take(picked.to(any_stage.device))
+    progress = Progress(state)
     for index, seed in enumerate(any_stage.seeds):
-        _measure_replica(record, stages, index, seed, split, settings)
+        _measure_replica(record, stages, index, seed, split, settings, progress)
     return record
 
 
@@ -82,6 +99,7 @@ def _measure_replica(
     seed: int,
     split: Split,
     settings: HessianPath,
+    progress: Progress,
 ) -> None:
     epochs = np.array(list(stages), dtype=np.float64)
     values = np.full((len(stages), settings.eigenvalues), NAN)
@@ -92,18 +110,14 @@ def _measure_replica(
         here = flatten(params)
         start = here if start is None else start
         moved.append(float(torch.linalg.vector_norm(here - start)))
-        draws = partial(generator, "hessian path", settings.seed, seed, epoch)
-        whole = _operator(networks, index, split, settings.chunk)
-        top = _top(networks, index, split, settings, whole, draws)
-        found = len(top.values)
+        make = partial(_spectrum, networks, index, split, settings, progress, epoch)
+        made = progress.piece(f"{seed}/{epoch}", _Spectrum, make)
+        top, found = made.top, len(made.top.values)
         values[row, :found] = top.values.numpy()
         residuals[row, :found] = top.residuals.numpy()
         converged[row, :found] = top.converged.numpy()
-        if settings.density_probes:
-            spectrum = density(
-                whole, settings.density_probes, settings.density_steps, generator=draws("density")
-            )
-            x, y = spectrum.x.numpy(), spectrum.y.numpy()
+        if made.density is not None:
+            x, y = made.density.x.numpy(), made.density.y.numpy()
             state = "ok" if np.isfinite(y).all() else "undefined"
             name = f"hessian_density:{epoch}"
             record.series.append(Series(name, x, y, "eigenvalue", seed, x_unit="nat", status=state))
@@ -142,6 +156,25 @@ def _operator(networks: Networks, index: int, split: Split, chunk: int) -> Hessi
     )
 
 
+def _spectrum(
+    networks: Networks,
+    index: int,
+    split: Split,
+    settings: HessianPath,
+    progress: Progress,
+    epoch: int,
+) -> _Spectrum:
+    seed = networks.seeds[index]
+    draws = partial(generator, "hessian path", settings.seed, seed, epoch)
+    whole = _operator(networks, index, split, settings.chunk)
+    top = _top(networks, index, split, settings, whole, draws, progress)
+    spectrum = None
+    if settings.density_probes:
+        asked = (whole, settings.density_probes, settings.density_steps)
+        spectrum = density(*asked, generator=draws("density"), progress=progress)
+    return _Spectrum(top, spectrum)
+
+
 def _top(
     networks: Networks,
     index: int,
@@ -149,6 +182,7 @@ def _top(
     settings: HessianPath,
     whole: HessianOperator,
     draws: partial[torch.Generator],
+    progress: Progress,
 ) -> Eigenvalues:
     if settings.mode == "fixed":
         return top_eigenvalues(
@@ -157,6 +191,7 @@ def _top(
             iterations=settings.iterations,
             tolerance=settings.tolerance,
             generator=draws("start"),
+            progress=progress,
         )
     places = torch.arange(len(split), device=split.images.device).split(settings.batch_size)
     batches = [_operator(networks, index, split.take(one), settings.chunk) for one in places]
@@ -166,4 +201,5 @@ def _top(
         iterations=settings.iterations,
         tolerance=settings.tolerance,
         generator=draws("start"),
+        progress=progress,
     )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lossatlas.curvature.lanczos import Lanczos, rademacher
 from lossatlas.curvature.operator import LinearOperator
+from lossatlas.curvature.progress import Progress
 
 RELATIVE_WIDTH = 0.01  # of the Gaussian, in units of the range of the nodes
 POINTS = 512
@@ -47,6 +48,7 @@ def density(
     *,
     generator: torch.Generator,
     relative_width: float = RELATIVE_WIDTH,
+    progress: Progress | None = None,
 ) -> Density:
     """Return the spectral density by stochastic Lanczos quadrature (Ubaru, Chen and Saad, 2017).
 
@@ -60,14 +62,17 @@ def density(
         steps: Lanczos steps, hence nodes, of each.
         generator: For the probes.
         relative_width: Standard deviation of the Gaussians over the range of the nodes.
+        progress: Where it notes its steps.
 
     Raises:
         ValueError: If there is no probe or no step.
     """
     if probes < 1 or steps < 1:
         raise ValueError(f"expected at least one probe and one step, got {probes} and {steps}")
-    starts = (rademacher(operator, generator) for _ in range(probes))
-    pairs = [quadrature(operator, start, steps, generator) for start in starts]
+    pairs = [
+        quadrature(operator, rademacher(operator, generator), steps, generator, progress, number)
+        for number in range(probes)
+    ]
     nodes = torch.stack([node for node, _ in pairs])
     weights = torch.stack([weight for _, weight in pairs])
     x, y, width = smooth(nodes, weights, relative_width)
@@ -75,20 +80,36 @@ def density(
 
 
 def quadrature(
-    operator: LinearOperator, start: Tensor, steps: int, generator: torch.Generator
+    operator: LinearOperator,
+    start: Tensor,
+    steps: int,
+    generator: torch.Generator,
+    progress: Progress | None = None,
+    number: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Return nodes (m,) and weights (m,) for one start vector (P,); m = min(steps, P).
 
-    They are NaN where a product was not finite.
+    They are NaN where a product was not finite. Its steps are noted under its number, and when it
+    is done its result alone.
     """
-    lanczos = Lanczos(operator, start, steps, generator)
+    progress, name, basis = progress or Progress(), f"quadrature-{number}", f"vectors-{number}"
+    if (known := progress.noted(name)) is not None:
+        tensors, _ = known
+        operator.products += len(tensors["nodes"])
+        generator.set_state(tensors["random"])
+        return tensors["nodes"], tensors["weights"]
+    lanczos = Lanczos(operator, start, steps, generator, progress=progress, note=basis)
     for _ in range(lanczos.capacity):
         lanczos.step()
-    if not lanczos.finite:
-        nothing = torch.full((lanczos.capacity,), math.nan, dtype=torch.float64)
-        return nothing, nothing
-    nodes, _, weights = lanczos.ritz()
+    nodes, _, weights = lanczos.ritz() if lanczos.finite else _undefined(lanczos.capacity)
+    progress.forget(basis)
+    progress.note(name, {"nodes": nodes, "weights": weights, "random": generator.get_state()}, {})
     return nodes, weights
+
+
+def _undefined(count: int) -> tuple[Tensor, Tensor, Tensor]:
+    rows = torch.full((3, count), math.nan, dtype=torch.float64)
+    return rows[0].clone(), rows[1].clone(), rows[2].clone()
 
 
 def smooth(nodes: Tensor, weights: Tensor, relative_width: float) -> tuple[Tensor, Tensor, float]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lossatlas.curvature.operator import LinearOperator
+from lossatlas.curvature.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Lanczos:
         start: Start vector (P,), any length.
         capacity: Most steps.
         generator: For the random vectors after exhaustion.
+        progress: Where the basis is noted after each step; a noted one is not computed again.
+        note: Its name there.
     """
 
     def __init__(
@@ -49,6 +52,9 @@ class Lanczos:
         start: Tensor,
         capacity: int,
         generator: torch.Generator,
+        *,
+        progress: Progress | None = None,
+        note: str = "basis",
     ) -> None:
         self._operator, self._generator = operator, generator
         self.capacity = min(capacity, operator.size)
@@ -57,6 +63,8 @@ class Lanczos:
         self._next = start.to(self._vectors) / torch.linalg.vector_norm(start).item()
         self._alphas: list[float] = []
         self._betas: list[float] = []  # betas[j] couples vector j to vector j + 1
+        self._progress, self._note = progress or Progress(), note
+        self._known = self._progress.noted(note)
 
     @property
     def steps(self) -> int:
@@ -86,6 +94,9 @@ class Lanczos:
         """
         if self.steps == self.capacity:
             raise ValueError(f"the basis is at its capacity of {self.capacity}")
+        if self._known is not None:
+            self._step_again(*self._known)
+            return
         vector = self._next
         self._vectors[self.steps] = vector
         product = self._operator(vector)
@@ -97,6 +108,23 @@ class Lanczos:
         self._betas.append(beta)
         norm = torch.linalg.vector_norm(product).item()
         self._next = product / norm if norm > 0 else product
+        self._progress.note(
+            self._note,
+            {"basis": self.basis, "next": self._next, "random": self._generator.get_state()},
+            {"alphas": self._alphas, "betas": self._betas},
+        )
+
+    def _step_again(self, tensors: dict[str, Tensor], values: dict[str, list[float]]) -> None:
+        """Take a step that a killed job had taken."""
+        step = self.steps
+        self._vectors[step] = tensors["basis"][step]
+        self._alphas.append(values["alphas"][step])
+        self._betas.append(values["betas"][step])
+        self._operator.products += 1
+        if self.steps == len(values["alphas"]):
+            self._next = tensors["next"].to(self._vectors)
+            self._generator.set_state(tensors["random"])
+            self._known = None
 
     def _size(self) -> float:
         return max(map(abs, [*self._alphas, *self._betas]))
@@ -146,6 +174,7 @@ def top_eigenvalues(
     iterations: int = 60,
     tolerance: float = 1e-3,
     generator: torch.Generator,
+    progress: Progress | None = None,
 ) -> Eigenvalues:
     """Return the eigenvalues of largest modulus by Lanczos with full reorthogonalisation.
 
@@ -157,8 +186,10 @@ def top_eigenvalues(
         iterations: Most products.
         tolerance: Relative residual.
         generator: For the start vector.
+        progress: Where it notes its steps.
     """
-    lanczos = Lanczos(operator, gaussian(operator, generator), iterations, generator)
+    start = gaussian(operator, generator)
+    lanczos = Lanczos(operator, start, iterations, generator, progress=progress)
     return run_lanczos(lanczos, count, iterations, tolerance)
 
 
@@ -186,6 +217,7 @@ def power_iteration(
     iterations: int = 100,
     tolerance: float = 1e-3,
     generator: torch.Generator,
+    progress: Progress | None = None,
 ) -> Eigenvalues:
     """Return eigenvalues as the code of Yang et al. (2021) does, by PyHessian's power iteration.
 
@@ -200,29 +232,34 @@ def power_iteration(
         iterations: Most products for each.
         tolerance: Relative change at which it stops.
         generator: For the start vectors.
+        progress: Where it notes its steps.
     """
-    found: list[Tensor] = []
-    values, residuals, flags = [], [], []
+    progress = progress or Progress()
+    tensors, noted = progress.noted("power") or ({}, {})
+    vectors = [vector.to(operator.device) for vector in tensors.get("vectors", ())]
+    rows: list[tuple[float, float, bool, int]] = noted.get("rows", [])
     before = operator.products
-    for _ in range(count):
-        vector = _normalised(gaussian(operator, generator))
-        value, converged, residual = math.nan, False, math.nan
-        for _ in range(iterations):
-            for other in found:
+    for rank in range(count):
+        start = gaussian(operator, generator)
+        if rank == len(rows):
+            vectors.append(_normalised(start))
+            rows.append((math.nan, math.nan, False, 0))
+        value, residual, converged, used = rows[rank]
+        operator.products += used
+        while used < iterations and not converged:
+            vector = vectors[rank]
+            for other in vectors[:rank]:
                 vector = vector - torch.dot(vector, other) * other
             vector = _normalised(vector)
             product = operator(vector)
             estimate = torch.dot(product, vector).item()
             residual = torch.linalg.vector_norm(product - estimate * vector).item()
-            vector = _normalised(product)
-            if abs(value - estimate) / (abs(value) + 1e-6) < tolerance:
-                converged = True
-                break
-            value = estimate
-        found.append(vector)
-        values.append(value)
-        residuals.append(residual)
-        flags.append(converged)
+            converged = abs(value - estimate) / (abs(value) + 1e-6) < tolerance
+            value = value if converged else estimate
+            used += 1
+            vectors[rank], rows[rank] = _normalised(product), (value, residual, converged, used)
+            progress.note("power", {"vectors": vectors}, {"rows": rows})
+    values, residuals, flags, _ = zip(*rows, strict=True)
     return Eigenvalues(
         torch.tensor(values, dtype=torch.float64),
         torch.tensor(residuals, dtype=torch.float64),

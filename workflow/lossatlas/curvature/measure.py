@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from lossatlas.curvature.lanczos import (
     run_lanczos,
 )
 from lossatlas.curvature.operator import HessianOperator
+from lossatlas.curvature.progress import Progress
 from lossatlas.curvature.trace import Trace, hutchinson_paper, trace
 from lossatlas.spec.metrics import Hessian
 from lossatlas.store import Array, Record, Scalar, Series
@@ -30,13 +31,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class _Extremes:
+    top: Eigenvalues
+    trace: Trace
+
+
+@dataclass(frozen=True)
 class _Replica:
     seed: int
     images: torch.Tensor
     top: Eigenvalues
     trace: Trace
     density: Density | None
-    products: int
+
+    @property
+    def products(self) -> int:
+        last = 0 if self.density is None else self.density.products
+        return self.top.products + self.trace.products + last
 
 
 def measure(networks: Networks, settings: Hessian, state: State | None = None) -> Record:
@@ -54,26 +65,21 @@ def measure(networks: Networks, settings: Hessian, state: State | None = None) -
     Args:
         networks: The replicas that ended well.
         settings: Settings.
-        state: Where finished replicas are kept and found while others are measured.
+        state: Where finished products are kept and found.
 
     Raises:
         UserError: If no parameter is picked, or an operation has no second derivative.
         Preempted: If a signal asked the job to leave; the state has been saved.
     """
-    done = _resumed(state)
-    for index, seed in enumerate(networks.seeds):
-        if seed not in done:
-            done[seed] = _measure_one(networks, index, settings)
-            if state is not None and state.due():
-                _save(state, done)
-    replicas = [done[seed] for seed in networks.seeds]
+    progress = Progress(state)
+    replicas = [_one(networks, index, settings, progress) for index in range(len(networks.seeds))]
     scalars = [row for replica in replicas for row in _scalars(replica, settings.eigenvalues)]
     series = [_series(replica) for replica in replicas if replica.density is not None]
     arrays = _arrays(replicas, settings) if replicas else {}
     return Record("hessian", scalars, series, arrays, mode=settings.mode)
 
 
-def _measure_one(networks: Networks, index: int, settings: Hessian) -> _Replica:
+def _one(networks: Networks, index: int, settings: Hessian, progress: Progress) -> _Replica:
     seed = networks.seeds[index]
     picked = images_of(len(networks.data.train), seed, settings)
     split = networks.data.train.take(picked.to(networks.device))
@@ -88,88 +94,56 @@ def _measure_one(networks: Networks, index: int, settings: Hessian) -> _Replica:
         chunk=settings.chunk,
     )
     draws = partial(generator, "hessian", settings.seed, seed)
-    if settings.mode == "paper":
-        top, total = _paper(operator, settings, draws)
-    else:
-        top, total = _fixed(operator, settings, draws)
+    way = _paper if settings.mode == "paper" else _fixed
+    found = progress.piece(
+        f"{seed}/extremes", _Extremes, partial(way, operator, settings, draws, progress)
+    )
     spectrum = None
     if settings.density_probes:
-        spectrum = density(
-            operator,
-            settings.density_probes,
-            settings.density_steps,
-            generator=draws("density"),
-        )
-    return _Replica(seed, picked, top, total, spectrum, operator.products)
-
-
-_PARTS = {"top": Eigenvalues, "trace": Trace, "density": Density}
-
-
-def _save(state: State, done: dict[int, _Replica]) -> None:
-    """Save finished replicas: tensors under "seed/part/field", other fields as values."""
-    tensors: dict[str, torch.Tensor] = {}
-    values: dict[str, Any] = {"products": {seed: one.products for seed, one in done.items()}}
-    for seed, one in done.items():
-        tensors[f"{seed}/images"] = one.images.clone()
-        for name in _PARTS:
-            if (part := getattr(one, name)) is not None:
-                for field in fields(part):
-                    value = getattr(part, field.name)
-                    key = f"{seed}/{name}/{field.name}"
-                    if isinstance(value, torch.Tensor):
-                        tensors[key] = value.clone()
-                    else:
-                        values[key] = value
-    state.save(tensors, values)
-
-
-def _resumed(state: State | None) -> dict[int, _Replica]:
-    found = None if state is None else state.load(torch.device("cpu"))
-    done: dict[int, _Replica] = {}
-    if found is None:
-        return done
-    tensors, values = found
-    both = {**tensors, **values}
-    for seed, products in values["products"].items():
-        parts: dict[str, Any] = {
-            name: kind(
-                **{field.name: both[f"{seed}/{name}/{field.name}"] for field in fields(kind)}
-            )
-            if f"{seed}/{name}/products" in both
-            else None
-            for name, kind in _PARTS.items()
-        }
-        images = tensors[f"{seed}/images"]
-        done[int(seed)] = _Replica(int(seed), images, products=products, **parts)
-    return done
+        asked = (operator, settings.density_probes, settings.density_steps)
+        make = partial(density, *asked, generator=draws("density"), progress=progress)
+        spectrum = progress.piece(f"{seed}/density", Density, make)
+    return _Replica(seed, picked, found.top, found.trace, spectrum)
 
 
 def _paper(
-    operator: HessianOperator, settings: Hessian, draws: partial[torch.Generator]
-) -> tuple[Eigenvalues, Trace]:
+    operator: HessianOperator,
+    settings: Hessian,
+    draws: partial[torch.Generator],
+    progress: Progress,
+) -> _Extremes:
     top = power_iteration(
         operator,
         settings.eigenvalues,
         iterations=settings.iterations,
         tolerance=settings.tolerance,
         generator=draws("start"),
+        progress=progress,
     )
     total = hutchinson_paper(
-        operator, settings.probes, tolerance=settings.tolerance, generator=draws("probes")
+        operator,
+        settings.probes,
+        tolerance=settings.tolerance,
+        generator=draws("probes"),
+        progress=progress,
     )
-    return top, total
+    return _Extremes(top, total)
 
 
 def _fixed(
-    operator: HessianOperator, settings: Hessian, draws: partial[torch.Generator]
-) -> tuple[Eigenvalues, Trace]:
+    operator: HessianOperator,
+    settings: Hessian,
+    draws: partial[torch.Generator],
+    progress: Progress,
+) -> _Extremes:
     random = draws("start")
     capacity = settings.iterations + settings.probes // 2
-    lanczos = Lanczos(operator, gaussian(operator, random), capacity, random)
+    lanczos = Lanczos(operator, gaussian(operator, random), capacity, random, progress=progress)
     top = run_lanczos(lanczos, settings.eigenvalues, settings.iterations, settings.tolerance)
-    total = trace(operator, settings.probes, generator=draws("probes"), lanczos=lanczos)
-    return top, total
+    total = trace(
+        operator, settings.probes, generator=draws("probes"), lanczos=lanczos, progress=progress
+    )
+    return _Extremes(top, total)
 
 
 def images_of(count: int, replica: int, settings: Hessian) -> torch.Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lossatlas.curvature.lanczos import Lanczos, gaussian, project_out, rademacher
 from lossatlas.curvature.operator import LinearOperator
+from lossatlas.curvature.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ def trace(
     *,
     generator: torch.Generator,
     lanczos: Lanczos | None = None,
+    progress: Progress | None = None,
 ) -> Trace:
     """Return an unbiased estimate of the trace from a given number of products.
 
@@ -60,6 +62,7 @@ def trace(
         generator: For the start vector and the probes.
         lanczos: A basis to extend, such as that of the eigenvalues, with room for
             `products // 2` more vectors; default: a new one.
+        progress: Where it notes its steps.
 
     Raises:
         ValueError: If `products` is below 3.
@@ -68,17 +71,24 @@ def trace(
         raise ValueError(f"products must be at least 3, got {products}")
     half = products // 2
     if lanczos is None:
-        lanczos = Lanczos(operator, gaussian(operator, generator), half, generator)
+        start = gaussian(operator, generator)
+        lanczos = Lanczos(operator, start, half, generator, progress=progress)
     before = operator.products
     for _ in range(min(half, lanczos.capacity - lanczos.steps)):
         lanczos.step()
     left = products - (operator.products - before)
     if lanczos.steps == operator.size:
         left = 0
-    estimates = []
-    for _ in range(left):
-        probe = project_out(rademacher(operator, generator), lanczos.basis)
+    progress = progress or Progress()
+    estimates = _noted(progress)
+    for number in range(left):
+        probe = rademacher(operator, generator)
+        if number < len(estimates):
+            operator.products += 1
+            continue
+        probe = project_out(probe, lanczos.basis)
         estimates.append(torch.dot(probe, operator(probe)).item())
+        progress.note("probes", {}, {"estimates": estimates})
     used = operator.products - before
     return _summary(lanczos.trace, estimates, converged=True, products=used)
 
@@ -89,6 +99,7 @@ def hutchinson_paper(
     *,
     tolerance: float = 1e-3,
     generator: torch.Generator,
+    progress: Progress | None = None,
 ) -> Trace:
     """Return the trace as the code of Yang et al. (2021) does, by PyHessian's stopping rule.
 
@@ -101,17 +112,31 @@ def hutchinson_paper(
         probes: Most products.
         tolerance: Relative change at which it stops.
         generator: For the probes.
+        progress: Where it notes its steps.
     """
-    estimates: list[float] = []
-    mean, converged = 0.0, False
-    while len(estimates) < probes and not converged:
+    progress = progress or Progress()
+    estimates = _noted(progress)
+    mean, converged, used = 0.0, False, 0
+    while used < probes and not converged:
         probe = rademacher(operator, generator)
-        estimates.append(torch.dot(operator(probe), probe).item())
-        latest = math.fsum(estimates) / len(estimates)
+        if used < len(estimates):
+            operator.products += 1
+        else:
+            estimates.append(torch.dot(operator(probe), probe).item())
+            progress.note("probes", {}, {"estimates": estimates})
+        used += 1
+        latest = math.fsum(estimates[:used]) / used
         denominator = mean + 1e-6
         converged = denominator != 0 and abs(latest - mean) / denominator < tolerance
         mean = latest
-    return _summary(0.0, estimates, converged=converged, products=len(estimates))
+    return _summary(0.0, estimates, converged=converged, products=used)
+
+
+def _noted(progress: Progress) -> list[float]:
+    """Return the estimates of a killed job."""
+    _, values = progress.noted("probes") or ({}, {})
+    estimates: list[float] = values.get("estimates", [])
+    return estimates
 
 
 def _summary(exact: float, estimates: list[float], *, converged: bool, products: int) -> Trace:
