@@ -12,8 +12,7 @@ rule collect:
     params:
         axes=axes_of,
         code=code_of(
-            "lossatlas.tables.collect:scalars",
-            "lossatlas.tables.collect:series",
+            "lossatlas.tables.collect:tables",
             "lossatlas.tables.collect:write",
         ),
     script:

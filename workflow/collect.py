@@ -10,5 +10,6 @@ with job(snakemake) as s:  # noqa: F821
     cells = json.loads(s.params.axes)
     records = dict(zip(cells, s.input, strict=True))
     experiment = s.wildcards.experiment
-    collect.write(s.output.scalars, collect.scalars(experiment, cells, records))
-    collect.write(s.output.series, collect.series(experiment, cells, records))
+    scalars, series = collect.tables(experiment, cells, records)
+    collect.write(s.output.scalars, scalars)
+    collect.write(s.output.series, series)

@@ -47,7 +47,7 @@ def test_rows_come_in_the_order_of_the_cells(tmp_path):
         a=store.Record("cka", [Scalar("cka", 0.5, 0, 1, 0.1)], [curve]),
         b=store.Record("cka", [Scalar("cka", math.nan, 2, status="diverged"), Scalar("x", 1.0)]),
     )
-    rows = collect.scalars("exp", AXES, paths)
+    rows, points = collect.tables("exp", AXES, paths)
     columns = "experiment cell width batch_size metric replica partner value stderr status"
     assert list(rows) == columns.split()
     assert rows["cell"].tolist() == ["b", "b", "a"]
@@ -55,7 +55,6 @@ def test_rows_come_in_the_order_of_the_cells(tmp_path):
     assert rows["replica"].tolist() == [2, pd.NA, 0]
     assert rows["partner"].tolist() == [pd.NA, pd.NA, 1]
     assert rows["status"].tolist() == ["diverged", "ok", "ok"]
-    points = collect.series("exp", AXES, paths)
     assert points["x"].tolist() == [0.0, 1.0]
     assert points["y"].isna().tolist() == [False, True]
     assert collect.axes_of(points) == collect.axes_of(rows) == ["width", "batch_size"]
@@ -64,7 +63,7 @@ def test_rows_come_in_the_order_of_the_cells(tmp_path):
 def test_records_must_be_those_of_the_cells(tmp_path):
     paths = write(tmp_path, a=store.Record("cka"), c=store.Record("cka"))
     with pytest.raises(ValueError, match="cells and records differ: b, c"):
-        collect.scalars("exp", AXES, paths)
+        collect.tables("exp", AXES, paths)
     with pytest.raises(ValueError, match="different axes"):
         collect.scalar_frame("exp", {"a": {"width": 1}, "b": {"depth": 1}}, {"a": [], "b": []})
 

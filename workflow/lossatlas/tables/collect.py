@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,6 @@ from lossatlas.errors import UserError
 from lossatlas.files import atomic
 
 Axes = Mapping[str, Mapping[str, Any]]  # cell -> axis -> value; its order is that of the rows
-Item = TypeVar("Item", store.Scalar, store.Series)
 
 FIRST = ["experiment", "cell"]
 SCALAR = ["metric", "replica", "partner", "value", "stderr", "status"]
@@ -41,8 +40,10 @@ PANELS: dict[str, tuple[str, bool]] = {
 SUMMARY = ["metric", "value", "stderr", "count", "status", "diverged"]
 
 
-def scalars(experiment: str, axes: Axes, records: Mapping[str, Path]) -> pd.DataFrame:
-    """Return one row per scalar of one metric over an experiment.
+def tables(
+    experiment: str, axes: Axes, records: Mapping[str, Path]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the tables of one metric over an experiment: scalars, and points of curves.
 
     Args:
         experiment: Its name.
@@ -53,24 +54,14 @@ def scalars(experiment: str, axes: Axes, records: Mapping[str, Path]) -> pd.Data
         ValueError: If the records are not those of the cells.
         UserError: If a record cannot be read.
     """
-    return scalar_frame(experiment, axes, _read_all(axes, records, lambda r: r.scalars))
-
-
-def series(experiment: str, axes: Axes, records: Mapping[str, Path]) -> pd.DataFrame:
-    """Return one row per point of the curves of one metric over an experiment.
-
-    Args and errors as `scalars`.
-    """
-    return series_frame(experiment, axes, _read_all(axes, records, lambda r: r.series))
-
-
-def _read_all(
-    axes: Axes, records: Mapping[str, Path], part: Callable[[store.Record], list[Item]]
-) -> dict[str, list[Item]]:
     if set(axes) != set(records):
         odd = sorted(set(axes) ^ set(records))
         raise ValueError(f"cells and records differ: {', '.join(odd)}")
-    return {cell: part(store.read(records[cell])) for cell in axes}
+    read = {cell: store.read(records[cell], arrays=False) for cell in axes}
+    return (
+        scalar_frame(experiment, axes, {cell: record.scalars for cell, record in read.items()}),
+        series_frame(experiment, axes, {cell: record.series for cell, record in read.items()}),
+    )
 
 
 def scalar_frame(
