@@ -177,8 +177,8 @@ def test_fit_curves_resumes_across_groups(tmp_path, monkeypatch):
 
         def due(self):
             self.calls += 1
-            self._leaving = self.calls >= 13  # in the second group
-            return self._leaving
+            self._warning.given = self.calls >= 13  # in the second group
+            return self._warning.given
 
     path = tmp_path / "state"
     with pytest.raises(Preempted):

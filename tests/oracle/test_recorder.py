@@ -264,7 +264,7 @@ class StopsAt(State):
 
     def __init__(self, path: Path, steps: int) -> None:
         super().__init__(path, "key")
-        self.steps, self._leaving = steps, True
+        self.steps, self._warning.given = steps, True
 
     def due(self) -> bool:
         self.steps -= 1

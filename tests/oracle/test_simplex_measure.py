@@ -169,8 +169,8 @@ def test_interrupted_metric_gives_the_same(networks, espro, tmp_path, after, mon
 
         def due(self) -> bool:
             Part.left -= 1
-            self._leaving = Part.left == 0
-            return self._leaving
+            self._warning.given = Part.left == 0
+            return self._warning.given
 
     state = State(tmp_path / "state", "key")
     with monkeypatch.context() as patch:

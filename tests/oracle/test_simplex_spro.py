@@ -167,8 +167,8 @@ class Interrupted(State):
 
     def due(self) -> bool:
         self.left -= 1
-        self._leaving = self.left == 0
-        return self._leaving
+        self._warning.given = self.left == 0
+        return self._warning.given
 
 
 @pytest.mark.parametrize("after", [1, 4, 12, 17])

@@ -1,5 +1,6 @@
 """The training engine: against a plain PyTorch loop, together and alone, resumed and diverged."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -174,22 +175,26 @@ def test_state_of_other_work_is_not_taken(tmp_path: Path) -> None:
     assert State(path, "one").load(torch.device("cpu")) is None
 
 
-def test_leaves_when_told_to(tmp_path: Path) -> None:
-    import os
-    import signal
-
-    state = State(tmp_path / "state", "key").listen()
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_leaves_when_told_to_whatever_part_is_running(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGUSR1)}
     try:
-        assert not state.due()
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert state.due()
+        state = State(tmp_path / "state", "key").listen()
+        first = state.part("first")
+        assert not first.due()
+        signal.raise_signal(number)  # between two parts
+        second = state.part("second")
+        assert [one.due() for one in (first, second, state)] == [True] * 3
         with pytest.raises(Preempted):
-            state.save({"x": torch.ones(1)}, {})
+            second.save({"numbers": torch.ones(2)}, {"step": 3})
+        tensors, values = State(tmp_path / "state", "key").part("second").load(torch.device("cpu"))
+        assert tensors["numbers"].tolist() == [1, 1]
+        assert values == {"step": 3}
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
-    assert state.path is not None
-    assert state.path.exists()
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 @pytest.mark.parametrize("small", [True, False])

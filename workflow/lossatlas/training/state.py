@@ -25,6 +25,12 @@ class Preempted(Exception):  # noqa: N818 -- it is no error
     """The job was told to leave; its state has been saved."""
 
 
+class _Warning:
+    """Whether a signal asked the job to leave; one object for a job and all of its parts."""
+
+    given = False
+
+
 class State:
     """Where a job's unfinished work is kept.
 
@@ -38,7 +44,7 @@ class State:
         self.path = None if path is None else Path(path)
         self.key, self.every = key, every
         self._saved_at = time.monotonic()
-        self._leaving = self._listens = False
+        self._warning = _Warning()
         self._parts: list[State] = []
         self._kept: tuple[Path, str] | None = None
 
@@ -46,9 +52,8 @@ class State:
         """Save and leave on SIGTERM and SIGUSR1, the warnings that schedulers give."""
 
         def leave(_signal: int, _frame: FrameType | None) -> None:
-            self._leaving = True
+            self._warning.given = True
 
-        self._listens = True
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, leave)
         return self
@@ -56,7 +61,7 @@ class State:
     def due(self) -> bool:
         """Say whether the job should call `save` now."""
         return self.path is not None and (
-            self._leaving or time.monotonic() - self._saved_at >= self.every
+            self._warning.given or time.monotonic() - self._saved_at >= self.every
         )
 
     def save(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
@@ -73,7 +78,7 @@ class State:
             safetensors.torch.save_file(plain, temporary, {"state": json.dumps(content)})
             seal.close(temporary)
         self._saved_at = time.monotonic()
-        if self._leaving:
+        if self._warning.given:
             raise Preempted
 
     def load(self, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -98,9 +103,7 @@ class State:
         name = "-".join(map(str, words))
         path = None if self.path is None else self.path.with_name(f"{self.path.name}.{name}")
         one = State(path, f"{self.key}:{name}", self.every)
-        if self._listens:
-            one.listen()
-        one._kept = self._kept
+        one._warning, one._kept = self._warning, self._kept
         self._parts.append(one)
         return one
 
