@@ -56,7 +56,7 @@ from lossatlas.training.networks import Networks
 
 Row = tuple[str, float, float, float]
 
-WIDTH, REPLICAS, ROUNDS = 8, 5, 3
+WIDTHS, REPLICAS, ROUNDS = (2, 8), 5, 3
 SETTINGS = Cka(mode="paper", samples=768, batch_size=128)
 CODE = Path("workspace/src/code")
 
@@ -72,37 +72,37 @@ def run(peer: Path | None) -> list[Row]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return [_script(peer), _networks(peer)]
+        return [row(peer, width) for row in (_script, _networks) for width in WIDTHS]
     finally:
         torch.set_num_threads(threads)
 
 
-def _script(peer: Path) -> Row:
+def _script(peer: Path, width: int) -> Row:
     settings = SETTINGS.model_copy(update={"mixup_alpha": 0.0})
     with _peer_modules(peer / CODE) as code, tempfile.TemporaryDirectory() as folder:
-        _cell(folder)
+        _cell(folder, width)
         data = _cifar(Path(folder))
         files = [f"{folder}/net_exp_{seed}.pkl" for seed in range(REPLICAS)]
 
         def ours() -> Any:
             model = "models.resnet_width:ResNet18"
-            return measure_custom(settings, files, model, {"width": WIDTH}, data)
+            return measure_custom(settings, files, model, {"width": width}, data)
 
         here = Path.cwd()
         os.chdir(Path(folder) / "workspace/src")  # their script looks for ../../data
         try:
-            return _compare("script", ours, lambda: _their_cka(code, folder))
+            return _compare(f"width {width}, script", ours, lambda: _their_cka(code, folder, width))
         finally:
             os.chdir(here)
 
 
-def _networks(peer: Path) -> Row:
+def _networks(peer: Path, width: int) -> Row:
     with _peer_modules(peer / CODE) as code, tempfile.TemporaryDirectory() as folder:
-        networks = _cell(folder)
+        networks = _cell(folder, width)
         _, images, _ = blended_images(networks.data.train.images, SETTINGS)
         sys.modules["data"] = _loader(images.split(SETTINGS.batch_size))
-        ours, theirs = lambda: measure(networks, SETTINGS), lambda: _their_cka(code, folder)
-        return _compare("networks alone", ours, theirs)
+        ours, theirs = lambda: measure(networks, SETTINGS), lambda: _their_cka(code, folder, width)
+        return _compare(f"width {width}, networks alone", ours, theirs)
 
 
 def _compare(what: str, ours: Callable[[], Any], theirs: Callable[[], Any]) -> Row:
@@ -163,7 +163,7 @@ def _processor() -> float:
     return time.process_time() + workers.ru_utime + workers.ru_stime
 
 
-def _cell(folder: str) -> Networks:
+def _cell(folder: str, width: int) -> Networks:
     """Return replicas of the peer's own network, whose weights also lie in `folder` for it."""
     from models.resnet_width import ResNet18
 
@@ -172,7 +172,7 @@ def _cell(folder: str) -> Networks:
     states = []
     for seed in range(REPLICAS):
         torch.manual_seed(seed)
-        network = ResNet18(width=WIDTH)
+        network = ResNet18(width=width)
         for batch in images[:512].split(128):
             network(batch)  # BatchNorm statistics
         with torch.no_grad():
@@ -215,11 +215,11 @@ def _peer_modules(code: Path) -> Iterator[Path]:
                 del sys.modules[name]
 
 
-def _their_cka(code: Path, folder: str) -> dict[int, dict[int, Any]]:
+def _their_cka(code: Path, folder: str, width: int) -> dict[int, dict[int, Any]]:
     """Run the peer's script; return i -> j -> (CKA of logits, of softmax)."""
     result = Path(folder) / "cka.pkl"
     arguments = ["CKA.py", "--checkpoint-folder", folder, "--result-location", str(result)]
-    arguments += ["--not-input", "--resnet18-width", str(WIDTH)]
+    arguments += ["--not-input", "--resnet18-width", str(width)]
     arguments += ["--data-subset", "--subset", "1.0"]  # as its experiment calls it
     silent = contextlib.redirect_stdout(io.StringIO())
     with mock.patch.object(sys, "argv", arguments), silent:
