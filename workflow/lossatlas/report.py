@@ -25,7 +25,8 @@ from lossatlas.spec.plan import Plan, PlannedCell
 def _table(title: str, columns: Iterable[str]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right")
+        # A long name goes on in the next line: names are there to be typed.
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     return table
 
 

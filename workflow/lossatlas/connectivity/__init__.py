@@ -17,8 +17,9 @@ The functions are imported on first use, so that importing this package does not
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lossatlas.lazy import exported
 
 if TYPE_CHECKING:
     from lossatlas.connectivity.curves import Curve, coefficients, straight_line
@@ -65,14 +66,4 @@ __all__ = [
     "straight_line",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import an exported function on first use (PEP 562)."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    """List the exported functions too."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = exported(__name__, _HOMES)

@@ -8,8 +8,9 @@ modules of it that need NumPy alone) does not import torch:
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lossatlas.lazy import exported
 
 if TYPE_CHECKING:
     from lossatlas.similarity.alignment import cka, cka_matrix
@@ -53,14 +54,4 @@ __all__ = [
     "nll",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import an exported function on first use (PEP 562)."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    """List the exported functions too."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = exported(__name__, _HOMES)
