@@ -6,7 +6,9 @@ FOLDER holds checkouts of the repositories that we measure against, each under i
     loss-surface-simplexes     g-benton/loss-surface-simplexes
 
 Without a checkout the comparisons with it are left out. All numbers are ratios within one run:
-median (lowest to highest); above 1 means that ours is faster, smaller or more exact.
+median (lowest to highest); above 1 means that ours is faster, smaller or more exact. Some rows
+compare with a budget of seconds instead; what those say depends on the machine, so its speed at a
+plain loop is printed before and after.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -26,6 +29,14 @@ PEERS = {
 }
 
 
+def yardstick(additions: int = 10_000_000) -> float:
+    """Return the seconds of a plain loop: about half a second where nothing else runs."""
+    started, number = time.perf_counter(), 0
+    while number < additions:
+        number += 1
+    return time.perf_counter() - started
+
+
 def main() -> int:
     """Run them one after another; return how many failed."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
@@ -34,6 +45,7 @@ def main() -> int:
     options = parser.parse_args()
     names = options.names or sorted(p.stem for p in HERE.glob("*.py") if p.stem[0] != "_")
     failed = 0
+    print(f"10 million additions: {yardstick():.2f} s", flush=True)
     for name in names:
         print(f"\n== {name}", flush=True)
         command = [sys.executable, str(HERE / f"{name}.py")]
@@ -44,6 +56,7 @@ def main() -> int:
                 continue
             command += ["--peer", str(peer)]
         failed += subprocess.run(command, check=False).returncode != 0
+    print(f"\n10 million additions: {yardstick():.2f} s", flush=True)
     return failed
 
 
