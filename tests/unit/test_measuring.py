@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lossatlas import measuring, store
+from lossatlas import measuring, paths, store
+from lossatlas.curvature.operator import HessianOperator
 from lossatlas.data.convert import convert
 from lossatlas.errors import UserError
 from lossatlas.spec.cells import Cell
@@ -14,6 +15,7 @@ from lossatlas.spec.metrics import KINDS, PRODUCES
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe
 from lossatlas.training import checkpoints, job
 from lossatlas.training.engine import Engine
+from lossatlas.training.state import State
 
 torch.set_num_threads(1)
 SETTINGS = {
@@ -112,3 +114,48 @@ def test_losses_that_are_not_finite(tmp_path: Path, rate: float) -> None:
     for kind in ("performance", "hessian", "cka"):
         record = measuring.measure_cell(kind, SETTINGS[kind], sick.spec, [0, 1], inputs, "code")
         assert {(row.status, np.isnan(row.value)) for row in record.scalars} == {("diverged", True)}
+
+
+def stopped_after(monkeypatch: pytest.MonkeyPatch, products: int) -> list[int]:
+    """Save states at every chance, and kill jobs at a product; count the products taken."""
+    product, taken = HessianOperator.__call__, [0, products]
+
+    def counted(operator: HessianOperator, vector: torch.Tensor) -> torch.Tensor:
+        if taken[0] == taken[1]:
+            raise KeyboardInterrupt
+        taken[0] += 1
+        return product(operator, vector)
+
+    monkeypatch.setattr(HessianOperator, "__call__", counted)
+    monkeypatch.setattr(State, "due", lambda state: state.path is not None)
+    monkeypatch.setattr(State, "listen", lambda state: state)
+    return taken
+
+
+def path_of(folder: Path) -> tuple[Cell, measuring.Inputs]:
+    """Train two replicas whose weights along the way are kept."""
+    recipe = Recipe(epochs=2, batch_size=16, record={"length": 4, "snapshots": 1})
+    recorded = Cell(cell().data, cell().model, recipe)
+    dataset, weights, history = (str(folder / n) for n in ("d.h5", "w.safetensors", "h.h5"))
+    store.write(dataset, convert("digits"))
+    job.train_block(recorded.spec, [0, 1], dataset, weights, history, "code")
+    return recorded, measuring.Inputs([weights], [history], dataset)
+
+
+@pytest.mark.parametrize("kind", ["hessian", "hessian_path"])
+def test_a_killed_job_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(paths, "ROOT", str(tmp_path / "results"))
+    recorded, inputs = path_of(tmp_path)
+    asked = {"samples": 40, "density_probes": 0, "iterations": 6, "eigenvalues": 1}
+    arguments = (kind, asked, recorded.spec, [0, 1], inputs, "code")
+    taken = stopped_after(monkeypatch, -1)
+    whole = measuring.measure_cell(*arguments)
+    needed, taken[0], taken[1] = taken[0], 0, 7
+    with pytest.raises(KeyboardInterrupt):
+        measuring.measure_cell(*arguments)
+    assert list((tmp_path / "results/state").iterdir())
+    taken[1] = -1
+    again = measuring.measure_cell(*arguments)
+    assert taken[0] == needed
+    assert [s.value for s in again.scalars] == [s.value for s in whole.scalars]
+    assert not list((tmp_path / "results/state").iterdir())

@@ -120,13 +120,27 @@ def _adapter(
         )
         return adapter(kind)({seed: params for seed, (params, _) in read.items()}, logits, settings)
     if kind == "hessian_path":
-        return adapter(kind)(_stages(cell, good, lost, inputs), settings)
+        stages = _stages(cell, good, lost, inputs)
+        return _resumable(kind, stages, settings, cell, good, inputs, code)
     networks = _networks(cell, good, lost, checkpoint, inputs)
     if kind == "landscape" and cell.recipe.record is not None:
         stages = _stages(cell, good, lost, inputs)
         return adapter(kind)(networks, settings, stages)
     if kind not in RESUMES:
         return measure_networks(kind, networks, settings)
+    return _resumable(kind, networks, settings, cell, good, inputs, code)
+
+
+def _resumable(
+    kind: str,
+    measured: Networks | Mapping[int, Networks],
+    settings: MetricSettings,
+    cell: Cell,
+    good: list[int],
+    inputs: Inputs,
+    code: str,
+) -> store.Record:
+    """Call an adapter that keeps its unfinished work, and forget that work when it is done."""
     from lossatlas.training.state import State
 
     asked = json.dumps(settings.model_dump(), sort_keys=True)
@@ -136,7 +150,7 @@ def _adapter(
         # A vertex depends on how it is trained, not on how a metric then looks at it.
         trained = code_of(*SIMPLEX_TRAINING, target_of(cell.model.builder))
         state.keep(paths.vertices(cell.id), f"{cell.digest}:{trained}")
-    record = adapter(kind)(networks, settings, state)
+    record = adapter(kind)(measured, settings, state)
     state.clear()
     return record
 
