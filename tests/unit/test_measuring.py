@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lossatlas import measuring, paths, store
+from lossatlas.connectivity.fit import CurveFit
 from lossatlas.curvature.operator import HessianOperator
 from lossatlas.data.convert import convert
 from lossatlas.errors import UserError
@@ -14,7 +15,7 @@ from lossatlas.spec.cells import Cell
 from lossatlas.spec.metrics import KINDS, PRODUCES
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe
 from lossatlas.training import checkpoints, job
-from lossatlas.training.engine import Engine
+from lossatlas.training.engine import Engine, initialise
 from lossatlas.training.state import State
 
 torch.set_num_threads(1)
@@ -159,3 +160,31 @@ def test_a_killed_job_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, k
     assert taken[0] == needed
     assert [s.value for s in again.scalars] == [s.value for s in whole.scalars]
     assert not list((tmp_path / "results/state").iterdir())
+
+
+@pytest.mark.parametrize("kind", ["hessian", "connectivity"])
+def test_a_state_of_other_weights_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Weights that were trained anew, by other code, are other weights of the same cell."""
+    monkeypatch.setattr(paths, "ROOT", str(tmp_path / "results"))
+    recorded, inputs = path_of(tmp_path)
+    asked = {"epochs": 5, "points": 3} if kind == "connectivity" else SETTINGS[kind]
+    arguments = (kind, asked, recorded.spec, [0, 1], inputs, "code")
+    taken, step, left = stopped_after(monkeypatch, 7), CurveFit._step, [2]
+
+    def counted(fit: CurveFit, *given: object) -> None:
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        step(fit, *given)
+
+    monkeypatch.setattr(CurveFit, "_step", counted)
+    with pytest.raises(KeyboardInterrupt):
+        measuring.measure_cell(*arguments)
+    taken[1] = left[0] = -1
+    first = initialise
+    monkeypatch.setattr("lossatlas.training.engine.initialise", lambda b, s: first(b, s + 100))
+    job.train_block(recorded.spec, [0, 1], inputs.dataset, inputs.weights[0], *inputs.histories, "")
+    found = [measuring.measure_cell(*arguments).scalars for _ in range(2)]  # the state is gone then
+    assert [s.value for s in found[0]] == [s.value for s in found[1]]

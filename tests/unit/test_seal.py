@@ -2,6 +2,7 @@
 
 import random
 import tempfile
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -129,3 +130,16 @@ def test_a_file_without_room_is_not_sealed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no room"):
         seal.close(path)
     assert path.read_bytes() == b"no room"
+
+
+@pytest.mark.parametrize("write", [record, weights])
+def test_the_stamp_tells_contents_apart(tmp_path: Path, write) -> None:
+    path = tmp_path / "file"
+    write(path)
+    first = seal.stamp(path)
+    assert len(first) == 8
+    path.write_bytes(path.read_bytes())
+    assert seal.stamp(path) == first
+    foreign = tmp_path / "foreign"  # without a seal
+    foreign.write_bytes(b"some")
+    assert seal.stamp(foreign) == f"{zlib.crc32(b'some'):08x}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from lossatlas import __version__, paths, store
+from lossatlas import __version__, paths, seal, store
 from lossatlas.connectivity.pairs import pairs_of
 from lossatlas.errors import UserError
 from lossatlas.fingerprint import code_of
@@ -145,7 +145,9 @@ def _resumable(
 
     asked = json.dumps(settings.model_dump(), sort_keys=True)
     name = f"{cell.id}.{kind}.{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
-    state = State(paths.state(name), f"{cell.digest}:{code}:{good}:{asked}").listen()
+    # Weights that were trained anew since are other weights, though of the same cell.
+    read = [seal.stamp(path) for path in (*inputs.weights, inputs.dataset)]
+    state = State(paths.state(name), f"{cell.digest}:{code}:{good}:{asked}:{read}").listen()
     if kind in SIMPLEXES:
         # A vertex depends on how it is trained, not on how a metric then looks at it.
         trained = code_of(*SIMPLEX_TRAINING, target_of(cell.model.builder))

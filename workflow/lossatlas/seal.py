@@ -51,6 +51,18 @@ def whole(path: str | os.PathLike[str]) -> bool | None:
         return _checksum(blank, file) == found[1]
 
 
+def stamp(path: str | os.PathLike[str]) -> str:
+    """Return the checksum of a file, 8 hex digits: the one in its seal, or a fresh one.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with open(path, "rb") as file:
+        head = file.read(_HEAD)
+        found = _SEAL.search(head)
+        return (_checksum(head, file) if found is None else found[1]).decode()
+
+
 def _checksum(head: bytes, file: BinaryIO) -> bytes:
     """Return 8 hex digits for the head and what follows it in the file."""
     checksum = zlib.crc32(head)
