@@ -206,5 +206,10 @@ def test_mixture_edges():
     constant = scale_mixture_null(np.ones((10, 20)), rng())
     assert constant.status == "undefined"
     assert np.isnan(constant.p)
+    dead = np.zeros((100, 200))
+    dead[:, 0] = rng(17).standard_normal(100)
+    nearly = scale_mixture_null(dead, rng(), entries=1000)  # about 5 entries that are not 0
+    assert np.isnan(nearly.standardised_alpha)
+    assert nearly.status == "undefined"
     with pytest.raises(ValueError, match="not finite from index 4"):
         scale_mixture_null(np.where(np.arange(10)[:, None] == 4, np.nan, np.ones((10, 20))), rng())

@@ -10,7 +10,7 @@ import scipy.special
 from numpy.typing import ArrayLike
 
 from lossatlas.diffusion.arrays import Array, finite
-from lossatlas.diffusion.stable import fit_by_characteristic
+from lossatlas.diffusion.stable import LEAST, fit_by_characteristic
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class MixtureNull:
 
     Attributes:
         alpha: Index of the pooled entries.
-        standardised_alpha: Index after each column is divided by its standard deviation.
+        standardised_alpha: Index after each column is divided by its standard deviation; NaN with
+            fewer than 50 entries of columns that vary.
         null_alpha: (m,) index of each surrogate pool of Gaussians with the columns' deviations.
         p: Share of surrogates with an index at most alpha, (k + 1) / (m + 1): large when mixing of
             scales alone explains the tail.
@@ -175,7 +176,9 @@ def scale_mixture_null(
     columns = picks % data.shape[1]
     varying = scale[columns] > 0
     alpha = fit_by_characteristic(pooled).law.alpha
-    alone = fit_by_characteristic(pooled[varying] / scale[columns][varying]).law.alpha
+    alone = float("nan")
+    if varying.sum() >= LEAST:
+        alone = fit_by_characteristic(pooled[varying] / scale[columns][varying]).law.alpha
     null = np.array([
         fit_by_characteristic(scale[columns] * rng.standard_normal(len(picks))).law.alpha
         for _ in range(surrogates)
