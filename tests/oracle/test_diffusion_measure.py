@@ -81,6 +81,21 @@ def test_noise_has_exponent_one_and_normal_gradients() -> None:
     assert run.y[0] == pytest.approx(60, rel=0.05)
 
 
+def test_tail_index_of_a_prime_number_of_steps() -> None:
+    points = brownian()
+    path = replace(recorded_of(points), window=np.array([[0, 600]]), gram=one_gram(points[:600]))
+    found = values(measure({0: path}, SETTINGS))  # 599 steps have no divisor
+    for name in ("tail_index_first", "tail_index_ranked_first"):
+        assert found[name].status == "ok"
+        assert found[name].value == pytest.approx(2, abs=0.5)
+
+
+def one_gram(points: np.ndarray) -> np.ndarray:
+    """Return the Gram matrix (1, T, T) of one window as it is recorded."""
+    moved = points - points[0]
+    return np.triu(moved @ moved.T)[None]
+
+
 def test_drift_is_ballistic_and_can_be_taken_out() -> None:
     found = values(measure({0: recorded_of(brownian(drift=3.0))}, SETTINGS))
     assert found["exponent_first"].value == pytest.approx(2, abs=0.03)

@@ -72,14 +72,15 @@ def tail_index_by_blocks(values: ArrayLike, block: int) -> float:
         block: m > 1.
 
     Returns:
-        NaN if a row or a sum is exactly 0 (its logarithm is not defined).
+        NaN if a row or a sum is exactly 0 (its logarithm is not defined), or if sums are no larger
+        than rows: consecutive rows then cancel, and no stable law grows like that.
 
     Raises:
         ValueError: If m does not divide N, or a value is not finite.
     """
     rows, sums = _log_norms(values, block)
     large, small = sums.mean(), rows.mean()
-    if not np.isfinite([large, small]).all() or large == small:
+    if not np.isfinite([large, small]).all() or large <= small:
         return float("nan")
     return float(np.log(block) / (large - small))
 
@@ -96,7 +97,7 @@ def tail_index_by_order(values: ArrayLike, block: int, rank: int) -> float:
         rank: k.
 
     Returns:
-        NaN if one of the two norms is 0.
+        NaN if one of the two norms is 0, or that of the sums is no larger.
 
     Raises:
         ValueError: If m does not divide N, k is out of range, or a value is not finite.
@@ -105,14 +106,9 @@ def tail_index_by_order(values: ArrayLike, block: int, rank: int) -> float:
     if not 1 <= rank <= len(sums):
         raise ValueError(f"the rank must lie in 1..{len(sums)}, not {rank}")
     large, small = np.sort(sums)[rank - 1], np.sort(rows)[block * rank - 1]
-    if not np.isfinite([large, small]).all() or large == small:
+    if not np.isfinite([large, small]).all() or large <= small:
         return float("nan")
     return float(np.log(block) / (large - small))
-
-
-def default_block(rows: int) -> int:
-    """Return the largest divisor of N that is not above its square root, as the authors chose m."""
-    return max(m for m in range(1, int(rows**0.5) + 1) if rows % m == 0)
 
 
 def fit_power_law(

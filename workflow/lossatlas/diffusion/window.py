@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -97,12 +98,13 @@ def noise(sheet: Sheet, recorded: Recorded, steps: slice, *, detailed: bool) -> 
         if moving.sum() >= stable.LEAST:
             alone = stable.fit_by_characteristic(pooled[moving] / scale[moving])
             sheet.number("layer_alpha", first, (alone.law.alpha, NAN, alone.status))
-    centred = gradients - gradients.mean(axis=0, dtype=np.float64)
-    block = tails.default_block(len(centred))
+    block = math.isqrt(len(gradients))
     if block > 1:
+        some = gradients[: len(gradients) // block * block]  # whole blocks, however many steps
+        centred = some - some.mean(axis=0, dtype=np.float64)
         index = tails.tail_index_by_blocks(centred, block)
         sheet.number("tail_index", first, _defined(index))
-        ranked = tails.tail_index_by_order(centred, block, max(len(centred) // block // 2, 1))
+        ranked = tails.tail_index_by_order(centred, block, len(centred) // block // 2)
         sheet.number("tail_index_ranked", first, _defined(ranked))
     if not detailed:
         return
