@@ -33,6 +33,14 @@ def test_incidence_list() -> None:
     assert same == shared([0, 5], 2)
 
 
+def test_faces_of_others_are_left_out() -> None:
+    made = listed([["w0", "c0", "c1"], ["w1", "c1", "c2"], ["c0", "c1", "c2"]], [0, 1])
+    assert made.around(0) == [(0, 2)]  # of the simplex of connectors just c0 is there
+    assert made.around(1) == [(0, 2, 3), (1, 3)]
+    assert made.until(3) == list(made.simplexes)
+    assert listed([["w0", "c0"], ["w0", "c0", "c1"]], [0]).until(1) == [(0, 1)]
+
+
 def test_settings_choose() -> None:
     assert chosen("shared", 2, 3, [1, 4, 6]) == shared([1, 4], 3)
     assert chosen("single", 9, 3, [1, 4, 6]) == grown(1, 3)

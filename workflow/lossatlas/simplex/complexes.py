@@ -36,10 +36,14 @@ class Complex:
         return [f"w{seed}" for seed in self.modes] + [f"c{i}" for i in range(self.connectors)]
 
     def until(self, connectors: int) -> list[tuple[int, ...]]:
-        """Return the simplexes as they are when so many connectors have been trained."""
+        """Return the simplexes as they are when so many connectors have been trained.
+
+        Of a simplex whose other vertices are yet to come a face of another may be left: it is part
+        of that one, and left out.
+        """
         last = len(self.modes) + connectors
         found = [tuple(v for v in simplex if v < last) for simplex in self.simplexes]
-        return [simplex for simplex in dict.fromkeys(found) if simplex]
+        return [one for one in dict.fromkeys(found) if not any(set(one) < set(s) for s in found)]
 
     def around(self, connector: int) -> list[tuple[int, ...]]:
         """Return the simplexes of `until(connector + 1)` that contain that connector."""
