@@ -90,6 +90,16 @@ def test_tail_index_of_a_prime_number_of_steps() -> None:
         assert found[name].value == pytest.approx(2, abs=0.5)
 
 
+def test_entries_of_a_fit_are_drawn_once() -> None:
+    """If all are wanted, the fit is that of all, whatever the seed of the draw."""
+    path = {0: recorded_of(brownian())}
+    settings = SETTINGS.model_copy(update={"entries": 10**6})
+    other = settings.model_copy(update={"seed": 5})
+    one, two = (values(measure(path, chosen)) for chosen in (settings, other))
+    for name in ("stable_alpha_first", "layer_alpha_last", "standardised_alpha_first"):
+        assert one[name].value == pytest.approx(two[name].value, rel=1e-9)
+
+
 def one_gram(points: np.ndarray) -> np.ndarray:
     """Return the Gram matrix (1, T, T) of one window as it is recorded."""
     moved = points - points[0]

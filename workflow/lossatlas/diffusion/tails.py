@@ -167,7 +167,7 @@ def scale_mixture_null(
     scale = centred.std(axis=0, ddof=1)
     if not (scale > 0).any():
         return MixtureNull(float("nan"), float("nan"), np.empty(0), float("nan"), "undefined")
-    picks = rng.integers(0, data.size, min(entries, data.size))
+    picks = rng.choice(data.size, min(entries, data.size), replace=False)
     pooled = centred.ravel()[picks]
     columns = picks % data.shape[1]
     varying = scale[columns] > 0

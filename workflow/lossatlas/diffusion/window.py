@@ -81,10 +81,10 @@ def noise(sheet: Sheet, recorded: Recorded, steps: slice, *, detailed: bool) -> 
     if gradients.size < stable.LEAST or not np.isfinite(gradients).all():
         return
     rng = seeded("noise", settings.seed, sheet.seed, first)
-    entries = min(settings.entries, gradients.size)
     drawn = recorded.reservoir[steps]
     whole = drawn if drawn.size >= stable.LEAST else gradients
-    places = rng.integers(0, whole.size, entries)
+    # None twice: the errors of a fit take its entries as so many independent ones.
+    places = rng.choice(whole.size, min(settings.entries, whole.size), replace=False)
     pooled = whole.astype(np.float64).ravel()[places]
     fit = stable.fit_by_characteristic(pooled, rng, settings.bootstrap)
     sheet.number("stable_alpha", first, (fit.law.alpha, fit.stderr.alpha, fit.status))
@@ -108,11 +108,11 @@ def noise(sheet: Sheet, recorded: Recorded, steps: slice, *, detailed: bool) -> 
         sheet.number("tail_index_ranked", first, _defined(ranked))
     if not detailed:
         return
-    null = tails.scale_mixture_null(gradients, rng, surrogates=10, entries=entries)
+    null = tails.scale_mixture_null(gradients, rng, surrogates=10, entries=settings.entries)
     spread = float(np.std(null.null_alpha, ddof=1)) if len(null.null_alpha) > 1 else NAN
     mean = float(np.mean(null.null_alpha)) if len(null.null_alpha) else NAN
     sheet.number("mixture_alpha", first, (mean, spread, null.status))
-    sheet.number("standardised_alpha", first, (null.standardised_alpha, NAN, null.status))
+    sheet.number("standardised_alpha", first, _defined(null.standardised_alpha))
     if fit.status == "ok":
         _densities(sheet, pooled, fit.law, first)
 
