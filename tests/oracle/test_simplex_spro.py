@@ -11,15 +11,16 @@ from lossatlas.data.tensors import Split
 from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, Tensors, flatten, state_of, unflatten
 from lossatlas.models.mlp import MLP
-from lossatlas.simplex import spro
+from lossatlas.simplex import sampling, spro
 from lossatlas.simplex.complexes import grown, shared
 from lossatlas.simplex.geometry import face_of, regular_log_volume, shape_of
 from lossatlas.simplex.points import buffers_at, log_probs, loss_and_error, named, rows
 from lossatlas.simplex.spro import grow, loss_and_gradient
-from lossatlas.simplex.strength import random_squared_edge, rule
+from lossatlas.simplex.strength import random_squared_edge, rule, strength
 from lossatlas.simplex.volume_term import VolumeTerm
 from lossatlas.spec.metrics import Spro
 from lossatlas.training.engine import initialise
+from lossatlas.training.seeds import generator
 from lossatlas.training.state import Preempted, State
 
 torch.set_num_threads(1)
@@ -256,6 +257,78 @@ def test_strengths_of_the_authors_rule() -> None:
     assert rule(1e-10, 3509.371, 2) == 1e-8
     assert rule(1.0, 0.01, 3) == 1e-8  # the quotient is negative
     assert rule(1e-6, 3509.371, 0) == pytest.approx(0.01, rel=1e-4)
+
+
+def test_strengths_of_the_authors_scripts() -> None:
+    """Their script for complexes takes the strength of one vertex too many; the other does not."""
+    chosen, spiral = settings(mode="paper", regularisation=3.0), Functional(SPIRAL)
+    single = [strength(spiral, grown(0, 3), i, chosen) for i in range(3)]
+    assert single == pytest.approx([0.61663, 0.37238, 0.29073], rel=2e-4)
+    complexes = [strength(spiral, shared([0, 1], 3), i, chosen) for i in range(3)]
+    assert complexes == pytest.approx([0.0, 3 / 10.319, 3 / 11.941], rel=2e-4)
+    assert strength(spiral, shared([0, 1], 3), 0, settings(regularisation=3.0)) == 3.0
+
+
+def squared_volume(vertices: torch.Tensor) -> torch.Tensor:
+    """Return V^2 of the Cayley-Menger determinant, differentiable."""
+    n = len(vertices) - 1
+    bordered = torch.ones(n + 2, n + 2, dtype=torch.float64)
+    bordered[-1, -1] = 0.0
+    bordered[:-1, :-1] = torch.stack([(vertices - v).square().sum(1) for v in vertices])
+    return torch.linalg.det(bordered).abs() / (2**n * math.factorial(n) ** 2)
+
+
+@pytest.mark.parametrize("mode", ["fixed", "paper"])
+def test_training_is_that_of_plain_autograd(mode: str) -> None:
+    """All of it against torch.optim in float64, the term differentiated through determinants."""
+    functional, modes, buffers = setting(lambda: MLP(3, 6, 1, 8, 1))
+    split, paper = split_of(), mode == "paper"
+    chosen = settings(mode=mode, regularisation=0.1, learning_rate=0.02, jitter=0.05)
+    found = grow(functional, buffers, modes, split, shared([0, 1], 2), chosen)
+    vertices = modes.double()
+    for connector, given in enumerate(found.strengths):
+        simplexes = [(mode, *range(2, 3 + connector)) for mode in (0, 1)]
+        start = vertices.mean(0)
+        if not paper:
+            noise = torch.randn(start.shape, generator=generator("jitter", 0, connector))
+            start = start + 0.05 * start.norm() * noise / noise.norm()
+        theta = nn.Parameter(start)
+        optimiser = torch.optim.SGD([theta], lr=0.02, momentum=0.9, weight_decay=5e-4)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=3)
+        for epoch in range(3):
+            draw = generator("spro", 0, connector, epoch)
+            for index in torch.randperm(48, generator=draw).split(16):
+                corners = torch.cat([vertices, theta[None]])
+                squared = [squared_volume(corners[list(simplex)]) for simplex in simplexes]
+                share = torch.stack(squared).detach().sqrt()
+                share = torch.ones(2, dtype=torch.float64) if paper else share
+                weights = sampling.in_complex(
+                    simplexes, share / share.sum(), 3, 3 + connector, draw
+                )
+                losses = [
+                    F.cross_entropy(
+                        functional(
+                            unflatten(point.float(), functional.shapes),
+                            buffers,
+                            split.images[index],
+                            train=True,
+                        ),
+                        split.labels[index],
+                    )
+                    for point in weights @ corners
+                ]
+                total = sum(losses) if paper else sum(losses) / 3
+                if paper and given:
+                    total = total - given * torch.log(squared[0] + 1e-4)
+                elif not paper:
+                    total = total - 0.1 * torch.log(sum(v.sqrt() for v in squared))
+                optimiser.zero_grad()
+                total.backward()
+                optimiser.step()
+            cosine.step()
+        vertices = torch.cat([vertices, theta.detach()[None]])
+    torch.testing.assert_close(found.vertices.double(), vertices, rtol=0, atol=2e-6)
+    assert (found.vertices[2:] - modes.mean(0)).abs().max() > 0.01
 
 
 def test_paper_mode_starts_at_the_mean_without_volume() -> None:

@@ -22,15 +22,18 @@ FLOOR = 1e-8
 def strength(functional: Functional, plan: Complex, connector: int, settings: Spro) -> float:
     """Return the strength of the volume term while a connector is trained.
 
-    Mode "fixed": the setting. Mode "paper": 0 for the first connector between several modes, else
-    `rule` for the number of vertices of the first simplex.
+    Mode "fixed": the setting. Mode "paper": `rule` for the dimension of the first simplex; between
+    several modes 0 for the first connector, and for the others `rule` for one dimension more: the
+    authors' list of strengths then begins with that of four vertices, where there are three.
     """
     if settings.mode == "fixed":
         return settings.regularisation
-    if len(plan.modes) > 1 and connector == 0:
-        return 0.0
-    vertices = len(plan.around(connector)[0])
-    return rule(settings.regularisation, random_squared_edge(functional.module), vertices - 1)
+    dimension = len(plan.around(connector)[0]) - 1
+    if len(plan.modes) > 1:
+        if not connector:
+            return 0.0
+        dimension += 1
+    return rule(settings.regularisation, random_squared_edge(functional.module), dimension)
 
 
 def rule(regularisation: float, squared_edge: float, dimension: int) -> float:
