@@ -220,6 +220,36 @@ def test_lags_beyond_a_quarter_are_flagged() -> None:
     assert found["exponent_first"].status == "unconverged"
 
 
+def test_fits_that_need_longer_windows_are_flagged() -> None:
+    points = brownian()
+    path = replace(recorded_of(points), window=np.array([[0, 60]]), gram=one_gram(points[:60]))
+    with pytest.warns(UserWarning, match="lags up to 100, and those of a window of 60 points end"):
+        found = values(measure({0: path}, SETTINGS))
+    assert found["exponent_first"].status == "unconverged"
+
+
+@pytest.mark.parametrize("mode", ["fixed", "paper"])
+@pytest.mark.parametrize("length", [4, 5, 9])
+@pytest.mark.filterwarnings("ignore:exponents are wanted")
+def test_shortest_windows_and_runs(length: int, mode: str) -> None:
+    points = brownian()[:length]
+    path = replace(recorded_of(brownian()), window=np.array([[0, length]]), gram=one_gram(points))
+    short = {name: getattr(path, name)[: length - 1] for name in ("loss", "step", "gradient")}
+    short |= {name: getattr(path, name)[:length] for name in ("distance", "projection", "sums")}
+    settings = SETTINGS.model_copy(update={"mode": mode})
+    record = measure({0: replace(path, **short, stride=np.array([0, 0]))}, settings)
+    assert values(record)["exponent_first"].status == "undefined"
+    np.testing.assert_allclose(curves(record)["msd:0"].y[0], np.mean(path.step[: length - 1]))
+
+
+def test_runs_that_stop_before_the_first_window_is_full() -> None:
+    none = {"window": np.empty((0, 2), dtype=np.int64), "gram": np.empty((0, 400, 400))}
+    record = measure({3: replace(recorded_of(brownian()), **none)}, SETTINGS)
+    assert {scalar.name for scalar in record.scalars} == set(PRODUCES["diffusion"])
+    assert {scalar.status for scalar in record.scalars} == {"undefined"}
+    assert "msd_run" in curves(record)
+
+
 @pytest.mark.parametrize("alpha", [2.0, 1.0, 1.5])
 def test_stable_density_has_closed_forms(alpha: float) -> None:
     x = np.linspace(-4, 4, 9)
@@ -269,6 +299,9 @@ def test_metric_needs_a_recording_recipe() -> None:
         },
     }
     with pytest.raises(UserError, match=r"recipes.short: 'diffusion' needs the path of training"):
+        load(raw)
+    raw["recipes"]["short"]["record"] = {"length": 3}
+    with pytest.raises(UserError, match=r"record.length: 'diffusion' needs windows of 4 points"):
         load(raw)
     raw["recipes"]["short"]["record"] = {"length": 10}
     load(raw)

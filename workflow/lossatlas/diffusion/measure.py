@@ -65,8 +65,9 @@ class Sheet:
             self.curve(f"{name}_stderr", x, values[:, 1].astype(np.float64), "first point")
         undefined = (float("nan"), float("nan"), "undefined")
         for name in WINDOW_SCALARS:
-            for place, at in (("first", windows[0]), ("last", windows[-1])):
-                value, stderr, status = self.numbers.get(name, {}).get(at, undefined)
+            for place, at in (("first", windows[:1]), ("last", windows[-1:])):
+                known = self.numbers.get(name, {})
+                value, stderr, status = known.get(at[0], undefined) if at else undefined
                 self.record.scalars.append(
                     Scalar(f"{name}_{place}", value, self.seed, stderr=stderr, status=status)
                 )
@@ -81,13 +82,14 @@ def measure(paths: Mapping[int, Recorded], settings: Diffusion) -> Record:
 
     Returns:
         A record. A window in which the run diverged has numbers of status `diverged`; a fit over
-        lags beyond a quarter of the window is `unconverged`.
+        lags beyond a quarter of the window is `unconverged`. A run that stopped before its first
+        window was full has none but `undefined` numbers.
     """
     record = Record("diffusion")
     for seed, path in paths.items():
         sheet = Sheet(seed, settings)
         firsts = path.window[:, 0].tolist()
-        full = {firsts[0], firsts[len(firsts) // 2], firsts[-1]}
+        full = {firsts[place] for place in (0, len(firsts) // 2, -1) if firsts}
         for index, first in enumerate(firsts):
             _window(sheet, path, index, detailed=first in full)
         sheet.finish(firsts)
@@ -128,6 +130,9 @@ def _displacement(sheet: Sheet, recorded: Recorded, path: Path, first: int) -> N
     if last > len(path) // 4:
         what = f"lags up to {last} of a window of {len(path)} points: exponents beyond"
         warnings.warn(f"{what} {len(path) // 4} are biased", stacklevel=2)
+    if last < settings.fit[1]:
+        what = f"exponents are wanted over lags up to {settings.fit[1]:g}, and those of a window"
+        warnings.warn(f"{what} of {len(path)} points end at {last}", stacklevel=2)
     lags = log_lags(1, last)
     draws, count = (rng if settings.bootstrap else None), settings.bootstrap
     distances = squared_distances(path)
@@ -207,6 +212,6 @@ def _whole_run(sheet: Sheet, recorded: Recorded) -> None:
     points = recorded.projection
     if points.shape[1] and np.isfinite(points).all():
         averages = lag_averages([points])
-        lags = log_lags(1, steps // 4) - 1
+        lags = log_lags(1, max(steps // 4, 1)) - 1
         sheet.curve("msd_run", averages.lag[lags], averages.msd[lags])
         sheet.curve("still_msd_run", averages.lag[lags], averages.msd_without_drift[lags])

@@ -32,9 +32,13 @@ NAN = float("nan")
 
 
 def slope(curve: Curve, fit: Sequence[float]) -> Number:
-    """Return the exponent over the fit range; `unconverged` if it holds lags beyond T / 4."""
+    """Return the exponent over the fit range.
+
+    `unconverged` if it holds lags beyond T / 4, or if the curve ends before the range does.
+    """
     found = fit_exponent(curve, fit[0], fit[1])
-    state = found.status if found.reliable or found.status != "ok" else "unconverged"
+    whole = found.reliable and curve.x[-1] >= fit[1]
+    state = found.status if whole or found.status != "ok" else "unconverged"
     return found.value, found.stderr, state
 
 

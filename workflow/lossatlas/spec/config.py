@@ -20,6 +20,7 @@ from lossatlas.spec.metrics import KINDS, Espro, MetricSettings, Simplex, Simple
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe, Strict
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+LEAST_WINDOW = 4  # points that `diffusion` can analyse: one lag of a quarter
 AxisValues = Annotated[list[int | float], Field(min_length=1)]
 
 
@@ -400,6 +401,10 @@ def _check_recorded(config: Config, recipe: str, name: str, kind: str) -> None:
         missing, fix = True, "add 'snapshots: 5' to the recipe's 'record'"
     if missing:
         raise UserError(f"'{name}' needs the path of training", where=f"recipes.{recipe}", fix=fix)
+    if kind == "diffusion" and record is not None and record.length < LEAST_WINDOW:
+        what = f"'{name}' needs windows of {LEAST_WINDOW} points or more, not {record.length}"
+        where = f"recipes.{recipe}.record.length"
+        raise UserError(what, where=where, fix="500 or more for exponents over lags 10 to 100")
 
 
 def _check_figures(config: Config) -> None:
