@@ -103,6 +103,13 @@ def test_volume_against_connectors(networks: Networks) -> None:
     assert np.log(heights[0.3] / 6) == pytest.approx(end[0, 0.3], abs=1e-6)
 
 
+def test_each_way_of_volume_has_its_own_epsilon(networks: Networks) -> None:
+    settings = SimplexVolume(connectors=1, regularisations=[0.3], points=2, **FAST)
+    other = settings.model_copy(update={"epsilon": 1e6, "mode": "paper"})
+    first, second = (measure_volume.measure(networks, one) for one in (settings, other))
+    pd.testing.assert_frame_equal(frame(first, "volume"), frame(second, "volume"))
+
+
 SMALL = Espro(draws=4, severities=[0.5], cycles=2, cycle_epochs=2, components=3, **FAST)
 
 

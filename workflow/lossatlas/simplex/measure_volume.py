@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 # The number of a way is its place.
 WAYS: dict[str, dict[str, Any]] = {
-    "fixed": {"mode": "fixed"},
+    "fixed": {"mode": "fixed", "epsilon": None},
     "epsilon": {"mode": "fixed", "epsilon": PAPER_EPSILON},
-    "paper": {"mode": "paper"},
+    "paper": {"mode": "paper", "epsilon": None},
 }
 
 
