@@ -133,6 +133,8 @@ def test_ensembles_from_what_is_stored(networks: Networks, espro: Record) -> Non
     members = [predictions.nll(one, labels) for one in logs[:2].reshape(8, 60, 3)]
     assert row["member_nll"] == pytest.approx(np.mean(members))
     assert row["passes"] == 2 * (25 + 2 * 4 * 2)
+    geometric = table[(table["method"] == -1) & (table["components"] == 1)]
+    assert (geometric["passes"] == 25 + 3).all()  # 15 steps of 5: a cycle of 2 and half of one
     assert (table["nll"] <= table["member_nll"] + 1e-12).all()  # Jensen
 
 

@@ -122,8 +122,9 @@ def _methods(
     train = shuffled(networks.data.train, "simplex", settings.seed)
     per_vertex = settings.epochs * settings.samples
     codes = [0, *range(1, settings.vertices + 1), *([FGE] if settings.cycles else [])]
-    cost = {d: networks.epochs + d * per_vertex for d in codes}
-    cost[FGE] = networks.epochs + settings.cycles * settings.cycle_epochs
+    cost: dict[int, float] = {d: networks.epochs + d * per_vertex for d in codes}
+    # The last member is kept in the middle of its cycle, where training ends.
+    cost[FGE] = networks.epochs + (settings.cycles - 0.5) * settings.cycle_epochs
     found: list[dict[int, Predicted]] = []
     lost: list[int] = []
     for index, seed in enumerate(networks.seeds):
