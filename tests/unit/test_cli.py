@@ -1,5 +1,6 @@
 """The command line: a researcher's own checkpoint, differences, and one line for mistakes."""
 
+import json
 import os
 import subprocess
 import sys
@@ -248,6 +249,28 @@ def test_mistakes(
     here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
 ) -> None:
     says(capsys, arguments, text)
+
+
+CELL = {"version": 1, "data": {"source": "digits"}, "model": {"builder": "mlp"}, "recipe": {}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        (None, "cell.yaml: is no cell's specification"),
+        ([1], "cell.yaml: is no cell's specification"),
+        ({"version": 1}, "cell.yaml: is no cell's specification: 'data'"),
+        ({**CELL, "version": 7}, "specification of version 7, not 1"),
+        ({**CELL, "data": {"fractoin": 1}}, "cell.yaml: fractoin: Extra inputs"),
+        ({**CELL, "recipe": {"batch_size": 4000}}, "batch_size 4000 is more than the 1437"),
+        ({**CELL, "model": {"builder": "resnet18", "width": 0}}, "width is 0"),
+    ],
+)
+def test_a_spec_that_cannot_be_trained(
+    here: Path, capsys: pytest.CaptureFixture[str], spec: object, text: str
+) -> None:
+    Path("cell.yaml").write_text(json.dumps(spec), encoding="utf-8")
+    says(capsys, ["train", "--spec", "cell.yaml", "--data", "d.h5", "--out", "o"], text)
 
 
 def test_a_pickle_that_executes_code_is_refused(

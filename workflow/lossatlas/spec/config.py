@@ -13,7 +13,14 @@ from pydantic import Field, ValidationError, field_validator
 
 from lossatlas.errors import UserError, nearest
 from lossatlas.spec.catalogue import NETWORKS, corrupted_source, data_source
-from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES, Cell, axis_target, canonical
+from lossatlas.spec.cells import (
+    LOAD_AXES,
+    TEMPERATURE_AXES,
+    Cell,
+    axis_target,
+    canonical,
+    from_spec,
+)
 from lossatlas.spec.depths import ANY
 from lossatlas.spec.figures import Figure
 from lossatlas.spec.metrics import KINDS, Espro, MetricSettings, Simplex, SimplexVolume
@@ -230,7 +237,7 @@ def _check_argument(builder: str, key: str, where: str) -> None:
 
 
 def _check_value(builder: str, key: str, value: Any, where: str) -> None:
-    """Refuse an argument of another kind than its default; numbers of layers: `_check_cell`."""
+    """Refuse an argument of another kind than its default; numbers of layers: `check_cell`."""
     network = NETWORKS[builder]
     default, choices = network.arguments[key], network.choices.get(key, ())
     what = f"{key} is {json.dumps(value)}"
@@ -290,7 +297,7 @@ def _check_experiment(config: Config, name: str) -> None:
         explained = _explain(error)
         raise UserError(explained.what, where=f"{where}: {explained.where}") from None
     for cell in cells:
-        _check_cell(cell, where)
+        check_cell(cell, where)
     if len({cell.id for cell in cells}) != len(cells):
         raise UserError("two points of the grid are the same cell", where=where)
     _check_enough(config, one, where)
@@ -311,7 +318,36 @@ def _check_axes(config: Config, one: Experiment, where: str) -> None:
                 _check_argument(builder, key, f"{where}.{group}")
 
 
-def _check_cell(cell: Cell, where: str) -> None:
+def cell_of(spec: Any, where: str) -> Cell:
+    """Return the cell of a specification that a person gives, such as a `spec.yaml`.
+
+    Args:
+        spec: What the file holds.
+        where: The file.
+
+    Raises:
+        UserError: If it is no specification, or the cell cannot be trained.
+    """
+    fix = "give the 'spec.yaml' in a cell's folder"
+    try:
+        cell = from_spec(spec)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        what = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{key}: {what}" if key else what, where=where, fix=fix) from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"is no cell's specification: {error}", where=where, fix=fix) from None
+    check_cell(cell, where)
+    return cell
+
+
+def check_cell(cell: Cell, where: str) -> None:
+    """Refuse a cell that cannot be trained.
+
+    Raises:
+        UserError: If the network or its images do not exist, or batch or record are too long.
+    """
     _check_network(cell, f"{where}: cell {cell.id}")
     source, augment = data_source(cell.data.source), cell.recipe.augment
     if augment is not None and augment.crop >= source.image_size:
