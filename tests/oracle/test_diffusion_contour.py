@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from diffusion_reference import ORACLE, brownian, rng
@@ -71,6 +73,21 @@ def test_moving_windows(case):
     np.testing.assert_allclose(
         moving_variance(case["loss"], 0, 3), case["movvar_loss_0_3"], rtol=1e-9, atol=1e-18
     )
+
+
+def test_moving_windows_of_many_points_need_little_memory():
+    values = rng(6).standard_normal(60_000)
+    tracemalloc.start()
+    means, variances = moving_mean(values), moving_variance(values)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6  # 60,000 windows of 441 entries would have 212 MB
+    for place in (0, 39, 8191, 8192, 30_000, 59_900, 59_999):
+        around = values[max(place - 40, 0) : place + 401]
+        assert means[place] == pytest.approx(around.mean(), abs=1e-12)
+        ahead = values[place : place + 101]
+        expected = ahead.var(ddof=1) if len(ahead) > 1 else 0
+        assert variances[place] == pytest.approx(expected, abs=1e-12)
 
 
 def test_empty_coarse_bin_is_nan():

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
 
 from lossatlas.diffusion.arrays import Array, finite
+
+_PIECE = 8192  # windows that are summed at a time
 
 
 def coarse_grain(x: ArrayLike, y: ArrayLike, bins: int = 50) -> tuple[Array, Array]:
@@ -55,8 +59,8 @@ def moving_mean(values: ArrayLike, before: int = 40, after: int = 400) -> Array:
     Raises:
         ValueError: If a width is negative or a value is not finite.
     """
-    windows, counts = _padded_windows(finite(values, "values"), before, after)
-    return np.nansum(windows, axis=1) / counts
+    pieces = _padded_windows(finite(values, "values"), before, after)
+    return np.concatenate([np.nansum(windows, axis=1) / counts for windows, counts in pieces])
 
 
 def moving_variance(loss: ArrayLike, before: int = 0, after: int = 100) -> Array:
@@ -73,18 +77,24 @@ def moving_variance(loss: ArrayLike, before: int = 0, after: int = 100) -> Array
     Raises:
         ValueError: If a width is negative or a loss is not finite.
     """
-    windows, counts = _padded_windows(finite(loss, "the loss"), before, after)
-    means = np.nansum(windows, axis=1) / counts
-    squares = np.nansum(np.square(windows - means[:, None]), axis=1)
-    return squares / np.maximum(counts - 1, 1)
+    found = []
+    for windows, counts in _padded_windows(finite(loss, "the loss"), before, after):
+        means = np.nansum(windows, axis=1) / counts
+        squares = np.nansum(np.square(windows - means[:, None]), axis=1)
+        found.append(squares / np.maximum(counts - 1, 1))
+    return np.concatenate(found)
 
 
-def _padded_windows(values: Array, before: int, after: int) -> tuple[Array, Array]:
-    """Return windows (n, before + 1 + after) padded with NaN, and the entries in each."""
+def _padded_windows(values: Array, before: int, after: int) -> Iterator[tuple[Array, Array]]:
+    """Yield windows (m, before + 1 + after) padded with NaN, and the entries in each, in pieces.
+
+    The pairs of a window of 1000 steps have 500,000 windows, too many to hold at once.
+    """
     if before < 0 or after < 0:
         raise ValueError(f"a window reaches {before} back and {after} ahead; both must be >= 0")
     padded = np.concatenate([np.full(before, np.nan), values, np.full(after, np.nan)])
     windows = sliding_window_view(padded, before + 1 + after)
     place = np.arange(len(values))
-    counts = np.minimum(place, before) + 1 + np.minimum(place[::-1], after)
-    return windows, counts.astype(np.float64)
+    counts = np.minimum(place, before) + 1.0 + np.minimum(place[::-1], after)
+    for first in range(0, len(values), _PIECE):
+        yield windows[first : first + _PIECE], counts[first : first + _PIECE]
