@@ -100,6 +100,20 @@ def test_temperature_is_recovered() -> None:
     np.testing.assert_allclose(np.exp(better).sum(1), 1.0)
 
 
+def test_a_member_of_nan_has_no_numbers() -> None:
+    broken = np.stack([A, A])
+    broken[1, 1, 1] = np.nan
+    numbers = [ensembles.diversity(broken), ensembles.temperature(broken[1], LABELS)]
+    numbers += ensembles.assess(ensembles.mixture(broken), LABELS).values()
+    assert np.isnan(numbers).all()
+
+
+def test_temperature_is_bounded() -> None:
+    """Of predictions that are always right, and of those that say nothing."""
+    assert ensembles.temperature(np.log([[0.6, 0.4]] * 3), np.zeros(3, int)) < np.exp(-2.99)
+    assert ensembles.temperature(np.log([[0.6, 0.4]] * 3), np.ones(3, int)) > np.exp(2.99)
+
+
 def test_empty_ensembles_and_splits() -> None:
     with pytest.raises(UserError, match="no held-out images"):
         ensembles.temperature(np.zeros((0, 3)), np.zeros(0, int))

@@ -52,6 +52,8 @@ def assess(log_probs: Any, labels: Any) -> dict[str, float]:
 def temperature(log_probs: Any, labels: Any) -> float:
     """Return the T > 0 that minimises the NLL of softmax(log p / T) (Guo et al., 2017).
 
+    Between e^-3 and e^3; NaN if a log-probability is NaN.
+
     Args:
         log_probs: (N, classes) on data kept apart from both training and test.
         labels: (N,).
@@ -63,6 +65,8 @@ def temperature(log_probs: Any, labels: Any) -> float:
     if not len(table):
         fix = "keep training images apart: set the data set's fraction below 1"
         raise UserError("no held-out images to fit a temperature on", where="temperature", fix=fix)
+    if np.isnan(table).any():
+        return float("nan")
 
     def loss(log_t: float) -> float:
         return predictions.nll(log_softmax(table / np.exp(log_t)), labels)
@@ -78,11 +82,11 @@ def scaled(log_probs: Any, t: float) -> Floats:
 def diversity(log_probs: Any) -> float:
     """Return the mean percentage of images on which two of G members (G, N, classes) disagree.
 
-    NaN for fewer than two members.
+    NaN for fewer than two members, or if a log-probability is NaN.
     """
-    votes = np.asarray(log_probs).argmax(axis=2)
-    count = len(votes)
-    if count < 2:
+    members = np.asarray(log_probs)
+    votes, count = members.argmax(axis=2), len(members)
+    if count < 2 or np.isnan(members).any():
         return float("nan")
     apart = [np.mean(votes[i] != votes[j]) for i in range(count) for j in range(i)]
     return 100.0 * float(np.mean(apart))
