@@ -257,6 +257,8 @@ def test_strengths_of_the_authors_rule() -> None:
     assert rule(1e-10, 3509.371, 2) == 1e-8
     assert rule(1.0, 0.01, 3) == 1e-8  # the quotient is negative
     assert rule(1e-6, 3509.371, 0) == pytest.approx(0.01, rel=1e-4)
+    assert random_squared_edge(nn.LayerNorm(3)) == 0.0
+    assert rule(1e-6, 0.0, 2) == 1e-8  # V is 0, and log 1e-4 negative
 
 
 def test_strengths_of_the_authors_scripts() -> None:

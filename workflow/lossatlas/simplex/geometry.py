@@ -190,8 +190,10 @@ def face_of(vertices: Tensor) -> Face:
 
 
 def regular_log_volume(squared_edge: float, dimension: int) -> float:
-    """Return log V of a regular simplex: V = a^n sqrt(n + 1) / (n! 2^(n / 2))."""
+    """Return log V of a regular simplex: V = a^n sqrt(n + 1) / (n! 2^(n / 2)); -inf at edge 0."""
     n = dimension
+    if n and not squared_edge:
+        return -math.inf
     edges = n * math.log(squared_edge) / 2 if n else 0.0
     return edges + math.log(n + 1) / 2 - math.lgamma(n + 1) - n * math.log(2) / 2
 
