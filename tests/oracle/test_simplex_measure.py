@@ -207,6 +207,9 @@ def test_bad_input(networks: Networks) -> None:
     for field in ("draws", "components"):
         with pytest.raises(ValueError, match=field):
             Espro(**{field: 0})
+    for rates in ([0.01, 0.05], [0.05, 0.0], [0.05, -0.01]):
+        with pytest.raises(ValueError, match="the larger one first, both positive"):
+            Espro(cycle_rates=rates)
 
 
 def test_diverged_complex_has_a_status(networks: Networks) -> None:

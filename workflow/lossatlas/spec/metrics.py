@@ -197,6 +197,13 @@ class Espro(Spro):
         "", description="archive of corrupted test images to measure on as well: cifar10_c"
     )
 
+    @field_validator("cycle_rates")
+    @classmethod
+    def _rates(cls, value: list[float]) -> list[float]:
+        if not value[0] >= value[1] > 0:
+            raise ValueError("must be two step sizes, the larger one first, both positive")
+        return value
+
 
 class Diffusion(MetricSettings):
     """Training as a random walk: displacement, contour, loss and gradients in windows of its path.
