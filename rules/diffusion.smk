@@ -11,7 +11,8 @@ rule diffusion_metric:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=metric_mb,
+        runtime=metric_minutes,
     params:
         kind="diffusion",
         settings=settings_of,
@@ -37,8 +38,10 @@ rule landscape:
     conda:
         "../envs/torch.yaml"
     resources:
-        mem_mb=2000,
-        gpu=1,
+        mem_mb=metric_mb,
+        runtime=metric_minutes,
+        gpu=needs.gpu(),
+        whole_gpu=whole_gpu,
     params:
         kind="landscape",
         settings=settings_of,

@@ -63,6 +63,32 @@ def test_recording_asks_for_its_ring() -> None:
     assert asked(2, short) - asked(2, None) > 2 * ring
 
 
+def recorded(length: int, stride: int, snapshots: int = 0) -> PlannedCell:
+    from lossatlas.spec.cells import Cell
+    from lossatlas.spec.parts import DataPart, ModelPart, Recipe, Recording
+
+    record = Recording(length=length, stride=stride, snapshots=snapshots)
+    recipe = Recipe(epochs=500, batch_size=128, incomplete_batch="keep", record=record)
+    part = ModelPart(builder="resnet_cifar", depth=110)
+    return PlannedCell(Cell(DataPart(source="cifar10"), part, recipe), seeds=[0, 1, 2])
+
+
+def test_paths_are_read_whole() -> None:
+    """Of 195,500 steps the projection alone has 0.8 GB per replica; windows come on top."""
+    usual, long = recorded(1000, 4000), recorded(10000, 10000)
+    memory = needs.metric_mb(usual, settings("diffusion"))
+    assert memory > 3 * 195_500 * 4 * (1024 + 256 + 2 * 335) / 1e6
+    windows = 3 * 19 + 14  # of 800 MB each, and what the analysis of one holds
+    assert needs.metric_mb(long, settings("diffusion")) > windows * 800
+    assert needs.metric_mb(usual, settings("diffusion"), 2) == 2 * memory
+    minutes = [needs.metric_minutes(p, settings("diffusion")) for p in (usual, long)]
+    assert minutes[1] > 3 * 19 * 1e8 * 1e-6 / 60 > minutes[0] >= needs.LEAST_MINUTES
+    for kind in ("landscape", "hessian_path"):
+        more = needs.metric_mb(recorded(1000, 4000, 5), settings(kind))
+        kept = 3 * 101 * 1_730_714 * 4 / 1e6
+        assert more - needs.metric_mb(usual, settings(kind)) > 0.9 * kept
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_metrics_grow_with_width_and_attempt(kind: str) -> None:
     narrow, wide = cells([1, 256], [128])

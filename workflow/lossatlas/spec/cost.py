@@ -12,6 +12,7 @@ from lossatlas.spec.catalogue import corrupted_source, data_source
 from lossatlas.spec.metrics import (
     Cka,
     Connectivity,
+    Diffusion,
     Espro,
     Hessian,
     MetricSettings,
@@ -23,6 +24,7 @@ from lossatlas.spec.metrics import (
 from lossatlas.spec.plan import PlannedCell, multiplications, parameter_count
 
 START = 4.0 / 3600  # hours that any job takes to start Python and torch
+SECONDS_PER_PAIR = 1.5e-6  # of points of a window that `diffusion` analyses, on one CPU core
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def training_hours(planned: PlannedCell, machine: Machine) -> float | None:
 
 def job_hours(planned: PlannedCell, settings: MetricSettings, machine: Machine) -> float | None:
     """Return the hours that one metric of a cell takes, or None if unknown."""
+    if isinstance(settings, Diffusion):
+        return SECONDS_PER_PAIR * len(planned.seeds) * window_pairs(planned) / 3600 + START
     passes = _passes(planned, settings)
     work = _work(planned, 1)
     if work is None:
@@ -96,6 +100,14 @@ def job_hours(planned: PlannedCell, settings: MetricSettings, machine: Machine) 
         / 3600
         + START
     )
+
+
+def window_pairs(planned: PlannedCell) -> int:
+    """Return the entries of the Gram matrices of all windows of one replica's path."""
+    recipe, record = planned.cell.recipe, planned.cell.recipe.record
+    if record is None:
+        return 0
+    return len(record.windows(recipe.steps(images_of(planned)))) * record.length**2
 
 
 def _work(planned: PlannedCell, factor: float) -> float | None:

@@ -10,8 +10,16 @@ import math
 import os
 
 from lossatlas.spec.catalogue import NETWORKS, corrupted_source, data_source
-from lossatlas.spec.cost import GPU, LAPTOP, images_of, job_hours, training_hours
-from lossatlas.spec.metrics import Connectivity, Espro, Hessian, MetricSettings
+from lossatlas.spec.cost import GPU, LAPTOP, images_of, job_hours, training_hours, window_pairs
+from lossatlas.spec.metrics import (
+    Connectivity,
+    Diffusion,
+    Espro,
+    Hessian,
+    HessianPath,
+    Landscape,
+    MetricSettings,
+)
 from lossatlas.spec.plan import NARROW, PlannedCell, multiplications, parameter_count
 
 BASE_MB = 1500  # Python, torch and its libraries
@@ -20,6 +28,8 @@ UNKNOWN_MB = 4000  # a network of the user's own
 LEAST_MINUTES = 30
 MARGIN = 4.0  # estimates of time are within this factor, loaded machines included
 CHUNK = 1024  # images that metrics pass through a network at once
+TENSORS = 470  # of parameters, in the deepest network
+SQUARES = 20  # matrices of the size of a window's Gram matrix that its analysis holds at once
 
 
 def gpu() -> int:
@@ -52,14 +62,34 @@ def _recorded_mb(planned: PlannedCell) -> float:
         return 0.0
     steps = recipe.steps(images_of(planned))
     per_step = record.projection + record.gradients + 4 * record.reservoir
-    tables = steps * per_step + 2 * len(record.windows(steps)) * record.length**2
-    copies = len(record.kept_epochs(recipe.epochs))
-    return 4 * (tables + (record.length + copies) * parameters) / 1e6
+    tables = steps * per_step + 2 * window_pairs(planned)
+    return 4 * (tables + (record.length + _kept(planned)) * parameters) / 1e6
+
+
+def _kept(planned: PlannedCell) -> int:
+    """Return how many copies of all weights along training a recipe keeps."""
+    recipe = planned.cell.recipe
+    return 0 if recipe.record is None else len(recipe.record.kept_epochs(recipe.epochs))
+
+
+def _paths_mb(planned: PlannedCell, attempt: int) -> int:
+    """Return the memory in MB of reading the paths of all replicas and analysing one window."""
+    recipe, record = planned.cell.recipe, planned.cell.recipe.record
+    if record is None:
+        return LEAST_MB * attempt
+    per_step = record.projection + record.gradients + 4 * record.reservoir + 2 * TENSORS
+    floats = recipe.steps(images_of(planned)) * per_step + 2 * window_pairs(planned)
+    floats = len(planned.seeds) * floats + 2 * SQUARES * record.length**2
+    return max(LEAST_MB, math.ceil(BASE_MB + 1.3 * 4 * floats / 1e6)) * attempt
 
 
 def metric_mb(planned: PlannedCell, settings: MetricSettings, attempt: int = 1) -> int:
     """Return the memory in MB of a job that measures one metric of a cell."""
+    if isinstance(settings, Diffusion):
+        return _paths_mb(planned, attempt)
     copies, images = 2 * len(planned.seeds) + 8, CHUNK
+    if isinstance(settings, Landscape | HessianPath):
+        copies += len(planned.seeds) * _kept(planned)
     if isinstance(settings, Hessian):
         copies += settings.iterations + settings.density_steps  # bases of Lanczos
         images = max(CHUNK, settings.samples)
