@@ -11,10 +11,12 @@ from torch import nn
 
 from lossatlas import models
 from lossatlas.data.tensors import Split
+from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, one_of
 from lossatlas.spec.parts import EarlyStop, Recipe
 from lossatlas.training import engine as engine_module
 from lossatlas.training.engine import Engine, Trained, batches, initialise
+from lossatlas.training.job import training_record
 from lossatlas.training.schedules import has_settled, learning_rate
 from lossatlas.training.state import Preempted, State
 
@@ -231,6 +233,13 @@ def test_stops_when_all_have_diverged() -> None:
     assert len(trained.rates) < 50
 
 
+def test_a_batch_larger_than_the_data_is_refused() -> None:
+    with pytest.raises(UserError, match="batch_size 53 is more than the 52 training images"):
+        Engine(mlp, Recipe(epochs=1, batch_size=53), [0], split())
+    kept = Recipe(epochs=1, batch_size=53, incomplete_batch="keep")
+    assert not Engine(mlp, kept, [0], split()).train().diverged.any()
+
+
 def test_best_is_the_epoch_of_lowest_training_loss() -> None:
     recipe = Recipe(epochs=6, batch_size=8, learning_rate=0.4, checkpoints=["best", "final"])
     trained = Engine(mlp, recipe, [0, 1, 2], split()).train()
@@ -249,6 +258,30 @@ def test_early_stop_keeps_the_first_settled_epoch_and_may_end_training() -> None
     trained = Engine(resnet, recipe, [0, 1], split()).train()
     assert trained.epoch_of["early"].tolist() == [2, 2]
     assert len(trained.rates) == 2
+
+
+def test_a_replica_that_stops_does_not_depend_on_the_others() -> None:
+    rule = EarlyStop(after=4, epochs=1, tolerance=0.004, stop=True)
+    kinds = ["final", "best", "early"]
+
+    def double() -> nn.Module:
+        return mlp().double()
+
+    recipe = Recipe(epochs=40, batch_size=16, checkpoints=kinds, early_stop=rule)
+    together = Engine(double, recipe, [0, 1, 2], split(dtype=torch.float64)).train()
+    assert len(set(together.ends.tolist())) > 1
+    record = training_record(together)
+    for index, seed in enumerate(together.seeds):
+        alone = Engine(double, recipe, [seed], split(dtype=torch.float64)).train()
+        assert alone.ends[0] == len(alone.rates) == together.ends[index]
+        for kind in kinds:
+            for name, tensor in weights(alone, kind).items():
+                torch.testing.assert_close(weights(together, kind)[name][index], tensor[0])
+        curve = next(s for s in record.series if (s.name, s.replica) == ("train_loss", seed))
+        np.testing.assert_allclose(curve.y, alone.history["train_loss"][:, 0])
+        assert curve.x.tolist() == list(range(1, alone.ends[0] + 1))
+        final = next(s for s in record.scalars if (s.name, s.replica) == ("final_train_loss", seed))
+        assert final.value == curve.y[-1]
 
 
 def test_settling_rule() -> None:

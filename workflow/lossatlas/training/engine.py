@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lossatlas.data.augment import changed
 from lossatlas.data.tensors import Split
+from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, Tensors, one_of, stack, state_of
 from lossatlas.models.layout import Layout, is_small
 from lossatlas.spec.parts import Recipe
@@ -46,6 +47,7 @@ class Trained:
         rates: Learning rate of each epoch.
         diverged: Booleans (G,).
         epoch_of: "best", "early" -> epoch (G,), from 1; 0 where there is none.
+        ends: Epochs (G,) that each replica ran before it stopped; its history ends there.
         path: What the recipe's `record` asked for.
     """
 
@@ -56,6 +58,7 @@ class Trained:
     rates: list[float]
     diverged: np.ndarray
     epoch_of: dict[str, np.ndarray]
+    ends: np.ndarray
     path: dict[str, Array] = field(default_factory=dict)
 
 
@@ -143,6 +146,9 @@ class Engine:
         split: Training images and labels, on the device to train on.
         state: Where unfinished work is kept.
         report: Called once per epoch with numbers for the log.
+
+    Raises:
+        UserError: If there are fewer images than a batch needs.
     """
 
     def __init__(
@@ -158,6 +164,11 @@ class Engine:
         self.state = state or State(None, "")
         self.report = report or (lambda _: None)
         self.device = split.images.device
+        if recipe.steps(len(split)) == 0:
+            what = f"batch_size {recipe.batch_size} is more than the {len(split)} training images"
+            raise UserError(what, where="recipe", fix=f"at most {len(split)}")
+        rule = recipe.early_stop
+        self.stops = rule is not None and rule.stop
         self.layout = Layout(split.images)
         modules = [initialise(build, seed) for seed in seeds]
         self.functional = Functional(modules[0])
@@ -170,7 +181,8 @@ class Engine:
         self.frozen = {n: p.to(device) for n, p in params.items() if n not in trainable}
         flat = torch.cat([p.reshape(count, -1) for p in trainable.values()], 1).to(device)
         moved = {name: b.to(device) for name, b in buffers.items()}
-        kinds: list[str] = [k for k in ("best", "early") if k in self.recipe.checkpoints]
+        wanted = {*self.recipe.checkpoints, *(["early"] if self.stops else [])}
+        kinds: list[str] = [k for k in ("best", "early") if k in wanted]
         copies = {k: (flat.clone(), {n: b.clone() for n, b in moved.items()}) for k in kinds}
         epochs = {k: torch.zeros(count, dtype=torch.long, device=device) for k in kinds}
         sums = torch.zeros(2, count, device=device, dtype=torch.float64)
@@ -333,7 +345,7 @@ class Engine:
         chosen = {}
         if "best" in run.kept:
             before = losses[:-1].min(axis=0, initial=np.inf, where=np.isfinite(losses[:-1]))
-            chosen["best"] = losses[-1] < before
+            chosen["best"] = (losses[-1] < before) & ~self._stopped()
         if "early" in run.kept and self.recipe.early_stop is not None:
             first = (run.epoch_of["early"] == 0).cpu().numpy()
             chosen["early"] = has_settled(losses, self.recipe.early_stop) & first
@@ -345,16 +357,19 @@ class Engine:
                 buffer[index] = run.buffers[name][index]
             run.epoch_of[kind][index] = run.epoch
 
+    def _stopped(self) -> np.ndarray:
+        """Say which replicas (G,) have stopped early: what they do from then on does not count.
+
+        The others of their group go on, and must not change what becomes of a replica.
+        """
+        if not self.stops:
+            return np.zeros(len(self.seeds), dtype=bool)
+        return (self.run.epoch_of["early"] > 0).cpu().numpy()
+
     def _over(self) -> bool:
-        """Say whether every replica has diverged, or may stop early."""
+        """Say whether every replica has diverged, or has stopped early."""
         losses = self.run.history.get("train_loss", [])
-        if not losses:
-            return False
-        done = ~np.isfinite(losses[-1])
-        rule = self.recipe.early_stop
-        if rule is not None and rule.stop:
-            done |= has_settled(np.array(losses), rule)
-        return bool(done.all())
+        return bool(losses) and bool((~np.isfinite(losses[-1]) | self._stopped()).all())
 
     def _now(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         run = self.run
@@ -383,11 +398,18 @@ class Engine:
     def _trained(self) -> Trained:
         run = self.run
         history = {name: np.array(rows) for name, rows in run.history.items()}
-        finite = torch.isfinite(run.flat).all(dim=1).cpu().numpy()
-        diverged = ~(np.isfinite(history["train_loss"]).all(axis=0) & finite)
+        flat, buffers = run.flat, run.buffers
+        ends = np.full(len(self.seeds), run.epoch)
+        if self.stops:
+            ends[self._stopped()] = run.epoch_of["early"].cpu().numpy()[self._stopped()]
+            flat, buffers = self._early_or_final(*run.kept["early"])
+        counts = np.arange(run.epoch)[:, None] < ends
+        finite = torch.isfinite(flat).all(dim=1).cpu().numpy()
+        diverged = ~((np.isfinite(history["train_loss"]) | ~counts).all(axis=0) & finite)
         checkpoints: dict[str, tuple[Tensors, Tensors]] = {}
+        final = flat, buffers
         for kind in self.recipe.checkpoints:
-            flat, buffers = run.kept.get(kind, (run.flat, run.buffers))
+            flat, buffers = run.kept.get(kind, final)
             if kind == "early":
                 flat, buffers = self._early_or_final(flat, buffers)
             checkpoints[kind] = (self._named(flat), buffers)
@@ -403,6 +425,7 @@ class Engine:
             rates,
             diverged,
             {kind: epochs.cpu().numpy() for kind, epochs in run.epoch_of.items()},
+            ends,
             {} if self.recorder is None else self.recorder.arrays(self.recipe, rates),
         )
 

@@ -86,13 +86,15 @@ def training_record(trained: Trained) -> store.Record:
     for index, seed in enumerate(trained.seeds):
         status = "diverged" if trained.diverged[index] else "ok"
         for name, unit in (("train_loss", "nat"), ("train_accuracy", "%")):
-            curve = trained.history[name][:, index]
+            curve = trained.history[name][: trained.ends[index], index]
             final = float("nan") if status == "diverged" else float(curve[-1])
             record.scalars.append(
                 store.Scalar(f"final_{name}", final, seed, status=status, unit=unit)
             )
             record.series.append(
-                store.Series(name, epochs, curve, "epoch", seed, y_unit=unit, status=status)
+                store.Series(
+                    name, epochs[: len(curve)], curve, "epoch", seed, y_unit=unit, status=status
+                )
             )
         for kind, epoch in trained.epoch_of.items():
             chosen = float(epoch[index])
