@@ -3,6 +3,9 @@
 import contextlib
 import errno
 import os
+import socket
+import subprocess
+import time
 from pathlib import Path
 
 import h5py
@@ -203,3 +206,23 @@ def test_what_a_killed_writer_left_is_swept_and_nothing_else(tmp_path: Path) -> 
     files.sweep(target)
     (left,) = tmp_path.iterdir()
     assert left.name.startswith(".b.safetensors.")
+
+
+def test_a_writer_sweeps_after_dead_ones_only(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    here, old = socket.gethostname(), time.time() - 2 * 86400
+    cases = {
+        f".a.h5.{here}-{dead.pid}.abcdefgh": False,
+        f".a.h5.{here}-{os.getpid()}.abcdefgh": True,
+        ".a.h5.other-node-1.abcdefgh": True,  # of a machine that cannot be asked
+        ".a.h5.other-node-2.abcdefgh": False,
+        f".b.h5.{here}-{dead.pid}.abcdefgh": True,
+    }
+    for name in cases:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.h5").touch()
+    os.utime(tmp_path / ".a.h5.other-node-2.abcdefgh", (old, old))
+    store.write(tmp_path / "a.h5", record())
+    kept = {path.name for path in tmp_path.iterdir()} - {"a.h5"}
+    assert kept == {name for name, stays in cases.items() if stays}

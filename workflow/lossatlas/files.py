@@ -5,17 +5,23 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lossatlas.errors import UserError
 
+_OLD = 86400.0  # seconds after which nobody still writes, on whatever machine
+
 
 @contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary name beside `path` that replaces it when the block succeeds.
+
+    What killed writers of the same file left is removed.
 
     Raises:
         UserError: If the folder cannot be written to, or the disk is full.
@@ -24,7 +30,9 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # A folder, because some writers put temporary files of their own beside what they write.
-        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        start = f".{target.name}.{socket.gethostname()}-{os.getpid()}."
+        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=start))
+        sweep(target, dead=True)
     except OSError as error:
         raise unwritable(target, error) from None
     temporary = folder / target.name
@@ -40,11 +48,33 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def sweep(path: str | os.PathLike[str]) -> None:
-    """Remove temporary files that killed writers of `path` left; nobody else may be writing it."""
+def sweep(path: str | os.PathLike[str], *, dead: bool = False) -> None:
+    """Remove temporary files that killed writers of `path` left.
+
+    Args:
+        path: What they were writing.
+        dead: Spare those of writers that may live. Otherwise nobody else may be writing it.
+    """
     target = Path(path)
-    for left in target.parent.glob(f".{glob.escape(target.name)}.????????"):
-        shutil.rmtree(left, ignore_errors=True)
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*-*.????????"):
+        if not dead or not _may_live(left):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _may_live(left: Path) -> bool:
+    """Say whether the writer of a temporary folder may still be at work."""
+    machine, _, number = left.name[: -len(".????????")].rpartition("-")
+    try:
+        if time.time() - left.stat().st_mtime > _OLD:
+            return False
+        if not machine.endswith(f".{socket.gethostname()}"):
+            return True
+        os.kill(int(number), 0)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    except PermissionError:  # another user's process
+        return True
+    return True
 
 
 def _umask() -> int:

@@ -127,7 +127,9 @@ class State:
             return self.part(hashlib.sha256(words.encode()).hexdigest()[:24])
         folder, made_by = self._kept
         digest = hashlib.sha256(f"{made_by}:{words}".encode()).hexdigest()
-        return State(folder / f"{digest[:24]}.safetensors", digest)
+        path = folder / f"{digest[:24]}.safetensors"
+        sweep(path, dead=True)  # jobs of one cell share the folder
+        return State(path, digest)
 
     def clear(self) -> None:
         """Forget the state: the job is done."""
