@@ -86,6 +86,10 @@ def volume(fixed: float = 1.1, paper: float = 0.5, small: float = 1.0) -> pd.Dat
     return pd.DataFrame(rows)
 
 
+def inside(points: int = 25) -> pd.DataFrame:
+    return pd.DataFrame({"simplex": np.arange(2 * points) % 2, "train_loss": 0.02})
+
+
 def bias(p: float = 0.5, wrong: float = 1e-30) -> pd.DataFrame:
     return pd.DataFrame(
         {"wrong": [0, 0, 1, 1], "p_chi_square": [p, 0.4, wrong, wrong], "p_kolmogorov": [0.3] * 4}
@@ -111,7 +115,7 @@ def found(
     one = {"simplex_disagreement": 1.0, "mode_disagreement": 3.0, **(apart or {})}
     get: Callable = frames.get
     return {
-        "simplex": tables({**SCALARS, **(scalars or {})}, {}),
+        "simplex": tables({**SCALARS, **(scalars or {})}, {"inside": get("inside", inside())}),
         "simplex_volume": tables({}, {"volume": get("volume", volume())}),
         "espro": tables(
             one,
@@ -166,6 +170,18 @@ def test_too_little_is_not_testable() -> None:
     short = volume()[lambda t: t["connectors"] < 3]
     assert verdict("C3", found(volume=short)) == "not testable"
     assert verdict("C1", found({"segment_loss_max": math.nan})) == "not testable"
+    sparse = found(inside=inside(24))
+    assert verdict("C1", sparse) == verdict("C4", sparse) == "not testable"
+
+
+def test_ways_of_different_length_are_not_compared() -> None:
+    """A way whose connectors diverged early, or at once, says nothing about the last height."""
+    table = volume(fixed=0.5)
+    way, connectors = table["way"], table["connectors"]
+    for lost in ((way == 0) & (connectors > 5), way == 0, way == 2):
+        assert verdict("C3", found(volume=table[~lost])) == "not testable"
+    flat = table.assign(height=table["height"].where(connectors != 2, 0.0))
+    assert verdict("C3", found(volume=flat)) == "not testable"
 
 
 def test_table_of_a_paper() -> None:

@@ -23,6 +23,7 @@ from lossatlas.figures.frames import frame, frames
 PAPER = "Benton et al. 2021"
 LEVEL = 0.05
 FEWEST_PAIRS = 5
+FEWEST_POINTS = 25
 FIXED, EPSILON, AUTHORS = 0, 1, 2  # ways of the table `volume`
 Found = Mapping[str, Tables]  # kind of metric, or study -> its tables
 
@@ -48,8 +49,16 @@ def _frame(found: Found, kind: str, name: str) -> pd.DataFrame:
         raise NotTestableError(str(error)) from None
 
 
+def _enough_points(found: Found) -> None:
+    """Refuse a simplex with fewer random points than the claims ask for."""
+    fewest = int(_frame(found, "simplex", "inside")["simplex"].value_counts().min())
+    if fewest < FEWEST_POINTS:
+        raise NotTestableError(f"{fewest} points per simplex, fewer than {FEWEST_POINTS}")
+
+
 def low_inside(found: Found) -> Finding:
     """C1: the largest loss inside over that of the straight line."""
+    _enough_points(found)
     inside = _scalar(found, "simplex", "inside_loss_max")
     line = _scalar(found, "simplex", "segment_loss_max")
     modes = _scalar(found, "simplex", "mode_loss")
@@ -70,23 +79,28 @@ def volume_collapses(found: Found) -> Finding:
     """C3: the last height over the second, at the largest strength, with no 1e-4 in the way."""
     table = _frame(found, "simplex_volume", "volume")
     table = table[(table["simplex"] == 0) & (table["connectors"] >= 2)]
-    table = table[table["regularisation"] == table["regularisation"].max()]
+    strength, last = table["regularisation"].max(), table["connectors"].max()
+    table = table[table["regularisation"] == strength]
     if table["connectors"].nunique() < 4:
         raise NotTestableError("fewer than 5 connectors")
     ratios, texts = {}, []
     for way, words in ((AUTHORS, "paper"), (EPSILON, "fixed with 1e-4"), (FIXED, "fixed")):
         rows = table[table["way"] == way].sort_values("connectors")
         heights = rows["height"].to_numpy()
+        if rows["connectors"].max() != last or not heights[0] > 0:
+            raise NotTestableError(f"mode {words}: a connector diverged, or a volume is 0")
         ratios[way] = heights[-1] / heights[0]
         small = rows[2 * rows["log_volume"] < math.log(1e-4)]["connectors"]
         where = f"V^2 < 1e-4 from {int(small.min())}" if len(small) else "V^2 >= 1e-4"
         texts.append(f"{words}: {ratios[way]:.2f} ({where})")
-    text = "height of the last connector over that of the second: " + "; ".join(texts)
+    text = f"height of connector {last:.0f} over that of the second, strength {strength:g}: "
+    text += "; ".join(texts)
     return Finding(ratios[FIXED] < 0.5, float(ratios[FIXED]), text)
 
 
 def accurate_inside(found: Found) -> Finding:
     """C4: the least training accuracy inside."""
+    _enough_points(found)
     least = _scalar(found, "simplex", "inside_accuracy_min")
     return Finding(least > 98, least, f"at least {least:.2f}%")
 
@@ -225,7 +239,8 @@ CLAIMS = (
     Claim(
         "C1",
         "Inside a simplex that connects modes the loss is near that of the modes.",
-        "largest of 25 or more points per simplex <= 0.25 of the largest on the straight line",
+        f"largest of {FEWEST_POINTS} or more points per simplex <= 0.25 of the largest on the "
+        "straight line",
         "simplex",
         low_inside,
     ),
