@@ -334,3 +334,13 @@ def test_networks_for_grey_images_refuse_colours() -> None:
     raw["datasets"]["digits"] = {"source": "cifar10"}
     with pytest.raises(UserError, match="images of 3 channels are not for 'resnet_mnist'"):
         config.load(raw)
+
+
+def test_a_batch_has_no_more_images_than_the_load_leaves() -> None:
+    """The paper's way cuts a fraction of an image off, ours rounds: 0.7 x 1437 = 1005.9."""
+    raw = changed("experiments.grid.temperature", {"batch_size": [1006]})
+    raw["datasets"]["digits"] = {"fraction": 0.7}
+    config.load(raw)
+    raw["datasets"]["digits"]["transforms"] = "paper"
+    with pytest.raises(UserError, match="batch_size 1006 is more than the 1005"):
+        config.load(raw)

@@ -353,7 +353,7 @@ def check_cell(cell: Cell, where: str) -> None:
     if augment is not None and augment.crop >= source.image_size:
         what = f"a crop of {augment.crop} pixels leaves nothing of images of {source.image_size}"
         raise UserError(what, where=f"{where}: cell {cell.id}", fix="a smaller 'augment.crop'")
-    images = round(source.train * cell.data.fraction)
+    images = cell.data.kept(source.train)
     if cell.recipe.batch_size > images:
         what = f"batch_size {cell.recipe.batch_size} is more than the {images} training images"
         raise UserError(what, where=f"{where}: cell {cell.id}", fix=f"at most {images}")

@@ -43,7 +43,7 @@ GPU = Machine("one GPU (A100 class, fp32)", seconds_per_step=0.006, flops=1.5e13
 def images_of(planned: PlannedCell) -> int:
     """Return the number of training images of a cell."""
     data = planned.cell.data
-    return round(data_source(data.source).train * data.fraction)
+    return data.kept(data_source(data.source).train)
 
 
 def weights_bytes(planned: PlannedCell) -> int | None:

@@ -39,6 +39,11 @@ class DataPart(Strict):
             raise ValueError("'mean' and 'std' have one number per channel each")
         return self
 
+    def kept(self, images: int) -> int:
+        """Return how many of that many training images are used."""
+        share = images * self.fraction
+        return int(share) if self.transforms == "paper" else round(share)
+
 
 class ModelPart(BaseModel):
     """A network: the name of a builder and its arguments."""
