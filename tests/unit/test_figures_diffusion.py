@@ -130,17 +130,28 @@ def test_many_windows_have_a_colour_bar() -> None:
     assert "first step of the window" in [axes.get_ylabel() for axes in drawn.figure.axes]
 
 
-def test_authors_numbers_stand_at_their_own_depth_and_batch() -> None:
+@pytest.mark.parametrize(
+    ("shortcut", "shown"),
+    [
+        (None, {(14, 1.315), (14, 1.405), (20, 1.227), (20, 1.36)}),
+        (1.0, {(14, 1.315), (14, 1.405), (20, 1.227), (20, 1.36)}),
+        (0.0, {(14, 1.359), (14, 1.222), (20, 1.231), (20, 1.298)}),
+    ],
+)
+def test_authors_numbers_stand_at_their_own_network(
+    shortcut: float | None, shown: set[tuple[float, float]]
+) -> None:
     some = tables()
     deep = some.scalars.replace({"depth": {0: 14, 2: 20}, "batch_size": {32: 128, 64: 512}})
+    if shortcut is not None:
+        deep.insert(3, "model.shortcut", shortcut)
     drawn = diffusion_more.depth_and_batch(
         Tables(deep, some.series), STYLE, "depth", "learning_rate"
     )
     marks = [
         line.get_xydata()[0] for line in drawn.figure.axes[0].lines if line.get_marker() == "x"
     ]
-    shown = {(float(x), float(y)) for x, y in marks}
-    assert shown == {(14, 1.315), (14, 1.405), (20, 1.227), (20, 1.36)}
+    assert {(float(x), float(y)) for x, y in marks} == shown
 
 
 def test_controls_show_the_smallest_load_as_convex() -> None:

@@ -264,7 +264,7 @@ def depth_and_batch(tables: Tables, chosen: Chosen, load: str, temperature: str)
                     axes.errorbar(
                         part[x], part["mean"], part["sem"], fmt=".-", color=colour, label=label
                     )
-                _authors(axes, column, x, found[x], found[by], by)
+                _authors(axes, column, x, by, found)
                 axes.set_xlabel(style.axis_label(x))
                 axes.set_ylabel(words)
                 axes.set_xticks(sorted(found[x].unique()))
@@ -273,22 +273,25 @@ def depth_and_batch(tables: Tables, chosen: Chosen, load: str, temperature: str)
     return Drawn(figure, found.reset_index(drop=True))
 
 
-def _authors(
-    axes: Axes, column: int, x: str, places: pd.Series, groups: pd.Series, by: str
-) -> None:
-    """Draw the authors' hand-read numbers: those of the same depth and batch size, else a mean."""
+def _authors(axes: Axes, column: int, x: str, by: str, ours: pd.DataFrame) -> None:
+    """Draw the authors' hand-read numbers: those of the same network and batch size, else a mean.
+
+    Networks have shortcuts unless an axis says that they have none.
+    """
+    named = next((name for name in ours if name.endswith("shortcut")), "")
+    flag = int(not named or bool((ours[named] != 0).any()))
     known = {
         (depth, batch): row[column]
         for (depth, shortcut), rows in diffusion_hand.S3.items()
         for batch, row in rows.items()
-        if shortcut
+        if shortcut == flag
     }
     mean = diffusion_hand.means()[column]
     axes.axhline(mean, color=RED, linewidth=0.6, linestyle="--", label="authors, mean")
     if {x, by} != {"depth", "batch_size"}:
         return
-    for place in sorted(set(places)):
-        for group in sorted(set(groups)):
+    for place in sorted(set(ours[x])):
+        for group in sorted(set(ours[by])):
             key = (place, group) if x == "depth" else (group, place)
             if key in known:
                 axes.plot(place, known[key], "x", color=RED, ms=4)
