@@ -351,3 +351,23 @@ def test_functional_equals_the_module() -> None:
     params = {name: p.detach() for name, p in module.named_parameters()}
     images = split().images
     assert torch.equal(functional(params, {}, images, train=False), module(images))
+
+
+class Pair(nn.Module):
+    """Returns its features too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = mlp()
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.inner(x), x
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [(Pair, "returns a tuple"), (nn.Identity, "tensor of shape \\(2, 1, 8, 8\\)")],
+)
+def test_networks_without_logits_are_refused(build, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        Engine(build, RECIPES[0], [0, 1], split())

@@ -17,10 +17,10 @@ from lossatlas import device, measuring, models, store
 from lossatlas.connectivity.evaluate import shuffled
 from lossatlas.data.loading import open_data
 from lossatlas.errors import UserError
-from lossatlas.models.functional import Functional, Tensors
+from lossatlas.models.functional import Functional, Tensors, check_logits
 from lossatlas.similarity.rows import scalar
 from lossatlas.simplex import planes
-from lossatlas.simplex.points import check_forward, rows
+from lossatlas.simplex.points import rows
 from lossatlas.spec.metrics import PRODUCES, MetricSettings
 from lossatlas.training import checkpoints
 from lossatlas.training.networks import Networks
@@ -92,9 +92,9 @@ def plane_custom(
         what = f"a plane goes through three checkpoints; {len(files)} given"
         raise UserError(what, where="--checkpoint", fix="give three files")
     networks = read_networks(files, model, arguments, data)
-    functional, buffers = networks.functional, networks.one(0)[1]
+    functional, (first, buffers) = networks.functional, networks.one(0)
     corners = rows(networks.params, functional.shapes)
-    check_forward(functional, corners[0], buffers, networks.data.train)
+    check_logits(functional, first, buffers, networks.data.train.images[:2])
     raster = planes.raster(corners, points)
     train = shuffled(networks.data.train, "plane")
     some = train.take(slice(0, images))

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lossatlas.errors import UserError
+
 Tensors = dict[str, Tensor]
 
 _NORMS = (nn.modules.batchnorm._BatchNorm,)  # noqa: SLF001 -- torch has no public base
@@ -88,6 +90,30 @@ class Functional:
         finally:
             for norm, original in zip(self.norms, self._momenta, strict=True):
                 norm.momentum = original
+
+
+@torch.no_grad()
+def check_logits(functional: Functional, params: Tensors, buffers: Tensors, images: Tensor) -> None:
+    """Refuse a network whose forward pass gives no logits.
+
+    Args:
+        functional: The network.
+        params: Name -> tensor, of one network.
+        buffers: Name -> tensor; not changed.
+        images: (N, C, H, W), a few.
+
+    Raises:
+        UserError: If it returns a tuple or anything but a tensor (N, classes).
+    """
+    fresh = {name: b.clone() for name, b in buffers.items()}
+    out: object = functional(params, fresh, images, train=False)
+    fix = "wrap it in a module whose forward returns the logits alone"
+    if not isinstance(out, Tensor):
+        what = f"forward returns a {type(out).__name__}, not a tensor of logits"
+        raise UserError(what, where="model", fix=fix)
+    if out.dim() != 2:
+        what = f"forward returns a tensor of shape {tuple(out.shape)}, not (N, classes)"
+        raise UserError(what, where="model", fix=fix)
 
 
 def state_of(module: nn.Module) -> tuple[Tensors, Tensors]:

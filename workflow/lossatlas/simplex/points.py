@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossatlas.data.tensors import Split
-from lossatlas.errors import UserError
 from lossatlas.models.functional import (
     Functional,
     Tensors,
@@ -38,25 +36,6 @@ def named(points: Tensor, shapes: Mapping[str, torch.Size]) -> Tensors:
         name: piece.view(len(points), *shape)
         for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
     }
-
-
-def check_forward(functional: Functional, point: Tensor, buffers: Tensors, split: Split) -> None:
-    """Refuse a network whose forward pass gives no logits.
-
-    Raises:
-        UserError: If it returns a tuple or anything but a tensor (N, classes).
-    """
-    fresh = {name: b.clone() for name, b in buffers.items()}
-    with torch.no_grad():
-        params = unflatten(point, functional.shapes)
-        out: object = functional(params, fresh, split.images[:2], train=False)
-    fix = "wrap it in a module whose forward returns the logits alone"
-    if not isinstance(out, Tensor):
-        what = f"forward returns a {type(out).__name__}, not a tensor of logits"
-        raise UserError(what, where="model", fix=fix)
-    if out.dim() != 2:
-        what = f"forward returns a tensor of shape {tuple(out.shape)}, not (N, classes)"
-        raise UserError(what, where="model", fix=fix)
 
 
 def group_size(functional: Functional, images: Tensor) -> int:

@@ -20,11 +20,11 @@ from torch import Tensor
 from lossatlas.data.augment import augmented_batch
 from lossatlas.data.tensors import Split
 from lossatlas.errors import UserError
-from lossatlas.models.functional import Functional, Tensors, unflatten
+from lossatlas.models.functional import Functional, Tensors, check_logits, unflatten
 from lossatlas.models.layout import fast
 from lossatlas.simplex import sampling
 from lossatlas.simplex.complexes import Complex, check_dimension
-from lossatlas.simplex.points import check_forward, group_size, named
+from lossatlas.simplex.points import group_size, named
 from lossatlas.simplex.strength import strength
 from lossatlas.simplex.volume_term import VolumeTerm
 from lossatlas.spec.metrics import Spro
@@ -129,7 +129,7 @@ def _check(
             if torch.equal(modes[i], modes[j]):
                 what = f"modes w{plan.modes[j]} and w{seed} are the same point"
                 raise UserError(what, where="simplex", fix="use replicas of different seeds")
-    check_forward(functional, modes[0], buffers, split)
+    check_logits(functional, unflatten(modes[0], functional.shapes), buffers, split.images[:2])
 
 
 class _Vertex:

@@ -20,7 +20,14 @@ from torch import Tensor, nn
 from lossatlas.data.augment import changed
 from lossatlas.data.tensors import Split
 from lossatlas.errors import UserError
-from lossatlas.models.functional import Functional, Tensors, one_of, stack, state_of
+from lossatlas.models.functional import (
+    Functional,
+    Tensors,
+    check_logits,
+    one_of,
+    stack,
+    state_of,
+)
 from lossatlas.models.layout import Layout, is_small
 from lossatlas.spec.parts import Recipe
 from lossatlas.store import Array
@@ -148,7 +155,7 @@ class Engine:
         report: Called once per epoch with numbers for the log.
 
     Raises:
-        UserError: If there are fewer images than a batch needs.
+        UserError: If there are fewer images than a batch needs, or the network gives no logits.
     """
 
     def __init__(
@@ -173,6 +180,7 @@ class Engine:
         modules = [initialise(build, seed) for seed in seeds]
         self.functional = Functional(modules[0])
         states = [state_of(module) for module in modules]
+        check_logits(self.functional, *states[0], split.images[:2].cpu())
         self._start(stack([s[0] for s in states]), stack([s[1] for s in states]))
 
     def _start(self, params: Tensors, buffers: Tensors) -> None:
