@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +17,10 @@ from curvature_cases import (
     spectrum_like_a_network,
 )
 
-from lossatlas.curvature import Lanczos, hessian_of, hutchinson_paper, trace
+from lossatlas.curvature import Lanczos, hessian_of, hutchinson_paper, top_eigenvalues, trace
 from lossatlas.curvature.lanczos import gaussian, rademacher
+from lossatlas.curvature.progress import Progress
+from lossatlas.training.state import State
 
 torch.set_num_threads(1)
 
@@ -144,3 +147,34 @@ def test_probes_are_independent_signs():
     assert set(draws.unique().tolist()) == {-1.0, 1.0}
     assert abs(draws.mean().item()) < 4 / math.sqrt(draws.numel())
     assert not torch.equal(draws[0], draws[1])
+
+
+@pytest.mark.parametrize("products", range(1, 28, 3))
+def test_eigenvalues_and_trace_share_one_progress(tmp_path: Path, products: int) -> None:
+    """Killed after any product, each finds its own notes again, and no product is repeated."""
+
+    class Killed(Dense):
+        left = products
+
+        def __call__(self, vector: torch.Tensor) -> torch.Tensor:
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+            return super().__call__(vector)
+
+    def both(operator: Dense, progress: Progress) -> list[float]:
+        top = top_eigenvalues(
+            operator, 2, iterations=12, tolerance=1e-12, generator=random(1), progress=progress
+        )
+        total = trace(operator, 16, generator=random(2), progress=progress)
+        return [*top.values.tolist(), total.value, total.stderr]
+
+    matrix = spectrum_like_a_network(60)
+    whole = both(Dense(matrix), Progress())
+    operator = Killed(matrix)
+    with pytest.raises(KeyboardInterrupt):
+        both(operator, Progress(State(tmp_path / "state", "key", every=0.0)))
+    operator.left = 28 - products
+    operator.products = 0
+    assert both(operator, Progress(State(tmp_path / "state", "key", every=0.0))) == whole
+    assert operator.left == 0

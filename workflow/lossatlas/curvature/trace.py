@@ -72,7 +72,8 @@ def trace(
     half = products // 2
     if lanczos is None:
         start = gaussian(operator, generator)
-        lanczos = Lanczos(operator, start, half, generator, progress=progress)
+        note = "trace basis"  # not that of eigenvalues, which may be noted beside it
+        lanczos = Lanczos(operator, start, half, generator, progress=progress, note=note)
     before = operator.products
     for _ in range(min(half, lanczos.capacity - lanczos.steps)):
         lanczos.step()
