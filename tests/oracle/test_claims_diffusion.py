@@ -80,6 +80,18 @@ def test_claims_hold_on_tables_made_for_them() -> None:
     assert len(found) == 12
 
 
+@pytest.mark.parametrize(("depth", "words"), [(0, "a convex loss 1.30"), (2, "smallest load 1.30")])
+def test_the_control_of_early_motion_is_named(depth: int, words: str) -> None:
+    tables = walks()["diffusion"]
+    other = [
+        frame.assign(depth=depth, cell=frame["cell"] + "x")
+        for frame in (tables.scalars, tables.series)
+    ]
+    both = [pd.concat(pair) for pair in zip(other, (tables.scalars, tables.series), strict=True)]
+    rows = simplex.rows({"e": {"diffusion": Tables(*both)}}, diffusion.CLAIMS, diffusion.PAPER)
+    assert any(words in str(cell) for row in rows if row[1] == "C1" for cell in row)
+
+
 def test_claims_fail_on_tables_made_against_them() -> None:
     found = verdict(walks(good=False))
     assert found.pop("C6") == "not testable"

@@ -159,6 +159,17 @@ def test_controls_show_the_smallest_load_as_convex() -> None:
     assert {label.split(",")[0] for label in drawn.numbers["cell"]} == {"depth 2", "depth 0"}
 
 
+@pytest.mark.parametrize(("depth", "words"), [(0, "convex"), (14, "smallest load")])
+def test_controls_are_convex_at_depth_0_alone(depth: int, words: str) -> None:
+    some = tables()
+    frames = (frame.replace({"depth": {0: depth, 2: 20}}) for frame in (some.scalars, some.series))
+    drawn = diffusion.controls(Tables(*frames), STYLE, "depth", "learning_rate")
+    titles = [axes.get_title(loc="left") for axes in drawn.figure.axes]
+    assert [f"b  {words}, first window", f"d  {words}, exponents"] == [titles[1], titles[3]]
+    entries = [text.get_text() for text in drawn.figure.axes[4].get_legend().get_texts()]
+    assert entries[2].startswith(f"{words}, from")
+
+
 def test_depth_and_batch_are_means_over_replicas() -> None:
     drawn = diffusion_more.depth_and_batch(tables(), STYLE, "depth", "learning_rate")
     rows = drawn.numbers.query("depth == 2 and batch_size == 64 and metric == 'exponent_first'")

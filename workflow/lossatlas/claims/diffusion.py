@@ -63,10 +63,14 @@ def _value(found: Found, metric: str, *, smallest: bool = False) -> float:
 
 def early_is_super(found: Found) -> Finding:
     """C1: the exponent of the first window, beside that of a convex loss."""
-    value, convex = _value(found, "exponent_first"), _value(found, "exponent_first", smallest=True)
+    value, least = _value(found, "exponent_first"), _value(found, "exponent_first", smallest=True)
     still = _value(found, "still_exponent_first")
-    text = f"{value:.2f}; without drift {still:.2f}; smallest load, convex if that is depth 0, "
-    return Finding(value > 1, value, f"{text}{convex:.2f}")
+    rows = _cell(found, smallest=True).rows
+    convex = "depth" in rows and rows["depth"].iloc[0] == 0
+    control = "a convex loss" if convex else "smallest load"
+    return Finding(
+        value > 1, value, f"{value:.2f}; without drift {still:.2f}; {control} {least:.2f}"
+    )
 
 
 def late_is_sub(found: Found) -> Finding:

@@ -222,11 +222,13 @@ def _density(axes: Axes, shown: Walks, first: int, panel: str) -> None:
 def controls(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
     """Draw what displacement means: drift, reordered steps, a convex loss, moments."""
     del chosen, temperature
-    deep, convex = typical(tables, load), typical(tables, load, smallest=True)
+    deep, least = typical(tables, load), typical(tables, load, smallest=True)
+    depth = least.rows["depth"].iloc[0] if "depth" in least.rows else None
+    other = "convex" if depth == 0 else "smallest load"
     with style.sheet():
         figure = style.page(112)
         panels = figure.subplots(2, 3).ravel()
-        for axes, shown, panel in ((panels[0], deep, "a"), (panels[1], convex, "b")):
+        for axes, shown, panel in ((panels[0], deep, "a"), (panels[1], least, "b")):
             first = shown.firsts("msd")[0]
             for prefix, (words, colour) in KINDS.items():
                 x, y = shown.mean(f"{prefix}msd:{first}")
@@ -236,11 +238,11 @@ def controls(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dra
             axes.legend(fontsize=6)
         _exponents(panels[2], deep, "c")
         panels[2].legend(fontsize=6)
-        _exponents(panels[3], convex, "d")
+        _exponents(panels[3], least, "d")
         both = [axes.get_ylim() for axes in (panels[2], panels[3])]
         for axes in (panels[2], panels[3]):
             axes.set_ylim(min(low for low, _ in both), max(high for _, high in both))
-        for shown, colour, words in ((deep, BLUE, "network"), (convex, ORANGE, "convex")):
+        for shown, colour, words in ((deep, BLUE, "network"), (least, ORANGE, other)):
             firsts = shown.firsts("msd")
             for first, line in ((firsts[0], "-"), (firsts[-1], ":")):
                 name = f"velocity_correlation:{first}"
@@ -260,10 +262,10 @@ def controls(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dra
         panels[5].set_xlabel("moment q")
         panels[5].set_ylabel("exponent of the q-th moment")
         panels[5].legend(fontsize=6)
-        titles = ["network, first window", "convex, first window", "network, exponents"]
-        titled(panels, [*titles, "convex, exponents", "correlation of steps", "moments"])
+        titles = ["network, first window", f"{other}, first window", "network, exponents"]
+        titled(panels, [*titles, f"{other}, exponents", "correlation of steps", "moments"])
         figure.suptitle(
-            f"network: {deep.label}; convex: {convex.label}", fontsize=7, x=0.99, ha="right"
+            f"network: {deep.label}; {other}: {least.label}", fontsize=7, x=0.99, ha="right"
         )
         figure.subplots_adjust(0.07, 0.09, 0.985, 0.9, wspace=0.3, hspace=0.45)
-    return finish(figure, deep, convex)
+    return finish(figure, deep, least)
