@@ -125,6 +125,13 @@ def test_missing_numbers_are_not_testable() -> None:
     assert found["C3"] == "yes"
 
 
+def test_a_last_window_that_stands_still_is_not_testable() -> None:
+    tables = walks()["diffusion"]
+    still = tables.scalars.copy()
+    still.loc[still["metric"] == "msd_long_last", "value"] = 0.0
+    assert verdict({"diffusion": Tables(still, tables.series)})["C8"] == "not testable"
+
+
 def test_all_fifteen_reach_the_table() -> None:
     table = verdicts.claims("diffusion", {"e": walks(), "studies": toy(1.3, 1.7)})
     rows = table[table["paper"] == diffusion.PAPER]

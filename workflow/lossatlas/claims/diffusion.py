@@ -148,7 +148,10 @@ def local_exponents_in_range(found: Found) -> Finding:
 
 def amplitude_falls(found: Found) -> Finding:
     """C8: displacement at the longest lag, first window over last."""
-    ratio = _value(found, "msd_long_first") / _value(found, "msd_long_last")
+    last = _value(found, "msd_long_last")
+    if not last > 0:
+        raise NotTestableError("nothing moves in the last window")
+    ratio = _value(found, "msd_long_first") / last
     return Finding(ratio >= 3, ratio, f"{ratio:.3g} times smaller in the last window")
 
 
