@@ -179,6 +179,18 @@ def test_diverged_planes_are_undefined() -> None:
     assert {scalar.status for scalar in record.scalars} == {"undefined"}
 
 
+def test_flat_planes_have_no_exponent() -> None:
+    """Filters of length 0 have directions of length 0: the loss is the same everywhere."""
+    nets = networks()
+    nets.params["weight"][:] = 0
+    record = landscape.measure(nets, Landscape(side=9, samples=30))
+    found = {scalar.name: scalar for scalar in record.scalars}
+    for name in ("roughness_exponent", "log_roughness_exponent"):
+        assert found[name].status == "undefined"
+        assert np.isnan(found[name].value)
+    assert found["box_dimension"].value == pytest.approx(2)
+
+
 @pytest.mark.parametrize("side", [8, 64, 100])
 def test_sides_that_are_not_dyadic_are_refused(side: int) -> None:
     with pytest.raises(ValidationError):

@@ -82,8 +82,7 @@ def measure(
         _surface(record, "loss", loss, seed)
         logs = np.log(np.maximum(loss, 1e-12))
         structure = roughness.structure_function(logs)
-        exponent = float(structure.local.mean())
-        record.scalars.append(Scalar("log_roughness_exponent", exponent, seed))
+        _number(record, "log_roughness_exponent", float(structure.local.mean()), seed)
         if index == 0:
             nodes = np.arange(loss.size)
             record.series.append(Series("plane:loss", nodes, loss.ravel(), "node", seed))
@@ -202,8 +201,13 @@ def _surface(record: Record, kind: str, z: Array, seed: int | None, prefix: str 
         Series(f"spectrum:{kind}", spectrum.frequency, power, "cycles per side", seed),
     ]
     if seed is not None:
-        exponent = float(structure.local.mean())
-        record.scalars += [
-            Scalar(f"{prefix}roughness_exponent", exponent, seed),
-            Scalar(f"{prefix}box_dimension", boxes.dimension, seed, stderr=boxes.stderr),
-        ]
+        _number(record, f"{prefix}roughness_exponent", float(structure.local.mean()), seed)
+        _number(record, f"{prefix}box_dimension", boxes.dimension, seed, boxes.stderr)
+
+
+def _number(
+    record: Record, name: str, value: float, seed: int, stderr: float = float("nan")
+) -> None:
+    """Note a number; `undefined` if there is none, as for the exponent of a flat plane."""
+    status = "ok" if np.isfinite(value) else "undefined"
+    record.scalars.append(Scalar(name, value, seed, stderr=stderr, status=status))
