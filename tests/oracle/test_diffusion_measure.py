@@ -122,6 +122,15 @@ def test_curves_are_named_after_their_window() -> None:
     assert {"exponent", "exponent_stderr", "loss", "moving_variance", "distance"} <= names
 
 
+def test_local_exponents_have_errors() -> None:
+    made = curves(measure({0: recorded_of(brownian())}, SETTINGS))
+    beta, error = made["local_exponent:0"], made["local_exponent_stderr:0"]
+    np.testing.assert_array_equal(beta.x, error.x)
+    assert (error.y > 0).all()
+    assert (np.abs(beta.y - 1) < 5 * error.y + 0.02).mean() > 0.9
+    assert {"msl_contour_stderr:0", "msl_stderr:0", "msd_contour_stderr:0"} <= set(made)
+
+
 def test_msd_equals_its_definition() -> None:
     points = brownian()
     curve = curves(measure({0: recorded_of(points)}, SETTINGS))["msd:300"]

@@ -145,8 +145,10 @@ def _displacement(sheet: Sheet, recorded: Recorded, path: Path, first: int) -> N
         sheet.number(f"{name}exponent", first, window.slope(curve, settings.fit))
     window.two_slopes(sheet, raw, first)
     every = time_averaged_msd(distances) if settings.mode == "paper" else raw
-    x, beta = window.local(every, settings.mode)
+    x, beta, stderr = window.local(every, settings.mode)
     sheet.curve(f"local_exponent:{first}", x, beta)
+    if np.isfinite(stderr).any():
+        sheet.curve(f"local_exponent_stderr:{first}", x, stderr)
     start = distances[0, 1:]
     if settings.mode == "paper":
         start = recorded.paper_from_start(first, first + len(path))
@@ -189,7 +191,7 @@ def _contour(sheet: Sheet, path: Path, loss: Array, first: int) -> None:
         return
     sheet.with_error("msd_contour", first, along, "contour length")
     sheet.with_error("msl", first, apart, "distance")
-    against = contour.msl_against_contour(path, loss)
+    against = contour.msl_against_contour(path, loss, rng=draws, replicates=count)
     sheet.with_error("msl_contour", first, against, "contour length")
 
 

@@ -60,13 +60,14 @@ def two_slopes(sheet: Sheet, curve: Curve, first: int) -> None:
     sheet.number("crossover", first, (found.crossover, spread, found.status))
 
 
-def local(curve: Curve, mode: Mode) -> tuple[Array, Array]:
-    """Return lags and local exponents."""
+def local(curve: Curve, mode: Mode) -> tuple[Array, Array, Array]:
+    """Return lags, local exponents and their standard errors; NaN errors in mode `paper`."""
     if mode == "paper":
         offset = min(20, len(curve.x) - 1)
-        return curve.x[:-offset], paper_local_exponents(curve.x, curve.y, offset)
+        slopes = paper_local_exponents(curve.x, curve.y, offset)
+        return curve.x[:-offset], slopes, np.full(len(slopes), NAN)
     found = local_exponents(curve)
-    return found.x, found.value
+    return found.x, found.value, found.stderr
 
 
 def moment(distances: Array, lags: Ints, q: float, fit: Sequence[float]) -> float:
