@@ -100,7 +100,15 @@ def test_next_batch_goes_round(stages: dict[int, Networks]) -> None:
     found = power_iteration(one, 2, generator=generator("a"))
     assert torch.equal(found.values, power_iteration(same, 2, generator=generator("a")).values)
     paper = measure(
-        stages, HessianPath(mode="paper", samples=40, batch_size=40, eigenvalues=1, tolerance=1e-6)
+        stages,
+        HessianPath(
+            mode="paper",
+            samples=40,
+            batch_size=40,
+            eigenvalues=1,
+            iterations=100,
+            tolerance=1e-6,
+        ),
     )
     found = next(s for s in paper.series if s.name == "eigenvalue:1" and s.replica == SEEDS[0])
     wanted = [dense(networks, 0)[0] for networks in stages.values()]

@@ -11,6 +11,7 @@ from lossatlas import models, paths
 from lossatlas.errors import UserError
 from lossatlas.spec import catalogue, config
 from lossatlas.spec.cells import Cell, canonical, from_spec
+from lossatlas.spec.metrics import Cka, Connectivity, Hessian, HessianPath
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe
 
 SMALL = yaml.safe_load("""
@@ -344,3 +345,29 @@ def test_a_batch_has_no_more_images_than_the_load_leaves() -> None:
     raw["datasets"]["digits"]["transforms"] = "paper"
     with pytest.raises(UserError, match="batch_size 1006 is more than the 1005"):
         config.load(raw)
+
+
+def test_mode_paper_has_the_papers_numbers() -> None:
+    """Yang et al. (2021), their code: what its scripts set, where nothing else is asked for."""
+    raw = changed("metrics", {"theirs": {"kind": "hessian", "mode": "paper", "probes": 7}})
+    raw["metrics"]["cka"] = {"mode": "paper"}
+    loaded = config.load(raw)
+    theirs, cka = loaded.metric("theirs"), loaded.metric("cka")
+    assert (theirs.samples, theirs.iterations, theirs.tolerance, theirs.probes) == (
+        200,
+        100,
+        1e-3,
+        7,
+    )
+    assert (cka.samples, cka.batch_size, cka.mixup_alpha, cka.layers[0]) == (
+        768,
+        128,
+        16,
+        "softmax",
+    )
+    curve = Connectivity(mode="paper")
+    assert (curve.epochs, curve.batch_size, curve.learning_rate) == (50, 128, 0.01)
+    path = HessianPath(mode="paper")
+    assert (path.iterations, path.tolerance) == (20, 1e-4)
+    assert Hessian(**theirs.model_dump()) == theirs
+    assert (Hessian().samples, Cka().samples) == (512, 640)

@@ -26,8 +26,8 @@ def measure(networks: Networks, settings: Cka) -> Record:
 
     Each network sees each image once. The authors' code draws new images for each of the 25
     ordered pairs, runs both networks for each, and keeps self-pairs; it reads 6 batches of 128
-    (768 images) where the paper says 640: set `samples` for that. Mode 'paper' chooses the
-    authors' estimator, the biased one; the images stay shared in both modes.
+    (768 images) where the paper says 640. Mode 'paper' has as many, unless `samples` is set, and
+    the authors' estimator, the biased one; the images stay shared in both modes.
 
     Args:
         networks: The replicas.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from lossatlas.spec.parts import Strict
 
@@ -13,11 +13,24 @@ Checkpoint = Literal["final", "best", "early"]
 
 
 class MetricSettings(Strict):
-    """What every metric has."""
+    """What every metric has.
+
+    Attributes:
+        PAPER: Defaults of mode "paper" that are not those of mode "fixed".
+    """
+
+    PAPER: ClassVar[dict[str, Any]] = {}
 
     checkpoint: Checkpoint | None = Field(
         None, description="which weights; default: the first that the recipe keeps"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_paper(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("mode") == "paper":
+            return {**cls.PAPER, **given}
+        return given
 
 
 class Performance(MetricSettings):
@@ -29,13 +42,19 @@ class Performance(MetricSettings):
 class Hessian(MetricSettings):
     """Top eigenvalues, trace and spectral density of the Hessian of the mean cross entropy."""
 
+    PAPER: ClassVar[dict[str, Any]] = {"samples": 200, "iterations": 100, "probes": 100}
+
     kind: Literal["hessian"] = "hessian"
     mode: Mode = Field("fixed", description="'paper': power iteration and Hutchinson's trace")
-    samples: int = Field(512, ge=1, description="training images in the loss (the paper: 200)")
+    samples: int = Field(512, ge=1, description="training images in the loss; 200 in mode 'paper'")
     eigenvalues: int = Field(1, ge=1, description="how many of the largest in modulus")
-    iterations: int = Field(60, ge=2, description="most Lanczos (or power iteration) products")
+    iterations: int = Field(
+        60, ge=2, description="most Lanczos products; in mode 'paper' 100, of power iteration"
+    )
     tolerance: float = Field(1e-3, gt=0, description="relative residual at which a value converged")
-    probes: int = Field(40, ge=3, description="products spent on the trace")
+    probes: int = Field(
+        40, ge=3, description="products spent on the trace; in mode 'paper' 100 at most"
+    )
     density_probes: int = Field(2, ge=0, description="starting vectors of the spectral density")
     density_steps: int = Field(30, ge=2, description="Lanczos steps of each")
     parameters: str = Field("", description="regular expression that picks parameters; '' is all")
@@ -48,17 +67,24 @@ class Hessian(MetricSettings):
 class HessianPath(MetricSettings):
     """Spectrum of the Hessian at the weights that the recipe's `record.snapshots` keeps."""
 
+    PAPER: ClassVar[dict[str, Any]] = {"iterations": 20, "tolerance": 1e-4}
+
     kind: Literal["hessian_path"] = "hessian_path"
     mode: Mode = Field(
-        "fixed",
-        description="'paper': power iteration, each product on the next batch (the authors: 20 "
-        "iterations at tolerance 1e-4)",
+        "fixed", description="'paper': power iteration, each product on the next batch"
     )
     samples: int = Field(512, ge=1, description="training images in the loss")
     batch_size: int = Field(128, ge=1, description="images of a product in mode 'paper'")
     eigenvalues: int = Field(20, ge=1, description="how many of the largest in modulus")
-    iterations: int = Field(100, ge=2, description="most products, in mode 'paper' for each value")
-    tolerance: float = Field(1e-3, gt=0, description="relative residual at which a value converged")
+    iterations: int = Field(
+        100, ge=2, description="most products; in mode 'paper' 20, for each value"
+    )
+    tolerance: float = Field(
+        1e-3,
+        gt=0,
+        description="relative residual at which a value converged; in mode 'paper' 1e-4, of the "
+        "change",
+    )
     density_probes: int = Field(1, ge=0, description="starting vectors of the spectral density")
     density_steps: int = Field(40, ge=2, description="Lanczos steps of each")
     chunk: int = Field(512, ge=1, description="images per pass")
@@ -100,9 +126,11 @@ class Connectivity(MetricSettings):
 class Cka(MetricSettings):
     """Linear centred kernel alignment between replicas, on blended training images."""
 
+    PAPER: ClassVar[dict[str, Any]] = {"samples": 768}
+
     kind: Literal["cka"] = "cka"
     mode: Mode = Field("fixed", description="which estimator 'cka' is: unbiased; 'paper': biased")
-    samples: int = Field(640, ge=4, description="blended images (the paper's code: 768)")
+    samples: int = Field(640, ge=4, description="blended images; 768 in mode 'paper'")
     batch_size: int = Field(128, ge=4, description="images blended with one coefficient")
     mixup_alpha: float = Field(16.0, ge=0, description="Beta(alpha, alpha) of the blend; 0: none")
     layers: list[str] = Field(
@@ -215,7 +243,8 @@ class Diffusion(MetricSettings):
     mode: Mode = Field(
         "fixed",
         description="'paper': pairs grouped by exactly equal path length, square of the mean loss "
-        "difference, local exponents over 20 lags, the faulty displacement from the first point",
+        "difference, losses beside the weights after their step, local exponents over 20 lags, "
+        "excursions of random stretches, the faulty displacement from the first point",
     )
     fit: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(
         [10, 100], description="smallest and largest lag of the fit of the exponent"
