@@ -1,10 +1,12 @@
 """Fingerprints: what changes them, what does not."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from lossatlas import fingerprint
+from lossatlas.errors import UserError
 
 MODULES = {
     "__init__.py": "",
@@ -61,6 +63,7 @@ def forget() -> None:
         fingerprint._file,
         fingerprint._parsed,
         fingerprint._found,
+        fingerprint._own_files,
         fingerprint._kept,
         fingerprint._sources,
     ):
@@ -122,6 +125,62 @@ def test_a_users_module_counts_whole(
     edit(tmp_path / "mynet.py", "return 1", "return 2")
     forget()
     assert fingerprint.code_of("mynet:net") != before
+
+
+@pytest.mark.parametrize("edited", ["blocks.py", "net/__init__.py", "net/parts.py", "net/deep.py"])
+def test_what_a_users_module_imports_counts_too(
+    package: Path, working: Path, monkeypatch: pytest.MonkeyPatch, edited: str
+) -> None:
+    files = {
+        "blocks.py": "import torch\nimport gone\n",
+        "beside.py": "",
+        "net/__init__.py": "",
+        "net/model.py": "import blocks\nfrom . import parts\n\ndef net():\n    return parts\n",
+        "net/parts.py": "from .deep import value\n",
+        "net/deep.py": "value = 0\n",
+    }
+    (working / "net").mkdir()
+    for name, text in files.items():
+        (working / name).write_text(text)
+    monkeypatch.syspath_prepend(working)
+
+    def now() -> str:
+        forget()
+        monkeypatch.delitem(sys.modules, "net", raising=False)
+        return fingerprint.code_of("net.model:net")
+
+    before = now()
+    (working / "beside.py").write_text("value = 2\n")
+    (working / edited).write_text(f"# a comment\n{files[edited]}")
+    assert now() == before
+    (working / edited).write_text(f"{files[edited]}added = 1\n")
+    assert now() != before
+
+
+def test_a_users_file_that_is_no_python(
+    package: Path, working: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (working / "mynet.py").write_text("import helper\n")
+    (working / "helper.py").write_text("class Net:\n    def\n")
+    monkeypatch.syspath_prepend(working)
+    forget()
+    with pytest.raises(UserError, match=r"helper\.py: is no Python: .*line 2"):
+        fingerprint.code_of("mynet:Net")
+
+
+def test_an_installed_model_counts_as_one_file(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    (site / "zoo.py").write_text("import keeper\n")
+    (site / "keeper.py").write_text("value = 1\n")
+    monkeypatch.syspath_prepend(site)
+    forget()
+    before = fingerprint.code_of("zoo:net")
+    (site / "keeper.py").write_text("value = 2\n")
+    forget()
+    assert fingerprint.code_of("zoo:net") == before
 
 
 def test_unknown_entry(package: Path) -> None:

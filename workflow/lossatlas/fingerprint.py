@@ -1,9 +1,10 @@
 """Digests of the code that a job runs, so that exactly the right jobs rerun.
 
 Snakemake does not follow imports. A fingerprint does: from an entry function it collects every
-top-level definition of this package (and of the user's own model) that the entry reaches by name,
-and hashes their syntax trees with docstrings and comments left out. A new helper beside them, a
-comment or a docstring changes nothing; an edit to a line that runs changes the digest.
+top-level definition of this package that the entry reaches by name, and hashes their syntax trees
+with docstrings and comments left out. A new helper beside them, a comment or a docstring changes
+nothing; an edit to a line that runs changes the digest. The user's own model counts as its whole
+file, and all files beside it that it imports.
 
 Modules that only carry numbers from place to place, or guard a job (`CARRIERS`), are left out: what
 they carry has versions of its own, and the version of the package retrains nothing.
@@ -27,6 +28,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lossatlas import paths
+from lossatlas.errors import UserError
 from lossatlas.paths import LIBRARY
 
 PACKAGE = "lossatlas"
@@ -61,14 +63,17 @@ def code_of(*entries: str, without: tuple[str, ...] = ()) -> str:
     """Return 16 hex digits for the code that the entries reach.
 
     Args:
-        entries: "package.module:object"; one outside this package counts as its whole file.
+        entries: "package.module:object"; one outside this package counts as its whole file, with
+            the files of the same folder that it imports.
         without: Modules of this package that this job does not run.
 
     Raises:
         ValueError: If an entry of this package does not exist.
+        UserError: If a file of the user's is no Python.
     """
     foreign = [module for entry in entries if not _ours(module := entry.partition(":")[0])]
-    words = [sorted(set(entries)), list(without), [_bytes(_found(name)) for name in foreign]]
+    files = [[_bytes(path) for path in _own_files(name)] for name in foreign]
+    words = [sorted(set(entries)), list(without), files]
     key = hashlib.sha256(json.dumps(words).encode()).hexdigest()
     kept = _kept()
     if key not in kept:
@@ -112,15 +117,15 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
-def _bytes(path: Path | None) -> str:
-    return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+def _bytes(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @cache
 def _reached(entry: str, without: tuple[str, ...] = ()) -> list[tuple[str, str, str]]:
     module, _, name = entry.partition(":")
     if not _ours(module):
-        return [(module, "", _foreign(module))]
+        return [(module, "", ast.unparse(_tree(path))) for path in _own_files(module)]
     waiting = list(_resolve(module, name))
     if not waiting:
         raise ValueError(f"{module} defines no {name!r}")
@@ -160,10 +165,49 @@ def _file(module: str) -> Path | None:
     return None
 
 
-def _foreign(module: str) -> str:
-    """Return the syntax tree of the user's module."""
-    path = _found(module)
-    return "" if path is None else ast.unparse(_tree(path))
+@cache
+def _own_files(module: str) -> tuple[Path, ...]:
+    """Return the file of the user's module, then those that it imports from the same root folder.
+
+    An installed package counts as one file: it has a version, and what it imports has no end.
+    """
+    first = _found(module)
+    if first is None:
+        return ()
+    root = first.parents[module.count(".") + (first.name == "__init__.py")]
+    if {"site-packages", "dist-packages"} & set(root.parts):
+        return (first,)
+    waiting = [tuple(module.split("."))]
+    found: dict[Path, None] = {}
+    while waiting:
+        words = waiting.pop()
+        for count in range(1, len(words) + 1):  # the packages around it run as well
+            for path in _places(root, words[:count]):
+                if path.is_file() and path not in found:
+                    found[path] = None
+                    waiting += _imported(path, root)
+    return (first, *sorted(path for path in found if path != first))
+
+
+def _places(root: Path, words: tuple[str, ...]) -> tuple[Path, Path]:
+    """Return where a module's file may be."""
+    return root.joinpath(*words, "__init__.py"), root.joinpath(*words).with_suffix(".py")
+
+
+def _imported(path: Path, root: Path) -> Iterator[tuple[str, ...]]:
+    """Yield what a file imports, as tuples of words; the last of them may be no module."""
+    here = path.parent.relative_to(root).parts
+    try:
+        tree = _tree(path)
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"is no Python: {error}", where=str(path), fix="mend it") from None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (tuple(alias.name.split(".")) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) + 1 - node.level] if node.level else ()
+            base += tuple(node.module.split(".")) if node.module else ()
+            yield from ((*base, alias.name) for alias in node.names)
 
 
 @cache
