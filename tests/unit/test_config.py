@@ -1,6 +1,7 @@
 """The config: what is refused and how it is said; cells and their ids."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,27 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         part = part[key]
     part[last] = value
     return raw
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "class Net: ...",
+        "from elsewhere import *",
+        "import a as Net",
+        "try:\n    Net = 1\nfinally: ...",
+    ],
+)
+def test_a_model_that_its_file_may_define(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    (tmp_path / "config_net.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    raw = changed("models.own", {"builder": "config_net:Net"})
+    config.load(raw)
+    (tmp_path / "config_net.py").write_text("class Net:\n    def")
+    with pytest.raises(UserError, match=r"models\.own: config_net\.py is no Python: .*line 2"):
+        config.load(raw)
 
 
 def test_small_config_loads() -> None:
@@ -144,6 +166,7 @@ BAD = [
     ("models.resnet18", {"widht": 3}, "'resnet18' has no argument 'widht' (did you mean 'width'?)"),
     ("models.other", {"builder": "resnet19"}, "unknown model 'resnet19' (did you mean 'resnet18'?"),
     ("models.own", {"builder": "no_such_module:Net"}, "no module named 'no_such_module'"),
+    ("models.own", {"builder": "fractions:Fractoin"}, "no 'Fractoin' (did you mean 'Fraction'?)"),
     ("models.own", {"builder": "os.path;x:Net"}, "is not 'package.module:object'"),
     ("datasets.mnits", None, "unknown data set 'mnits' (did you mean 'mnist'?)"),
     ("datasets.digits", {"fraction": 0}, "datasets.digits.fraction"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from itertools import product
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
@@ -227,6 +229,27 @@ def _check_importable(target: str, where: str) -> None:
     if found is None:
         fix = "start in the folder that holds it, or put that folder on PYTHONPATH"
         raise UserError(f"no module named '{module}'", where=where, fix=fix)
+    if found.origin and found.origin.endswith(".py"):
+        _check_defined(Path(found.origin), name, where)
+
+
+def _check_defined(file: Path, name: str, where: str) -> None:
+    """Refuse a name that a module's file cannot define, as far as reading it can tell."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"{file.name} is no Python: {error}", where=where, fix="mend it") from None
+    made = [n.name for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef)]
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+        elif isinstance(node, ast.alias):
+            names.add(node.asname or node.name)
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+    if not names & {name, "*", "__getattr__", "globals"}:
+        raise UserError(f"{file.name} has no '{name}'", where=where, fix=nearest(name, made))
 
 
 def _check_argument(builder: str, key: str, where: str) -> None:
