@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from lossatlas import measuring, store
-from lossatlas.diffusion import recorded, stable
+from lossatlas.diffusion import contour, recorded, stable
+from lossatlas.diffusion.gram import path_of_points
 from lossatlas.diffusion.measure import measure
+from lossatlas.diffusion.smoothing import coarse_grain
 from lossatlas.errors import UserError
 from lossatlas.spec.config import load
 from lossatlas.spec.metrics import PRODUCES, Diffusion
@@ -195,8 +197,33 @@ def test_paper_mode_differs_where_the_paper_does() -> None:
     entering = theirs["contour:300"].y[0] / ours["contour:300"].y[0]
     assert 1.9 < entering < 2.1  # the step that enters a point is counted too
     assert "msl_contour:0" in theirs
+    assert len(theirs["excursion:0"].x) == 50  # random stretches of 100 steps
+    assert len(ours["excursion:0"].x) == 3  # side by side
     assert len(theirs["msl:0"].x) <= 50
     assert len(ours["msd_contour:0"].x) < 40 < len(theirs["msd_contour:0"].x)
+
+
+@pytest.mark.parametrize("mode", ["fixed", "paper"])
+@pytest.mark.parametrize("first", [0, 40])
+def test_losses_stand_beside_their_weights(first: int, mode: str) -> None:
+    """The run's last point has no loss; in mode `paper` it has that of the step before."""
+    points, whole = brownian()[:201], recorded_of(brownian())
+    short = {"loss": whole.loss[:200], "step": whole.step[:200], "gradient": whole.gradient[:200]}
+    short |= {"window": np.array([[first, 201]]), "gram": one_gram(points[first:])}
+    short |= {name: getattr(whole, name)[:201] for name in ("distance", "projection", "sums")}
+    path = replace(whole, **short, stride=np.array([0, 0]))
+    settings = SETTINGS.model_copy(update={"mode": mode, "fit": [4, 40]})
+    made = curves(measure({0: path}, settings))[f"msl:{first}"]
+    if mode == "fixed":
+        known = path_of_points(points[first:200])
+        wanted = contour.msl_against_distance(known, path.loss[first:200])
+        np.testing.assert_allclose(made.y, wanted.y)
+        return
+    start = max(first, 1)
+    known = path_of_points(points[start:])
+    pairs = contour.msl_against_distance(known, path.loss[start - 1 :], "paper")
+    y = coarse_grain(pairs.x, pairs.y)[1]
+    np.testing.assert_allclose(made.y, y[np.isfinite(y)])
 
 
 def test_constant_path_is_undefined() -> None:

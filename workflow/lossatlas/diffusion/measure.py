@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lossatlas.diffusion import contour, smoothing, window
-from lossatlas.diffusion.arrays import Array, log_lags
+from lossatlas.diffusion.arrays import Array, Mode, log_lags
 from lossatlas.diffusion.curves import Curve
-from lossatlas.diffusion.gram import Path, squared_distances, without_drift
+from lossatlas.diffusion.gram import Path, path_of_gram, squared_distances, without_drift
 from lossatlas.diffusion.msd import lag_averages, time_averaged_msd, velocity_autocorrelation
 from lossatlas.diffusion.recorded import Recorded, seeded
 from lossatlas.diffusion.surrogates import surrogate_msd
@@ -106,21 +106,35 @@ def _window(sheet: Sheet, recorded: Recorded, index: int, *, detailed: bool) -> 
         for name in WINDOW_SCALARS:
             sheet.number(name, first, (float("nan"), float("nan"), "diverged"))
         return
-    loss = recorded.loss[first:end]
-    if len(loss) < len(path):  # the last point of the run has no loss
-        loss = np.append(loss, loss[-1:])
     _displacement(sheet, recorded, path, first)
     window.noise(sheet, recorded, slice(first, end - 1), detailed=detailed)
     window.losses(sheet, recorded, path, first)
+    known, loss = _with_loss(recorded, path, first, sheet.settings.mode)
     variance = smoothing.moving_variance(loss)
     sheet.number("loss_variance", first, (float(np.mean(variance)), float("nan"), "ok"))
     if not detailed:
         return
-    _contour(sheet, path, loss, first)
-    window.events(sheet, path, loss, first)
+    _contour(sheet, path, known, loss, first)
+    window.excursion(sheet, path, first)
+    window.avalanche(sheet, known, loss, first)
     if index == 0:
         window.picture(sheet, path, first)
     window.noise_norms(sheet, recorded.noise_norms(index), first)
+
+
+def _with_loss(recorded: Recorded, path: Path, first: int, mode: Mode) -> tuple[Path, Array]:
+    """Return those points of a window that have a loss, and their losses.
+
+    The loss of a step is that of the weights before it; the last point of the run has none. Mode
+    `paper` puts it beside the weights after the step, as the authors' files do, and the initial
+    weights have none.
+    """
+    step = np.arange(first, first + len(path)) - (mode == "paper")
+    has = np.flatnonzero((step >= 0) & (step < len(recorded.loss)))
+    loss = recorded.loss[step[has]]
+    if len(has) == len(path):
+        return path, loss
+    return path_of_gram(path.gram[np.ix_(has, has)], path.steps[has[:-1]]), loss
 
 
 def _displacement(sheet: Sheet, recorded: Recorded, path: Path, first: int) -> None:
@@ -167,13 +181,13 @@ def _displacement(sheet: Sheet, recorded: Recorded, path: Path, first: int) -> N
     sheet.curve(f"moment_exponent:{first}", np.array(window.MOMENTS), np.array(moments), "q")
 
 
-def _contour(sheet: Sheet, path: Path, loss: Array, first: int) -> None:
-    """Displacement and loss difference against path length and distance."""
+def _contour(sheet: Sheet, path: Path, known: Path, loss: Array, first: int) -> None:
+    """Displacement and, where it is known, loss difference against path length and distance."""
     settings = sheet.settings
     rng = seeded("contour", settings.seed, sheet.seed, first)
     draws, count = (rng if settings.bootstrap else None), settings.bootstrap
     along = contour.msd_against_contour(path, rng=draws, replicates=count)
-    apart = contour.msl_against_distance(path, loss, rng=draws, replicates=count)
+    apart = contour.msl_against_distance(known, loss, rng=draws, replicates=count)
     sheet.number("path_exponent", first, window.slope_of_reliable(along))
     sheet.number("msl_exponent", first, window.slope_of_reliable(apart))
     if settings.mode == "paper":
@@ -181,17 +195,17 @@ def _contour(sheet: Sheet, path: Path, loss: Array, first: int) -> None:
         smooth = smoothing.moving_mean(both.y)
         picked = np.unique(np.geomspace(1, len(smooth), POINTS).astype(np.int64)) - 1
         sheet.curve(f"msd_contour:{first}", both.x[picked], smooth[picked], "contour length")
-        pairs = contour.msl_against_distance(path, loss, "paper")
+        pairs = contour.msl_against_distance(known, loss, "paper")
         if len(pairs.x) > 1:
             sheet.curve(f"msl:{first}", *smoothing.coarse_grain(pairs.x, pairs.y), "distance")
-        pairs = contour.msl_against_contour(path, loss, "paper")
+        pairs = contour.msl_against_contour(known, loss, "paper")
         if len(pairs.x) > 1:
             coarse = smoothing.coarse_grain(pairs.x, pairs.y)
             sheet.curve(f"msl_contour:{first}", *coarse, "contour length")
         return
     sheet.with_error("msd_contour", first, along, "contour length")
     sheet.with_error("msl", first, apart, "distance")
-    against = contour.msl_against_contour(path, loss, rng=draws, replicates=count)
+    against = contour.msl_against_contour(known, loss, rng=draws, replicates=count)
     sheet.with_error("msl_contour", first, against, "contour length")
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 POINTS = 400  # of the picture of a path
 MOMENTS = (0.5, 1.0, 2.0, 3.0, 4.0)
 BINS = 121  # of densities
+EXCURSION, EXCURSIONS = 100, 50  # steps of a stretch, and how many the authors draw
 _SPAN = 51  # points from the peak of an avalanche on
 NAN = float("nan")
 
@@ -175,14 +176,20 @@ def picture(sheet: Sheet, path: Path, first: int) -> None:
         sheet.curve(f"principal_{axis + 1}:{first}", picked, points[picked, axis])
 
 
-def events(sheet: Sheet, path: Path, loss: Array, first: int) -> None:
-    """Write transverse excursions, avalanches of the loss and its changes."""
-    distances = squared_distances(path)
-    length = min(100, len(path) // 4)
-    found = excursions.transverse_excursions(distances, length)
+def excursion(sheet: Sheet, path: Path, first: int) -> None:
+    """Write transverse excursions: of stretches side by side, in mode `paper` of random ones."""
+    length, starts = min(EXCURSION, len(path) // 4), None
+    if sheet.settings.mode == "paper":
+        rng = seeded("excursions", sheet.settings.seed, sheet.seed, first)
+        starts = excursions.random_starts(len(path), length, EXCURSIONS, rng)
+    found = excursions.transverse_excursions(squared_distances(path), length, starts)
     order = np.argsort(found.chord, kind="stable")
     chord, height = found.chord[order], found.excursion[order]
     sheet.curve(f"excursion:{first}", chord, height, "squared chord")
+
+
+def avalanche(sheet: Sheet, path: Path, loss: Array, first: int) -> None:
+    """Write avalanches of the loss (T,) at the points of a path, what follows, and its changes."""
     burst = loss_events.avalanches(loss)
     durations = np.arange(1, int(burst.length.max(initial=0)) + 1)
     counts = np.array([(burst.length == one).sum() for one in durations], dtype=np.float64)
