@@ -153,14 +153,17 @@ def test_does_not_depend_on_the_chunk():
         assert one.value == pytest.approx(other.value, rel=1e-4)
 
 
-def test_more_eigenvalues_than_parameters():
-    settings = Hessian(parameters=r"layers\.5\.bias", eigenvalues=6, **SMALL)
+@pytest.mark.parametrize("mode", ["fixed", "paper"])
+def test_more_eigenvalues_than_parameters(mode):
+    settings = Hessian(mode=mode, parameters=r"layers\.5\.bias", eigenvalues=6, **SMALL)
     record = measure(_networks(), settings)
     last = _rows(record, "hessian_eigenvalue_6")
     assert [row.status for row in last] == ["undefined"] * 2
     assert all(math.isnan(row.value) for row in last)
     assert {row.status for row in _rows(record, "hessian_eigenvalue_3")} == {"ok"}
-    assert all(row.stderr == 0 for row in _rows(record, "hessian_trace"))
+    assert {row.status for row in _rows(record, "hessian_eigenvalue_5")} == {"undefined"}
+    exact = [row.stderr == 0 for row in _rows(record, "hessian_trace")]
+    assert exact == [mode == "fixed"] * 2
 
 
 def test_weights_that_overflow_are_undefined():

@@ -223,8 +223,9 @@ def power_iteration(
 
     From a Gaussian start, λ = v · Hv until |λ_old - λ| < tolerance (|λ_old| + 1e-6); then the
     *previous* estimate λ_old is the result. Vectors are divided by their norm plus 1e-6. Further
-    values are found orthogonally to the vectors before. That code does not say when it ran out of
-    iterations; here `converged` does, and the residual is that of the last product.
+    values are found orthogonally to the vectors before, no more than the operator has. That code
+    does not say when it ran out of iterations; here `converged` does, and the residual is that of
+    the last product.
 
     Args:
         operator: The operator.
@@ -239,7 +240,7 @@ def power_iteration(
     vectors = [vector.to(operator.device) for vector in tensors.get("vectors", ())]
     rows: list[tuple[float, float, bool, int]] = noted.get("rows", [])
     before = operator.products
-    for rank in range(count):
+    for rank in range(min(count, operator.size)):
         start = gaussian(operator, generator)
         if rank == len(rows):
             vectors.append(_normalised(start))
