@@ -109,6 +109,13 @@ def test_samples_that_have_no_fit(fit):
         fit(np.where(np.arange(100) == 7, np.nan, 1.0))
 
 
+def test_tails_beyond_the_table_are_flagged():
+    heavy = fit_by_quantiles(sample(0.35, 5000, rng(1)))
+    assert (heavy.law.alpha, heavy.status) == (0.5, "unconverged")
+    assert fit_by_quantiles(sample(0.6, 5000, rng(1))).status == "ok"
+    assert fit_by_characteristic(sample(0.35, 5000, rng(1))).law.alpha == pytest.approx(0.35, 0.1)
+
+
 def test_sampler_refuses():
     for bad in (
         {"alpha": 0.0},

@@ -8,7 +8,7 @@ a normal law has alpha 2 and standard deviation sqrt(2) s.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -52,14 +52,16 @@ class StableFit:
         stderr: Bootstrap standard errors; NaN without bootstrap.
         samples: Sample size.
         method: Which estimator.
-        status: `undefined` if the sample has no spread between its quartiles.
+        status: `undefined` if the sample has no spread between its quartiles; `unconverged` if its
+            tails are heavier than the table of the quantile fit has them, so that alpha is at most
+            what is reported.
     """
 
     law: Stable
     stderr: Stable
     samples: int
     method: Method
-    status: Literal["ok", "undefined"]
+    status: Literal["ok", "undefined", "unconverged"]
 
 
 def sample(
@@ -118,7 +120,7 @@ def fit_by_quantiles(
 
     (q95 - q05) / (q75 - q25) and (q95 + q05 - 2 q50) / (q95 - q05) are looked up for alpha and
     beta; (q75 - q25) and the median then give scale and location. Fast and rough; the table starts
-    at alpha 0.5, and heavier tails are reported as 0.5.
+    at alpha 0.5, and heavier tails are reported as 0.5, `unconverged`.
 
     Args:
         values: (n,) sample.
@@ -134,7 +136,8 @@ def fit_by_quantiles(
     if rng is not None:
         picks = rng.integers(0, len(data), (replicates, len(data)))
         drawn = _by_quantiles(data[picks])
-    return _result(found[0], drawn, len(data), "quantile")
+    fit = _result(found[0], drawn, len(data), "quantile")
+    return replace(fit, status="unconverged") if fit.law.alpha <= ALPHAS[0] else fit
 
 
 def fit_by_characteristic(
