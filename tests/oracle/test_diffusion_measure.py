@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lossatlas import measuring, store
-from lossatlas.diffusion import contour, recorded, stable
+from lossatlas.diffusion import contour, recorded, stable, tails
 from lossatlas.diffusion.gram import path_of_points
 from lossatlas.diffusion.measure import measure
 from lossatlas.diffusion.smoothing import coarse_grain
@@ -224,6 +224,13 @@ def test_losses_stand_beside_their_weights(first: int, mode: str) -> None:
     pairs = contour.msl_against_distance(known, path.loss[start - 1 :], "paper")
     y = coarse_grain(pairs.x, pairs.y)[1]
     np.testing.assert_allclose(made.y, y[np.isfinite(y)])
+
+
+def test_noise_norms_are_compared_in_standard_deviations() -> None:
+    path = recorded_of(brownian())
+    found = values(measure({0: path}, SETTINGS))["noise_ratio_first"]
+    assert found.value == tails.fit_power_law(path.noise_norms(0)).z
+    assert found.status == "ok"
 
 
 def test_constant_path_is_undefined() -> None:

@@ -169,6 +169,12 @@ def test_power_law_against_exponential():
     assert found.p < 0.01
     given = fit_power_law(power, smallest=2.0)
     logs = np.log(power / 2)
+    excess = power - 2.0
+    each = np.log(stats.pareto.pdf(power, given.exponent - 1, scale=2.0))
+    each -= np.log(stats.expon.pdf(excess, scale=excess.mean()))
+    assert given.ratio == pytest.approx(each.sum())
+    assert given.z == pytest.approx(each.mean() / each.std() * np.sqrt(3000))
+    assert given.p == pytest.approx(2 * stats.norm.sf(abs(given.z)))
     assert given.exponent == pytest.approx(1 + 3000 / logs.sum())
     assert given.tail == 3000
     ks = stats.kstest(power, lambda x: 1 - (x / 2) ** (1 - given.exponent)).statistic

@@ -25,7 +25,9 @@ class PowerLaw:
         distance: Kolmogorov-Smirnov distance of the tail from the power law.
         ratio: Log likelihood of the power law less that of the exponential law; > 0 favours the
             power law.
-        p: Two-sided p of `ratio` being 0 (Vuong 1989); large p: the data cannot tell.
+        z: `ratio` over its standard deviation (Vuong 1989); NaN if it has none.
+        p: Two-sided p of `ratio` being 0: below 0.05 where |z| > 1.96; large p: the data cannot
+            tell.
         status: `undefined` with fewer than 10 distinct values.
     """
 
@@ -35,6 +37,7 @@ class PowerLaw:
     tail: int
     distance: float
     ratio: float
+    z: float
     p: float
     status: Literal["ok", "undefined"]
 
@@ -198,7 +201,7 @@ def _log_norms(values: ArrayLike, block: int) -> tuple[Array, Array]:
 
 def _undefined(size: int) -> PowerLaw:
     nan = float("nan")
-    return PowerLaw(nan, nan, nan, size, nan, nan, nan, "undefined")
+    return PowerLaw(nan, nan, nan, size, nan, nan, nan, nan, "undefined")
 
 
 def _power_law_above(data: Array, smallest: float) -> PowerLaw:
@@ -218,7 +221,8 @@ def _power_law_above(data: Array, smallest: float) -> PowerLaw:
     difference = power - exponential
     spread = difference.std()
     ratio = float(difference.sum())
-    p = float(scipy.special.erfc(abs(ratio) / (np.sqrt(2 * size) * spread))) if spread > 0 else 1.0
+    z = ratio / (np.sqrt(size) * float(spread)) if spread > 0 else float("nan")
+    p = float(scipy.special.erfc(abs(z) / np.sqrt(2))) if spread > 0 else 1.0
     return PowerLaw(
         float(slope + 1),
         float(slope / np.sqrt(size)),
@@ -226,6 +230,7 @@ def _power_law_above(data: Array, smallest: float) -> PowerLaw:
         size,
         float(distance),
         ratio,
+        z,
         p,
         "ok",
     )

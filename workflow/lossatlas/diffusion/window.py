@@ -207,11 +207,14 @@ def avalanche(sheet: Sheet, path: Path, loss: Array, first: int) -> None:
 
 
 def noise_norms(sheet: Sheet, norms: Array, first: int) -> None:
-    """Compare the norms of gradient noise with a power law and an exponential law."""
+    """Compare the norms of gradient noise with a power law and an exponential law.
+
+    The ratio of their likelihoods is written in its own standard deviations: above 1.96 the power
+    law fits better, below -1.96 the exponential one, and between them the data cannot tell.
+    """
     if not len(norms):
         return
     fit = tails.fit_power_law(norms)
     sheet.number("noise_exponent", first, (fit.exponent, fit.stderr, fit.status))
-    ratio = fit.ratio / np.sqrt(fit.tail) if fit.tail else NAN
-    sheet.number("noise_ratio", first, (ratio, NAN, fit.status))
+    sheet.number("noise_ratio", first, _defined(fit.z))
     sheet.curve(f"noise_norm:{first}", np.arange(len(norms)), norms)
