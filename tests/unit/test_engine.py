@@ -240,6 +240,14 @@ def test_a_batch_larger_than_the_data_is_refused() -> None:
     assert not Engine(mlp, kept, [0], split()).train().diverged.any()
 
 
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_a_batch_of_one_image_is_refused_where_it_has_no_variance(seeds: list[int]) -> None:
+    recipe = Recipe(epochs=1, batch_size=17, incomplete_batch="keep")  # 52 = 3 x 17 + 1
+    with pytest.raises(UserError, match=r"a batch has one image.*'incomplete_batch: drop'"):
+        Engine(resnet, recipe, seeds, split()).train()
+    assert not Engine(mlp, recipe, seeds, split()).train().diverged.any()
+
+
 def test_best_is_the_epoch_of_lowest_training_loss() -> None:
     recipe = Recipe(epochs=6, batch_size=8, learning_rate=0.4, checkpoints=["best", "final"])
     trained = Engine(mlp, recipe, [0, 1, 2], split()).train()

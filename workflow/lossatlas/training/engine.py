@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -224,6 +225,7 @@ class Engine:
 
         Raises:
             Preempted: If a signal asked the job to leave; the state has been saved.
+            UserError: If BatchNorm meets a batch of one image of one place.
         """
         self._resume()
         recipe, run = self.recipe, self.run
@@ -231,7 +233,8 @@ class Engine:
             started = time.perf_counter()
             if self.recorder is not None and run.step == 0:
                 self.recorder.keep(run.epoch, run.flat, run.buffers)
-            self._epoch()
+            with _explained():
+                self._epoch()
             self._close_epoch(time.perf_counter() - started)
         if self.recorder is not None:
             self.recorder.keep(run.epoch, run.flat, run.buffers)
@@ -455,6 +458,19 @@ class Engine:
             for (n, shape), piece in zip(shapes.items(), pieces, strict=True)
         }
         return {name: {**named, **self.frozen}[name] for name in self.functional.shapes}
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn BatchNorm's complaint about a single image into advice."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        fix = "another 'batch_size', or 'incomplete_batch: drop'"
+        what = "a batch has one image, over which BatchNorm has no variance"
+        raise UserError(what, where="recipe", fix=fix) from None
 
 
 def replica(trained: Trained, checkpoint: str, index: int) -> tuple[Tensors, Tensors]:
