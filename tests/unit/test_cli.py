@@ -30,6 +30,15 @@ class Net(nn.Module):
         return self.last(self.norm(self.first(x.flatten(1)).relu()))
 
 
+class Holder(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.module = Net(num_classes)
+
+    def forward(self, x):
+        return self.module(x)
+
+
 def broken(**_):
     raise ValueError("no")
 
@@ -101,6 +110,37 @@ def test_both_formats_hold_the_same(here: Path) -> None:
         assert main(["metric", "performance", "--checkpoint", file, *MODEL, "--out", out]) == 0
     found = store.differences(here / "a.h5", here / "b.h5")
     assert [line.split(":")[0] for line in found] == ["/@provenance"]
+
+
+WRAPPED = {
+    "plain": (lambda state: state, "cli_net:Net"),
+    "a dictionary": (lambda state: {"state_dict": state, "epoch": 3}, "cli_net:Net"),
+    "DataParallel": (lambda state: {f"module.{k}": t for k, t in state.items()}, "cli_net:Net"),
+    "compiled": (lambda state: {f"_orig_mod.{k}": t for k, t in state.items()}, "cli_net:Net"),
+    "both": (lambda state: {f"module._orig_mod.{k}": t for k, t in state.items()}, "cli_net:Net"),
+    "its own": (lambda state: {f"module.{k}": t for k, t in state.items()}, "cli_net:Holder"),
+}
+
+
+@pytest.mark.parametrize("shape", WRAPPED)
+def test_checkpoints_of_wrapped_networks(here: Path, shape: str) -> None:
+    wrap, model = WRAPPED[shape]
+    torch.save(wrap(torch.load(here / "0.pt", weights_only=True)), here / "wrapped.pt")
+    command = ["metric", "performance", "--data", "data.npz"]
+    assert main([*command, "--checkpoint", "0.pt", *MODEL, "--out", "a.h5"]) == 0
+    chosen = ["--checkpoint", "wrapped.pt", "--model", model]
+    assert main([*command, *chosen, "--out", "b.h5"]) == 0
+    found = store.differences(here / "a.h5", here / "b.h5")
+    assert {line.split(":")[0] for line in found} <= {"/@provenance", "/@spec"}
+
+
+def test_ctrl_c(here: Path, capsys, monkeypatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "read", stop)
+    assert main(["show", "a.h5"]) == 130
+    assert capsys.readouterr().err == "lossatlas: interrupted\n"
 
 
 def test_values_equal_a_plain_evaluation(here: Path) -> None:
@@ -239,7 +279,9 @@ BAD = [
         "refuses its arguments: no",
     ),
     (["diff", "gone.h5", "gone.h5"], "gone.h5: no such file"),
-    (["show", "data.npz"], "truncated, or not an HDF5 file"),
+    (["show", "data.npz"], "data.npz: is no result (give an .h5 file"),
+    (["diff", "0.pt", "1.pt"], "0.pt: is no result"),
+    (["metric", "diffusion", "--checkpoint", "9.pt", *MODEL], "needs the path of training"),
     (["train", "--spec", "gone", "--data", "d.h5", "--out", "o"], "gone: cannot be read"),
 ]
 

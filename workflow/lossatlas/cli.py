@@ -20,7 +20,10 @@ from lossatlas.spec.metrics import KINDS, MetricSettings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; a mistake is one line and exit code 1 (2 for the command line itself)."""
+    """Run one command; a mistake is one line and exit code 1 (2 for the command line itself).
+
+    Ctrl-C is one line, too, and exit code 130.
+    """
     options = _parser().parse_args(arguments)
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # the user's own models are looked for where they start
@@ -31,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         return 0
+    except KeyboardInterrupt:
+        print("lossatlas: interrupted", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -190,13 +196,22 @@ def _train(options: argparse.Namespace) -> None:
     train_block(cell.spec, sorted(set(options.seeds)), options.data, *files, code)
 
 
+def _check_result(file: str) -> None:
+    """Refuse what is no result by its name: the advice for a damaged result is to delete it."""
+    if not file.endswith(".h5"):
+        raise UserError("is no result", where=file, fix="give an .h5 file from 'results/'")
+
+
 def _diff(options: argparse.Namespace) -> int:
+    _check_result(options.first)
+    _check_result(options.second)
     found = store.differences(options.first, options.second)
     print("\n".join(found) or "equal (times and hosts left out)")
     return 1 if found else 0
 
 
 def _show(options: argparse.Namespace) -> None:
+    _check_result(options.file)
     record = store.read(options.file)
     about = {"kind": record.kind, "status": record.status, "mode": record.mode}
     for title, part in (("", about), ("spec", record.spec), ("settings", record.settings)):

@@ -47,6 +47,7 @@ def measure_custom(
             the metric compares.
     """
     kind: str = settings.kind  # type: ignore[attr-defined]
+    measuring.check_without_path(kind)
     least = min(measuring.LEAST[of] for of in PRODUCES[kind].values())
     if len(files) < least:
         what = f"'{kind}' compares checkpoints; {len(files)} given"
@@ -126,7 +127,7 @@ def read_networks(
     functional = Functional(network)
     weights: dict[int, tuple[Tensors, Tensors]] = {}
     for seed, file in enumerate(files):
-        weights[seed] = divide(functional, read_state(file), file)
+        weights[seed] = divide(functional, unwrapped(functional, read_state(file)), file)
     return checkpoints.assemble(functional, weights, images, device.choose())
 
 
@@ -155,7 +156,23 @@ def read_state(file: str) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         fix = "save it with torch.save(model.state_dict(), file)"
         raise UserError("holds no state dict", where=file, fix=fix)
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return dict(state)
+
+
+def unwrapped(functional: Functional, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return a state dict under the network's own names.
+
+    DataParallel, `torch.compile` and training frameworks hold a network as an attribute ("module.",
+    "_orig_mod.", "model."), whose name then stands before all others.
+    """
+    known, first = functional.module.state_dict().keys(), next(iter(state), "")
+    for end in [0, *(place + 1 for place, letter in enumerate(first) if letter == ".")]:
+        if not all(name.startswith(first[:end]) for name in state):
+            break
+        cut = {name[end:]: tensor for name, tensor in state.items()}
+        if cut.keys() & known:
+            return cut
+    return state
 
 
 def divide(

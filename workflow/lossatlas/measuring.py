@@ -171,9 +171,7 @@ def measure_networks(kind: str, networks: Networks, settings: MetricSettings) ->
         networks: The replicas and their data.
         settings: Of the metric.
     """
-    if kind in NEEDS_PATH:
-        fix = "run it in the workflow, with 'record' in the recipe"
-        raise UserError("needs the path of training, not its end", where=kind, fix=fix)
+    check_without_path(kind)
     if kind not in WITHOUT_TORCH:
         return adapter(kind)(networks, settings)
     from lossatlas.training.networks import logits
@@ -185,6 +183,17 @@ def measure_networks(kind: str, networks: Networks, settings: MetricSettings) ->
         weights[seed] = {name: tensor.cpu().numpy() for name, tensor in params.items()}
         predictions[seed] = logits(networks, index, images).cpu().numpy()
     return adapter(kind)(weights, predictions, settings)
+
+
+def check_without_path(kind: str) -> None:
+    """Refuse a metric that weights alone are not enough for.
+
+    Raises:
+        UserError: If it reads what training recorded.
+    """
+    if kind in NEEDS_PATH:
+        fix = "run it in the workflow, with 'record' in the recipe"
+        raise UserError("needs the path of training, not its end", where=kind, fix=fix)
 
 
 def _networks(
