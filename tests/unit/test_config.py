@@ -241,6 +241,11 @@ def test_bad_config_is_one_clear_line(path: str, value: Any, says: str) -> None:
         ({"kind": "espro", "draws": 0}, "metrics.mine.draws"),
         ({"kind": "espro", "components": 0}, "metrics.mine.components"),
         ({"kind": "simplex", "complex": "sharde"}, "metrics.mine.complex"),
+        (
+            {"kind": "simplex", "complex": [["w9", "c0"]]},
+            "metrics.mine.complex: unknown mode 'w9' (replicas: w0, w1)",
+        ),
+        ({"kind": "simplex", "complex": [["w0", "c0", "c0"]]}, "repeats a vertex"),
     ],
 )
 def test_simplexes_need_seeds_and_held_out_images(metric: dict[str, Any], says: str) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from lossatlas.errors import UserError, nearest
+from lossatlas.simplex import complexes
 from lossatlas.spec.catalogue import NETWORKS, corrupted_source, data_source
 from lossatlas.spec.cells import (
     LOAD_AXES,
@@ -408,7 +409,7 @@ def _check_network(cell: Cell, where: str) -> None:
 
 
 def _check_simplexes(config: Config, one: Experiment, name: str, where: str) -> None:
-    """Refuse fewer seeds than a complex connects, and temperatures without held-out images."""
+    """Refuse complexes that the seeds do not make up, and temperatures without held-out images."""
     settings, count = config.metric(name), len(one.seed_list)
     modes = 2 if isinstance(settings, SimplexVolume) else 1
     if isinstance(settings, Simplex) and settings.complex == "shared":
@@ -416,6 +417,8 @@ def _check_simplexes(config: Config, one: Experiment, name: str, where: str) -> 
     if count < modes:
         what = f"'{name}' connects {modes} replicas, and there are {count} seeds"
         raise UserError(what, where=f"{where}.seeds", fix=f"at least {modes} seeds")
+    if isinstance(settings, Simplex) and isinstance(settings.complex, list):
+        complexes.listed(settings.complex, one.seed_list, f"metrics.{name}.complex")
     fractions = one.axes.get("data_fraction", [config.datasets[one.dataset].fraction])
     if isinstance(settings, Espro) and max(fractions) == 1:
         what = f"'{name}' fits temperatures on held-out training images, and there are none"
