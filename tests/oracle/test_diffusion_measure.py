@@ -267,8 +267,11 @@ def test_fits_that_need_longer_windows_are_flagged() -> None:
     points = brownian()
     path = replace(recorded_of(points), window=np.array([[0, 60]]), gram=one_gram(points[:60]))
     with pytest.warns(UserWarning, match="lags up to 100, and those of a window of 60 points end"):
-        found = values(measure({0: path}, SETTINGS))
-    assert found["exponent_first"].status == "unconverged"
+        record = measure({0: path}, SETTINGS)
+    assert values(record)["exponent_first"].status == "unconverged"
+    series = curves(record)
+    assert series["exponent"].status == series["exponent_stderr"].status == "unconverged"
+    assert series["msd_long"].status == "ok"
 
 
 @pytest.mark.parametrize("mode", ["fixed", "paper"])

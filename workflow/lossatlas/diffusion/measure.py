@@ -44,11 +44,14 @@ class Sheet:
         """Note a number of the window that begins at `first`."""
         self.numbers.setdefault(name, {})[first] = value
 
-    def curve(self, name: str, x: ArrayLike, y: ArrayLike, unit: str = "step") -> None:
+    def curve(
+        self, name: str, x: ArrayLike, y: ArrayLike, unit: str = "step", status: str = "ok"
+    ) -> None:
         """Write a curve; points without a number are left out."""
         keys, values = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
         good = np.isfinite(values)
-        self.record.series.append(Series(name, keys[good], values[good], unit, self.seed))
+        found = Series(name, keys[good], values[good], unit, self.seed, status=status)
+        self.record.series.append(found)
 
     def with_error(self, name: str, first: int, curve: Curve, unit: str = "step") -> None:
         """Write an averaged curve and its standard errors."""
@@ -57,12 +60,16 @@ class Sheet:
             self.curve(f"{name}_stderr:{first}", curve.x, curve.stderr, unit)
 
     def finish(self, windows: list[int]) -> None:
-        """Write the numbers: all windows as series, the first and the last as scalars."""
+        """Write the numbers: all windows as series, the first and the last as scalars.
+
+        A series is `unconverged` if the number of one of its windows is.
+        """
         for name, per_window in self.numbers.items():
-            x = np.array(sorted(per_window), dtype=np.float64)
-            values = np.array([per_window[int(at)] for at in x], dtype=object)
-            self.curve(name, x, values[:, 0].astype(np.float64), "first point")
-            self.curve(f"{name}_stderr", x, values[:, 1].astype(np.float64), "first point")
+            firsts = sorted(per_window)
+            numbers, errors, states = zip(*(per_window[first] for first in firsts), strict=True)
+            whole = "unconverged" if "unconverged" in states else "ok"
+            self.curve(name, firsts, numbers, "first point", whole)
+            self.curve(f"{name}_stderr", firsts, errors, "first point", whole)
         undefined = (float("nan"), float("nan"), "undefined")
         for name in WINDOW_SCALARS:
             for place, at in (("first", windows[:1]), ("last", windows[-1:])):

@@ -278,7 +278,7 @@ def _authors(axes: Axes, column: int, x: str, by: str, ours: pd.DataFrame) -> No
 
     Networks have shortcuts unless an axis says that they have none.
     """
-    named = next((name for name in ours if name.endswith("shortcut")), "")
+    named = next((name for name in map(str, ours) if name.endswith("shortcut")), "")
     flag = int(not named or bool((ours[named] != 0).any()))
     known = {
         (depth, batch): row[column]
