@@ -90,11 +90,27 @@ def test_a_wide_run_has_its_gpu_alone(tmp_path: Path, clean: None) -> None:
 
 
 @pytest.mark.parametrize("name", slots.SCHEDULERS)
-def test_a_scheduler_s_allocation_is_left_alone(tmp_path, clean, monkeypatch, name) -> None:
-    monkeypatch.setenv(name, "7")
-    with slots.gpu(1, pool=["0"], where=tmp_path) as given:
-        assert given is None
-    assert not list(tmp_path.iterdir())
+def test_allocations_on_one_machine_have_places_of_their_own(clean, monkeypatch, name) -> None:
+    """Each calls its GPUs 0, 1, ...; within one of several GPUs, runs spread over them."""
+    alone = slots.folder()
+    monkeypatch.setenv(name, "7[1].server/../x")
+    first = slots.folder()
+    monkeypatch.setenv(name, "8")
+    assert len({alone, first, slots.folder()}) == 3
+    assert alone.parent == first.parent == slots.folder().parent
+
+
+def test_a_wide_run_takes_an_idle_gpu_first(tmp_path: Path, clean: None) -> None:
+    narrow = job(tmp_path, 2, "part", 600, "0,1")
+    assert narrow.stdout.readline().startswith("0 0 ")
+    started = time.monotonic()
+    with slots.gpu(2, whole=True, pool=["0", "1"], where=tmp_path) as name:
+        assert name == "1"
+    assert time.monotonic() - started < 5
+    narrow.kill()
+    narrow.wait()
+    with slots.gpu(2, whole=True, pool=["0", "1"], where=tmp_path) as name:
+        assert name == "0"
 
 
 def test_a_machine_without_gpus(tmp_path: Path, clean: None) -> None:

@@ -112,7 +112,7 @@ def _only_writer(snakemake: Any, stack: contextlib.ExitStack) -> None:
             made = all(os.path.exists(output) for output in outputs)
     except UserError as error:
         _leave(str(error), 1)
-    if made or (slots.in_allocation() and kept.take_back(outputs, key)):
+    if made or (slots.allocation() and kept.take_back(outputs, key)):
         print("lossatlas: another job has made it", file=sys.stderr, flush=True)
         sys.exit(0)
     for output in outputs:
@@ -122,7 +122,7 @@ def _only_writer(snakemake: Any, stack: contextlib.ExitStack) -> None:
 def _keep(snakemake: Any) -> None:
     """On a cluster, where a job may be submitted twice, keep its results for its double."""
     outputs = [str(output) for output in snakemake.output]
-    if outputs and slots.in_allocation():
+    if outputs and slots.allocation():
         kept.keep(outputs, _work(snakemake))
 
 

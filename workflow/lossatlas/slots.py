@@ -2,7 +2,7 @@
 
 A slot is a file in a folder of this machine, locked with `flock` and held open while the job runs.
 The kernel gives the lock back however the job ends, `kill -9` included: there is nothing to clean.
-A scheduler's allocation is left alone: there each job's own GPU is called 0.
+A scheduler's allocation has locks of its own: GPUs are called 0, 1, ... in each of a machine's.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ SCHEDULERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 PAUSE = 0.5  # seconds between looks for a free slot
 
 
-def in_allocation(environment: Mapping[str, str] = os.environ) -> bool:
-    """Say whether a scheduler has given this job its devices."""
-    return any(environment.get(name) for name in SCHEDULERS)
+def allocation(environment: Mapping[str, str] = os.environ) -> str:
+    """Return the id of the scheduler's job that this process belongs to, or ""."""
+    return next((found for name in SCHEDULERS if (found := environment.get(name))), "")
 
 
 def visible(environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -40,8 +40,9 @@ def visible(environment: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def folder() -> Path:
-    """Return the folder of this machine, and of this user, that holds the locks."""
-    return Path(tempfile.gettempdir()) / f"lossatlas-gpus-{os.getuid()}"
+    """Return the folder of this machine, user and allocation that holds the locks."""
+    name = "-".join(filter(None, ("lossatlas-gpus", str(os.getuid()), _safe(allocation()))))
+    return Path(tempfile.gettempdir()) / name
 
 
 @contextlib.contextmanager
@@ -61,9 +62,9 @@ def gpu(
         where: Folder of the locks, on a disk of this machine; None is `folder()`.
 
     Yields:
-        The GPU's name, or None where there is no GPU, or a scheduler hands them out.
+        The GPU's name, or None where there is no GPU.
     """
-    names = [] if in_allocation() else (visible() if pool is None else pool)
+    names = visible() if pool is None else pool
     if not names:
         yield None
         return
@@ -114,15 +115,21 @@ def _part(root: Path, names: list[str], runs_per_gpu: int) -> tuple[str, list[IO
 
 
 def _whole(root: Path, names: list[str], runs_per_gpu: int) -> tuple[str, list[IO[str]]]:
-    """Close one GPU's gate to narrow runs, then wait until those that are there have ended."""
+    """Close one GPU's gate to narrow runs: of an idle one, or else wait until they have ended."""
     while True:
-        for name in names:
-            gate = _lock(root / f"{_safe(name)}.gate", fcntl.LOCK_EX)
-            if gate is not None:
+        for how in (fcntl.LOCK_NB, 0):
+            for name in names:
+                gate = _lock(root / f"{_safe(name)}.gate", fcntl.LOCK_EX)
+                if gate is None:
+                    continue
                 held = [gate]
-                for number in range(runs_per_gpu):
-                    slot = (root / f"{_safe(name)}.{number}").open("a")
-                    fcntl.flock(slot, fcntl.LOCK_EX)
-                    held.append(slot)
+                try:
+                    for number in range(runs_per_gpu):
+                        held.append((root / f"{_safe(name)}.{number}").open("a"))
+                        fcntl.flock(held[-1], fcntl.LOCK_EX | how)
+                except BlockingIOError:
+                    for file in held:
+                        file.close()
+                    continue
                 return name, held
         time.sleep(PAUSE)
