@@ -89,6 +89,22 @@ def test_triangles() -> None:
     ]
 
 
+def test_planes_through_any_three_vertices(networks: Networks) -> None:
+    few = {**FAST, "epochs": 1, "connectors": 2, "points": 2, "places": 3, "raster": 3}
+    asked = [["c1", "w1", "c0"], ["w0", "w1", "c1"]]
+    record = measure.measure(networks, Simplex(planes=asked, **few))
+    names = {s.name.partition(":")[0] for s in record.series if s.name.startswith("plane")}
+    wanted = {"plane c1 w1 c0", "plane w0 w1 c1"}
+    assert names == wanted | {f"{name} corners" for name in wanted}
+    for names, says in ((["w0", "w1", "c2"], "no vertex 'c2'"), (["w0", "c0", "w0"], "repeats")):
+        with pytest.raises(UserError, match=says):
+            measure.measure(networks, Simplex(planes=[names], **few))
+    with pytest.raises(ValueError, match="planes"):
+        Simplex(planes=[["w0", "w1"]])
+    lost = measure.measure(networks, Simplex(planes=asked, **{**few, "learning_rate": 1e30}))
+    assert not [s for s in lost.series if s.name.startswith("plane")]
+
+
 def test_volume_against_connectors(networks: Networks) -> None:
     settings = SimplexVolume(connectors=3, regularisations=[0.3, 0.0], points=4, **FAST)
     record = measure_volume.measure(networks, settings)

@@ -50,6 +50,21 @@ class Complex:
         index = len(self.modes) + connector
         return [simplex for simplex in self.until(connector + 1) if index in simplex]
 
+    def indices(self, names: Sequence[str], where: str = "") -> tuple[int, ...]:
+        """Return the indices of vertices by name.
+
+        Raises:
+            UserError: If there is no such vertex, or one is named twice.
+        """
+        for name in names:
+            if name not in self.names:
+                fix = f"its vertices: {', '.join(self.names)}"
+                raise UserError(f"the complex has no vertex '{name}'", where=where, fix=fix)
+        if len(set(names)) != len(names):
+            what = f"{list(names)} repeats a vertex"
+            raise UserError(what, where=where, fix="name each vertex once")
+        return tuple(self.names.index(name) for name in names)
+
     def edges(self) -> list[tuple[int, int]]:
         """Return all edges, each once."""
         return sorted({pair for simplex in self.simplexes for pair in combinations(simplex, 2)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -55,6 +56,7 @@ def measure(networks: Networks, settings: Simplex, state: State | None = None) -
     plan = complexes.chosen(
         settings.complex, settings.modes, settings.connectors, networks.seeds, "metrics: simplex"
     )
+    asked = dict.fromkeys(plan.indices(v, "metrics: simplex: planes") for v in settings.planes)
     record = Record("simplex", mode=settings.mode)
     points = rows(networks.params, networks.functional.shapes)
     modes = points[[networks.seeds.index(seed) for seed in plan.modes]]
@@ -74,7 +76,8 @@ def measure(networks: Networks, settings: Simplex, state: State | None = None) -
     _inside(record, plan, grown, ruler, settings)
     _edges(record, plan, grown, ruler, settings)
     _volumes(record, plan, grown)
-    _planes(record, plan, grown, ruler, settings)
+    there = [corners for corners in asked if max(corners) < len(grown.vertices)]
+    _planes(record, plan, grown, ruler, settings, there if asked else triangles(plan))
     if grown.diverged:
         _mark(record)
     return record
@@ -229,9 +232,16 @@ def triangles(plan: Complex) -> list[tuple[int, int, int]]:
     return sorted(faces)[:4]
 
 
-def _planes(record: Record, plan: Complex, grown: Grown, ruler: Ruler, settings: Simplex) -> None:
+def _planes(
+    record: Record,
+    plan: Complex,
+    grown: Grown,
+    ruler: Ruler,
+    settings: Simplex,
+    asked: Sequence[tuple[int, ...]],
+) -> None:
     some = ruler.train.take(slice(0, settings.images))
-    for corners in triangles(plan):
+    for corners in asked:
         chosen = grown.vertices[list(corners)]
         name = f"plane {' '.join(plan.names[v] for v in corners)}"
         plane = planes.raster(chosen, settings.raster)

@@ -186,6 +186,11 @@ class Simplex(Spro):
     connectors: int = Field(3, ge=1, description="trained vertices of 'shared' and 'single'")
     points: int = Field(25, ge=1, description="random points at which each simplex is evaluated")
     places: int = Field(21, ge=3, description="places on each segment")
+    planes: list[Annotated[list[str], Field(min_length=3, max_length=3)]] = Field(
+        [],
+        description="three vertices of each plane, such as [[w0, w1, c0]]; default: up to four "
+        "triangles that show the complex",
+    )
     raster: int = Field(21, ge=2, description="points along each side of a plane")
     images: int = Field(512, ge=1, description="training images for planes")
 
