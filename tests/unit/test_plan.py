@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,10 +13,10 @@ from rich.console import Console
 from lossatlas import paths, report, store
 from lossatlas.spec import config
 from lossatlas.spec.cells import Cell
-from lossatlas.spec.cost import vertices_bytes
+from lossatlas.spec.cost import paths_bytes, vertices_bytes, weights_bytes
 from lossatlas.spec.metrics import Cka, Espro, Simplex, SimplexVolume
-from lossatlas.spec.parts import DataPart, ModelPart, Recipe
-from lossatlas.spec.plan import PlannedCell, block_name, block_seeds, make_plan, partition
+from lossatlas.spec.parts import DataPart, ModelPart, Recipe, Recording
+from lossatlas.spec.plan import Plan, PlannedCell, block_name, block_seeds, make_plan, partition
 
 TWO = yaml.safe_load("""
 datasets: {digits: }
@@ -128,3 +129,33 @@ def test_disk_of_vertices() -> None:
     planned = PlannedCell(cell, seeds=[0, 1, 2, 3, 4])
     for settings, count in chosen:
         assert vertices_bytes(planned, settings) == count * 4 * (64 * 4 + 4 + 4 * 10 + 10)
+
+
+def test_disk_of_recorded_paths() -> None:
+    """What is planned is what the recorder makes; a Gram matrix is symmetric, and half is zeros."""
+    from lossatlas import models
+    from lossatlas.training.recorder import Recorder
+
+    recipe = Recipe(epochs=2, batch_size=64, record=Recording(length=30, stride=5))
+    part = ModelPart(builder="mlp", width=4, depth=1)
+    cell = Cell(DataPart(source="digits"), part, recipe)
+    module = models.build("mlp", part.arguments, num_classes=10, in_channels=1, image_size=8)
+    sizes = [p.numel() for p in module.parameters()]
+    steps = recipe.steps(1438)
+    flat = torch.zeros(1, sum(sizes))
+    recorder = Recorder(recipe.record, steps, 2, flat, {}, sizes, resumes=False)
+    for _ in range(steps):
+        recorder.step(flat, flat, torch.zeros(1))
+    recorder.finish(flat)
+    made = recorder.arrays(recipe, [0.1, 0.1])
+    gram = made["path_gram"].values.nbytes
+    size = 3 * (sum(array.values.nbytes for array in made.values()) - gram / 2)
+    planned = PlannedCell(cell, seeds=[0, 1, 2])
+    assert size < paths_bytes(planned) < 1.2 * size
+    console = Console(file=io.StringIO(), width=200)
+    plan = Plan(config.load(TWO), {cell.id: planned}, {"e": [cell.id]})
+    report.plan(plan, console)
+    both = report._bytes(paths_bytes(planned) + (weights_bytes(planned) or 0))
+    assert both in console.file.getvalue()
+    plain = Cell(cell.data, cell.model, Recipe())
+    assert paths_bytes(PlannedCell(plain, seeds=[0])) == 0

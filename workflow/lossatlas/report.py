@@ -15,6 +15,7 @@ from lossatlas.spec.cost import (
     GPU,
     LAPTOP,
     job_hours,
+    paths_bytes,
     training_hours,
     vertices_bytes,
     weights_bytes,
@@ -50,7 +51,7 @@ def plan(plan_: Plan, console: Console | None = None) -> None:
 def _amounts(plan_: Plan, cells: list[PlannedCell]) -> list[str]:
     replicas = sum(len(cell.seeds) for cell in cells)
     jobs = sum(len(cell.blocks) + len(cell.metrics) for cell in cells)
-    disk = sum(weights_bytes(cell) or 0 for cell in cells)
+    disk = sum((weights_bytes(cell) or 0) + paths_bytes(cell) for cell in cells)
     measured = [(cell, plan_.config.metric(name)) for cell in cells for name in cell.metrics]
     disk += sum(vertices_bytes(cell, settings) for cell, settings in measured)
     hours = []

@@ -102,6 +102,23 @@ def job_hours(planned: PlannedCell, settings: MetricSettings, machine: Machine) 
     )
 
 
+def path_floats(planned: PlannedCell) -> int:
+    """Return how many numbers of 4 bytes are recorded of one replica's path beside its windows."""
+    recipe, record = planned.cell.recipe, planned.cell.recipe.record
+    if record is None:
+        return 0
+    depth = planned.cell.axis("depth")
+    norms = 2 * (3 * (depth if isinstance(depth, int) else 20) + 60)  # of at most so many tensors
+    of_steps = 2 * 8  # losses, lengths and sums
+    per_step = record.projection + record.gradients + 2 * record.reservoir + norms + of_steps
+    return recipe.steps(images_of(planned)) * per_step
+
+
+def paths_bytes(planned: PlannedCell) -> int:
+    """Return the size of the recorded paths of a cell's replicas."""
+    return len(planned.seeds) * 4 * (path_floats(planned) + window_pairs(planned))
+
+
 def window_pairs(planned: PlannedCell) -> int:
     """Return the entries of the Gram matrices of all windows of one replica's path."""
     recipe, record = planned.cell.recipe, planned.cell.recipe.record

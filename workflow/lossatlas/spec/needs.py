@@ -10,7 +10,15 @@ import math
 import os
 
 from lossatlas.spec.catalogue import NETWORKS, corrupted_source, data_source
-from lossatlas.spec.cost import GPU, LAPTOP, images_of, job_hours, training_hours, window_pairs
+from lossatlas.spec.cost import (
+    GPU,
+    LAPTOP,
+    images_of,
+    job_hours,
+    path_floats,
+    training_hours,
+    window_pairs,
+)
 from lossatlas.spec.metrics import (
     Connectivity,
     Diffusion,
@@ -28,7 +36,6 @@ UNKNOWN_MB = 4000  # a network of the user's own
 LEAST_MINUTES = 30
 MARGIN = 4.0  # estimates of time are within this factor, loaded machines included
 CHUNK = 1024  # images that metrics pass through a network at once
-TENSORS = 470  # of parameters, in the deepest network
 SQUARES = 20  # matrices of the size of a window's Gram matrix that its analysis holds at once
 
 
@@ -74,11 +81,10 @@ def _kept(planned: PlannedCell) -> int:
 
 def _paths_mb(planned: PlannedCell, attempt: int) -> int:
     """Return the memory in MB of reading the paths of all replicas and analysing one window."""
-    recipe, record = planned.cell.recipe, planned.cell.recipe.record
+    record = planned.cell.recipe.record
     if record is None:
         return LEAST_MB * attempt
-    per_step = record.projection + record.gradients + 4 * record.reservoir + 2 * TENSORS
-    floats = recipe.steps(images_of(planned)) * per_step + 2 * window_pairs(planned)
+    floats = path_floats(planned) + 2 * window_pairs(planned)
     floats = len(planned.seeds) * floats + 2 * SQUARES * record.length**2
     return max(LEAST_MB, math.ceil(BASE_MB + 1.3 * 4 * floats / 1e6)) * attempt
 
