@@ -229,9 +229,8 @@ def named_metric(style, experiment, kind):
         return kind
     if kind in style.metrics:
         return style.metrics[kind]
-    for name in CONFIG.experiments[experiment].metrics:
-        if CONFIG.metric(name).kind == kind:
-            return name
+    if kind in (firsts := CONFIG.firsts(experiment)):
+        return firsts[kind]
     raise WorkflowError(
         f"figures.{style.draws}: experiment '{experiment}' measures no '{kind}'"
         f" (add it to experiments.{experiment}.metrics)"
@@ -324,9 +323,9 @@ def grids_told():
     """Return experiment -> its tables, for the experiments that tell of the taxonomy's claims."""
     found = {}
     for name, experiment in CONFIG.experiments.items():
-        kinds = {CONFIG.metric(metric).kind for metric in experiment.metrics}
-        if set(experiment.axes) == {"width", "batch_size"} and kinds >= PAPERS["taxonomy"]:
-            found[name] = [paths.metric_table(name, metric) for metric in experiment.metrics]
+        firsts = CONFIG.firsts(name)
+        if set(experiment.axes) == {"width", "batch_size"} and set(firsts) >= PAPERS["taxonomy"]:
+            found[name] = [paths.metric_table(name, firsts[kind]) for kind in REFERENCE_KINDS]
     if any(FIGURES[shown(figure)[0].draws].reference for figure in FIGURE_NAMES):
         found[REFERENCE] = [paths.metric_table(REFERENCE, kind) for kind in REFERENCE_KINDS]
     return found

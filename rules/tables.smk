@@ -30,7 +30,8 @@ rule table:
     conda:
         "../envs/analysis.yaml"
     params:
-        code=code_of("lossatlas.tables.collect:concatenate", "lossatlas.tables.collect:write"),
+        metrics=lambda wildcards: CONFIG.experiments[wildcards.experiment].metrics,
+        code=code_of("lossatlas.tables.collect:join", "lossatlas.tables.collect:write"),
     script:
         "../workflow/table.py"
 

@@ -5,4 +5,4 @@ from lossatlas.entry import job
 with job(snakemake) as s:  # noqa: F821
     from lossatlas.tables import collect
 
-    collect.write(s.output[0], collect.concatenate(s.input))
+    collect.write(s.output[0], collect.join(dict(zip(s.params.metrics, s.input, strict=True))))

@@ -399,3 +399,10 @@ def test_mode_paper_has_the_papers_numbers() -> None:
     assert (path.iterations, path.tolerance) == (20, 1e-4)
     assert Hessian(**theirs.model_dump()) == theirs
     assert (Hessian().samples, Cka().samples) == (512, 640)
+
+
+def test_figures_and_claims_show_the_first_metric_of_a_kind() -> None:
+    raw = changed("metrics.theirs", {"kind": "hessian", "mode": "paper"})
+    for metrics in (["theirs", "hessian", "cka"], ["hessian", "cka", "theirs"]):
+        raw["experiments"]["grid"]["metrics"] = metrics
+        assert config.load(raw).firsts("grid") == {"hessian": metrics[0], "cka": "cka"}

@@ -128,6 +128,29 @@ def test_concatenate_keeps_order_and_refuses_strangers(tmp_path):
         collect.read(tmp_path / "none.csv")
 
 
+def test_a_scalar_that_two_metrics_write_is_told_apart(tmp_path):
+    files = {}
+    for name, scalars in {
+        "hessian": [Scalar("hessian_trace", 1.0, 0), Scalar("x", 5.0)],
+        "none": [],
+        "hessian_paper": [Scalar("hessian_trace", 9.0, 0), Scalar("y", 6.0)],
+        "hessian_wide": [Scalar("hessian_trace", 7.0, 0), Scalar("y", 8.0)],
+    }.items():
+        files[name] = tmp_path / f"{name}.csv"
+        collect.write(files[name], table(*scalars))
+    joined = collect.join(files)
+    assert dict(zip(joined["metric"], joined["value"], strict=True)) == {
+        "hessian_trace": 1.0,
+        "x": 5.0,
+        "hessian_paper.hessian_trace": 9.0,
+        "y": 6.0,
+        "hessian_wide.hessian_trace": 7.0,
+        "hessian_wide.y": 8.0,
+    }
+    assert joined.columns.tolist() == collect.read(files["hessian"]).columns.tolist()
+    assert collect.join({"none": files["none"]}).empty
+
+
 def test_mean_and_standard_error_over_replicas():
     found = one(*losses(1.0, 2.0, 6.0), metric="train_loss")
     assert found["value"] == 3.0

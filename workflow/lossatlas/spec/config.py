@@ -93,6 +93,11 @@ class Config(Strict):
         kind = settings.get("kind", name)
         return KINDS[kind](**{**settings, "kind": kind})
 
+    def firsts(self, experiment: str) -> dict[str, str]:
+        """Return kind -> the experiment's first metric of it: what figures and claims show."""
+        names = self.experiments[experiment].metrics
+        return {self.metric(name).kind: name for name in reversed(names)}  # type: ignore[attr-defined]
+
     def cells(self, experiment: str) -> list[Cell]:
         """Return the cells of an experiment, in the order of its axes."""
         one = self.experiments[experiment]

@@ -162,6 +162,27 @@ def _axis(texts: pd.Series) -> list[Any]:
     return list(texts)
 
 
+def join(paths: Mapping[str, str | os.PathLike[str]]) -> pd.DataFrame:
+    """Return the scalars of an experiment's metrics as one table, as `concatenate` does.
+
+    Where several metrics write the same scalar, such as `hessian` and `hessian_paper`, those of
+    the first keep its name and the others' are named "hessian_paper.hessian_trace".
+
+    Args:
+        paths: Metric -> its table.
+
+    Raises:
+        UserError: As `concatenate`.
+        ValueError: As `concatenate`.
+    """
+    table = concatenate(list(paths.values()))
+    counts = [len(read(path)) for path in paths.values()]
+    writer = pd.Series(np.repeat(list(paths), counts), index=table.index, dtype=object)
+    first = writer.groupby(table["metric"]).transform("first")
+    named = writer + "." + table["metric"]
+    return table.assign(metric=table["metric"].where(writer == first, named))
+
+
 def concatenate(paths: Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
     """Return tables with the same columns as one, in the order given.
 
