@@ -216,6 +216,10 @@ def test_bad_input(networks: Networks) -> None:
     without = replace(networks, data=replace(networks.data, held_out=None))
     with pytest.raises(UserError, match="no training images are held out"):
         measure_espro.measure(without, SMALL)
+    same = {name: tensor[[0, 1, 1]] for name, tensor in networks.params.items()}
+    for call, settings in ((measure_espro, SMALL), (measure, Simplex(modes=3, **FAST))):
+        with pytest.raises(UserError, match="modes w1 and w4 are the same point"):
+            call.measure(replace(networks, params=same), settings)
     with pytest.raises(UserError, match="5 modes are asked for, and 3 replicas ended well"):
         measure.measure(networks, Simplex(modes=5, **FAST))
     with pytest.raises(UserError, match="unknown mode 'w2'"):

@@ -21,7 +21,7 @@ from lossatlas.simplex.complexes import grown as grown_from
 from lossatlas.simplex.ensembles import Floats
 from lossatlas.simplex.points import buffers_at, log_probs, rows
 from lossatlas.simplex.shifts import NOISE, Shifts
-from lossatlas.simplex.spro import grow
+from lossatlas.simplex.spro import check_modes, grow
 from lossatlas.store import Array, Record, Scalar
 from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
@@ -82,14 +82,15 @@ def measure(networks: Networks, settings: Espro, state: State | None = None) -> 
         the mixture of each component on shifted images (`<method>_<kind>`), labels.
 
     Raises:
-        UserError: If no training images are held out, or the archive of corrupted images is
-            missing, damaged, or of other images.
+        UserError: If no training images are held out, two replicas are the same, or the archive of
+            corrupted images is missing, damaged, or of other images.
         Preempted: If a signal asked the job to leave; the state has been saved.
     """
     held_out = networks.data.held_out
     if held_out is None or not len(held_out):
         fix = "set the data set's fraction below 1"
         raise UserError("no training images are held out", where="metrics: espro", fix=fix)
+    check_modes(rows(networks.params, networks.functional.shapes), networks.seeds)
     record = Record("espro", mode=settings.mode)
     shifts = Shifts(networks.data, settings.severities, settings.corruptions)
     methods, lost = _methods(networks, held_out, shifts, settings, state)

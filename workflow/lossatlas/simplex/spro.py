@@ -122,14 +122,23 @@ def _check(
     if len(modes) != len(plan.modes):
         raise ValueError(f"{len(modes)} modes for a complex of {len(plan.modes)}")
     check_dimension(plan, modes.shape[1])
-    for i, seed in enumerate(plan.modes):
+    check_modes(modes, plan.modes)
+    check_logits(functional, unflatten(modes[0], functional.shapes), buffers, split.images[:2])
+
+
+def check_modes(modes: Tensor, seeds: Sequence[int]) -> None:
+    """Refuse modes (m, P) that are not m finite points.
+
+    Raises:
+        UserError: If one is not finite, or two are the same point.
+    """
+    for i, seed in enumerate(seeds):
         if not torch.isfinite(modes[i]).all():
             raise UserError(f"mode w{seed} has diverged", where="simplex", fix="leave it out")
         for j in range(i):
             if torch.equal(modes[i], modes[j]):
-                what = f"modes w{plan.modes[j]} and w{seed} are the same point"
+                what = f"modes w{seeds[j]} and w{seed} are the same point"
                 raise UserError(what, where="simplex", fix="use replicas of different seeds")
-    check_logits(functional, unflatten(modes[0], functional.shapes), buffers, split.images[:2])
 
 
 class _Vertex:
