@@ -1,3 +1,8 @@
+# On the machine where Snakemake runs: a cluster's nodes often have no way out, and `doctor` looks here.
+localrules:
+    download,
+
+
 rule download:
     """Download one archive of resources/datasets.tsv and verify it."""
     output:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import published
 from conftest import Project
 from lossatlas.paths import PROJECT
 
@@ -33,6 +34,17 @@ def pbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def jobs_in(folder: Path) -> list[dict]:
     found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
     return sorted(found, key=lambda job: job["number"])
+
+
+def test_archives_are_fetched_where_snakemake_runs(
+    project: Project, pbs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nodes often have no way out, and `doctor` looks from here."""
+    target = f"results/downloads/{published.NAME}"
+    monkeypatch.setenv("LOSSATLAS_MIRROR", str(published.archive().parent))
+    project.snakemake("--profile", "profiles/pbs", target)
+    assert (project.root / target).is_file()
+    assert jobs_in(pbs) == []
 
 
 @pytest.mark.slow
