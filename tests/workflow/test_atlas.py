@@ -186,7 +186,8 @@ def test_own_model_and_added_figure(project: Project) -> None:
         }
 
     project.configure(change)
-    project.snakemake("--cores", "2", "results/figures/my_diagram.csv")
+    assert "my_diagram" in project.snakemake("--list-target-rules")
+    project.snakemake("--cores", "2", "my_diagram")
     drawn = pd.read_csv(project.root / "results/figures/my_diagram.csv")
     assert sorted(drawn["load"].unique()) == [2, 4]
     (project.root / "mynet.py").write_text((project.root / "mynet.py").read_text() + "\nX = 1\n")
