@@ -104,6 +104,27 @@ def test_tables_of_something_else_are_refused(name: str) -> None:
         PATHS[name](empty, STYLE, "depth", "learning_rate")
 
 
+def without_axes() -> Tables:
+    """Return the tables of an experiment of one cell."""
+    frames = []
+    for frame in (tables().scalars, tables().series):
+        one = frame[frame["cell"] == frame["cell"].iloc[0]]
+        frames.append(one.drop(columns=["depth", "learning_rate", "batch_size"]))
+    return Tables(*frames)
+
+
+@pytest.mark.parametrize(("name", "axis"), [("s3", "load"), ("s4", "temperature")])
+def test_trends_need_an_axis(name: str, axis: str) -> None:
+    with pytest.raises(UserError, match=f"experiment has no '{axis}' axis"):
+        PATHS[name](without_axes(), STYLE, "", "")
+
+
+def test_an_experiment_of_one_cell_has_its_displacement_drawn() -> None:
+    drawn = diffusion.displacement(without_axes(), STYLE, "", "")
+    rows = drawn.numbers.query("panel == 'a' and line == 'msd:700'")
+    np.testing.assert_allclose(rows["y"], LAGS * 0.02 * np.sqrt(2))
+
+
 def test_displacement_is_the_geometric_mean_over_replicas() -> None:
     drawn = diffusion.displacement(tables(), STYLE, "depth", "learning_rate")
     rows = drawn.numbers.query("panel == 'a' and line == 'msd:700'")

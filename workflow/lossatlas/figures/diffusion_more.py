@@ -235,6 +235,13 @@ def _means(tables: Tables, names: Mapping[str, str]) -> pd.DataFrame:
     return found
 
 
+def _need_axis(table: pd.DataFrame, axis: str, kind: str) -> None:
+    """Refuse an experiment in which nothing varies along an axis that the figure draws."""
+    if axis not in axes_of(table):
+        fix = f"name an experiment with a '{kind}'"
+        raise UserError(f"the figure's experiment has no '{kind}' axis", where="figures", fix=fix)
+
+
 QUANTITIES = {
     "exponent_first": "exponent, first window",
     "exponent_last": "exponent, last window",
@@ -246,6 +253,7 @@ def depth_and_batch(tables: Tables, chosen: Chosen, load: str, temperature: str)
     """Draw Fig. S3: exponents and crossover against depth and batch size."""
     del chosen
     found = _means(tables, QUANTITIES)
+    _need_axis(tables.scalars, load, "load")
     if temperature in found:
         values = sorted(found[temperature].unique())
         found = found[found[temperature] == values[(len(values) - 1) // 2]]
@@ -301,6 +309,7 @@ def learning_rates(tables: Tables, chosen: Chosen, load: str, temperature: str) 
     """Draw Fig. S4: exponents against learning rate; loss and displacement for each."""
     del chosen
     chosen_cell = typical(tables, load)
+    _need_axis(tables.series, temperature, "temperature")
     place = next(place for place, cell in cells(tables) if cell == _cell_of(chosen_cell))
     others = {axis: value for axis, value in place.items() if axis != temperature}
     kept = [
