@@ -61,6 +61,9 @@ def test_recording_asks_for_its_ring() -> None:
     ring = 4 * 2_789_706 * 100 / 1e6
     assert ring < asked(1, short) - asked(1, None) < 1.1 * ring
     assert asked(2, short) - asked(2, None) > 2 * ring
+    deep = recorded(1000, 4000)  # norms of the gradients of 335 tensors in float64
+    tables = 195_500 * (4 * (1024 + 256 + 16) + 8 * 335) + 49 * 8e6
+    assert needs._recorded_mb(deep) > (tables + 4 * 1000 * 1_730_714) / 1e6
 
 
 def recorded(length: int, stride: int, snapshots: int = 0) -> PlannedCell:

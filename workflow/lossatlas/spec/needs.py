@@ -63,13 +63,10 @@ def training_mb(planned: PlannedCell, replicas: int, attempt: int = 1) -> int:
 
 def _recorded_mb(planned: PlannedCell) -> float:
     """Return what the recorder holds of one replica: a ring of weights, and its tables."""
-    recipe, record = planned.cell.recipe, planned.cell.recipe.record
-    parameters = parameter_count(planned.cell)
+    record, parameters = planned.cell.recipe.record, parameter_count(planned.cell)
     if record is None or parameters is None:
         return 0.0
-    steps = recipe.steps(images_of(planned))
-    per_step = record.projection + record.gradients + 4 * record.reservoir
-    tables = steps * per_step + 2 * window_pairs(planned)
+    tables = path_floats(planned) + 2 * window_pairs(planned)
     return 4 * (tables + (record.length + _kept(planned)) * parameters) / 1e6
 
 
