@@ -5,14 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from lossatlas import measuring, paths, store
 from lossatlas.connectivity.fit import CurveFit
 from lossatlas.curvature.operator import HessianOperator
+from lossatlas.custom import measure_custom
 from lossatlas.data.convert import convert
 from lossatlas.errors import UserError
 from lossatlas.spec.cells import Cell
-from lossatlas.spec.metrics import KINDS, PRODUCES
+from lossatlas.spec.metrics import KINDS, PRODUCES, Distance
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe
 from lossatlas.training import checkpoints, job
 from lossatlas.training.engine import Engine, initialise
@@ -188,3 +190,42 @@ def test_a_state_of_other_weights_is_not_used(
     job.train_block(recorded.spec, [0, 1], inputs.dataset, inputs.weights[0], *inputs.histories, "")
     found = [measuring.measure_cell(*arguments).scalars for _ in range(2)]  # the state is gone then
     assert [s.value for s in found[0]] == [s.value for s in found[1]]
+
+
+class HalfFrozen(nn.Module):
+    """Its first layer stays as it was drawn."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 3), nn.Linear(3, num_classes)
+        self.first.requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.first(x.flatten(1)).relu())
+
+
+def test_the_distance_of_weights_is_that_of_trained_parameters(tmp_path: Path) -> None:
+    dataset, weights, history = (str(tmp_path / n) for n in ("d.h5", "w.safetensors", "h.h5"))
+    store.write(dataset, convert("digits"))
+    own = Cell(cell().data, ModelPart(builder=f"{__name__}:HalfFrozen"), cell().recipe)
+    job.train_block(own.spec, [0, 1], dataset, weights, history, "code")
+    inputs = measuring.Inputs([weights], [history], dataset, str(tmp_path / "p.h5"))
+    store.write(
+        inputs.performance,
+        measuring.measure_cell("performance", {}, own.spec, [0, 1], inputs, "code"),
+    )
+    record = measuring.measure_cell("distance", {}, own.spec, [0, 1], inputs, "code")
+    read = checkpoints.read_weights([weights], [0, 1], "final", "np", own.digest)
+    assert set(read[0][0]) == {"first.weight", "first.bias", "last.weight", "last.bias"}
+    first, second = (read[seed][0] for seed in (0, 1))
+    moved = {name: first[name] - second[name] for name in first}
+    assert np.abs(moved["first.weight"]).max() > 0
+    expected = np.sqrt((moved["last.weight"] ** 2).sum() + (moved["last.bias"] ** 2).sum())
+    found = {s.name: s.value for s in record.scalars}
+    assert found["l2_distance"] == pytest.approx(expected, rel=1e-6)
+    files = []
+    for seed in (0, 1):
+        files.append(str(tmp_path / f"{seed}.pt"))
+        torch.save({n: torch.from_numpy(a) for n, a in read[seed][0].items()}, files[-1])
+    alone = measure_custom(Distance(), files, f"{__name__}:HalfFrozen", {}, "digits")
+    assert alone.scalars[0].value == pytest.approx(expected, rel=1e-6)

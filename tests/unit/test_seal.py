@@ -33,7 +33,10 @@ def record(path: Path) -> None:
 
 def weights(path: Path) -> None:
     kept = {"final": ({"w": torch.arange(6.0).view(2, 3)}, {})}
-    checkpoints.save(path, SimpleNamespace(seeds=[0, 1], checkpoints=kept), DIGEST)
+    network = SimpleNamespace(trainable=["w"])
+    checkpoints.save(
+        path, SimpleNamespace(seeds=[0, 1], checkpoints=kept, functional=network), DIGEST
+    )
 
 
 def read_weights(path: Path) -> dict:

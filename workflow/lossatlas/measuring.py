@@ -113,7 +113,9 @@ def _adapter(
 
         return adapter(kind)(read_paths(inputs.histories, good), settings)
     if kind in WITHOUT_TORCH:
-        read = checkpoints.read_weights(inputs.weights, good, checkpoint, "np", cell.digest)
+        read = checkpoints.read_weights(
+            inputs.weights, good, checkpoint, "np", cell.digest, frozen=False
+        )
         arrays = store.read(inputs.performance, "performance").arrays
         logits = dict(
             zip(arrays["seeds"].values.tolist(), arrays["test_logits"].values, strict=True)
@@ -180,7 +182,8 @@ def measure_networks(kind: str, networks: Networks, settings: MetricSettings) ->
     weights, predictions = {}, {}
     for index, seed in enumerate(networks.seeds):
         params, _ = networks.one(index)
-        weights[seed] = {name: tensor.cpu().numpy() for name, tensor in params.items()}
+        names = networks.functional.trainable
+        weights[seed] = {name: params[name].cpu().numpy() for name in names}
         predictions[seed] = logits(networks, index, images).cpu().numpy()
     return adapter(kind)(weights, predictions, settings)
 

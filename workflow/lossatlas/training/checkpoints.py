@@ -1,6 +1,7 @@
 """Weights of trained replicas on disk: safetensors, one file per block of replicas.
 
-Names of tensors are "<checkpoint>/<seed>/param/<name>" and "<checkpoint>/<seed>/buffer/<name>".
+Names of tensors are "<checkpoint>/<seed>/param/<name>" and "<checkpoint>/<seed>/buffer/<name>",
+and "<checkpoint>/<seed>/frozen/<name>" for parameters that the module does not train.
 The metadata hold the cell's digest and the file's checksum (`seal`); files that were written before
 there was one are read without. Nothing here executes code that a file brings along.
 """
@@ -42,12 +43,14 @@ def save(path: str | os.PathLike[str], trained: Trained, digest: str) -> None:
     import safetensors.torch
 
     tensors: dict[str, Tensor] = {}
+    trained_names = set(trained.functional.trainable)
     for kind, (params, buffers) in trained.checkpoints.items():
         for index, seed in enumerate(trained.seeds):
             for group, named in (("param", params), ("buffer", buffers)):
                 for name, tensor in named.items():
                     one = tensor[index].detach().cpu().contiguous()
-                    tensors[f"{kind}/{seed}/{group}/{name}"] = one
+                    still = group == "param" and name not in trained_names
+                    tensors[f"{kind}/{seed}/{'frozen' if still else group}/{name}"] = one
     # one entry: safetensors writes several in a random order
     metadata = {"digest": f"{digest} {seal.BLANK}"}
     with atomic(path) as temporary:
@@ -78,7 +81,13 @@ def _open(path: str, framework: str, digest: str | None) -> Any:
 
 
 def read_weights(
-    paths: Iterable[str], seeds: Iterable[int], checkpoint: str, framework: str, digest: str | None
+    paths: Iterable[str],
+    seeds: Iterable[int],
+    checkpoint: str,
+    framework: str,
+    digest: str | None,
+    *,
+    frozen: bool = True,
 ) -> dict[int, tuple[dict[str, Any], dict[str, Any]]]:
     """Return seed -> (parameters, buffers).
 
@@ -88,6 +97,7 @@ def read_weights(
         checkpoint: "final", "best" or "early".
         framework: "pt" for torch tensors on the CPU, "np" for arrays (no torch is imported).
         digest: Of the cell; None reads weights of any cell.
+        frozen: Whether to read parameters that the module does not train, too.
 
     Raises:
         UserError: If a file is missing, damaged, of another cell, or lacks the checkpoint.
@@ -102,7 +112,7 @@ def read_weights(
             seed, _, rest = rest.partition("/")
             group, _, name = rest.partition("/")
             kinds.add(kind)
-            if kind == checkpoint and int(seed) in wanted:
+            if kind == checkpoint and int(seed) in wanted and (frozen or group != "frozen"):
                 both = found.setdefault(int(seed), ({}, {}))
                 both[group == "buffer"][name] = file.get_tensor(key)
         if checkpoint not in kinds:
