@@ -16,7 +16,7 @@ from lossatlas.spec.catalogue import NETWORKS, data_sources, files_of
 from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES
 from lossatlas.spec.config import Config, Experiment, json_schema
 from lossatlas.spec.figures import FIGURES, Figure, Thresholds
-from lossatlas.spec.metrics import KINDS, PRODUCES
+from lossatlas.spec.metrics import KINDS, PRODUCES, WINDOW_SCALARS
 from lossatlas.spec.parts import Augment, DataPart, EarlyStop, ModelPart, Recipe, Recording
 
 README = paths.PROJECT / "config" / "README.md"
@@ -155,8 +155,12 @@ def _axes_text() -> str:
 
 
 def _metric(kind: str) -> str:
-    scalars = ", ".join(f"`{name}`" for name in PRODUCES[kind])
-    text = f"{(KINDS[kind].__doc__ or '').strip()}\n\nIn the tables: {scalars}."
+    scalars = ", ".join(f"`{name}`" for name in PRODUCES[kind]) + "."
+    if kind == "diffusion":
+        rows = [f"| `{name}` | {meaning} |" for name, meaning in WINDOW_SCALARS.items()]
+        both = "each of the first and of the last window, as `exponent_first` and the like:"
+        scalars = "\n".join([both, "", "| number | meaning |", "|---|---|", *rows])
+    text = f"{(KINDS[kind].__doc__ or '').strip()}\n\nIn the tables: {scalars}"
     return f"### {kind}\n\n{text}\n\n{_fields(KINDS[kind])}"
 
 
