@@ -162,6 +162,7 @@ BAD = [
     ("experiments.grid.seeds", 1, "'cka' compares replicas, and there is one seed"),
     ("experiments.grid.model", "resnet", "no 'resnet' in models (did you mean 'resnet18'?)"),
     ("experiments.grid.dataset", "digit", "no 'digit' in datasets (did you mean 'digits'?)"),
+    ("experiments.grid.metrics", ["cka", "cka"], "experiments.grid.metrics: repeats 'cka'"),
     ("experiments.grid.metrics", ["cke"], "unknown metric 'cke' (did you mean 'cka'?)"),
     ("models.resnet18", {"widht": 3}, "'resnet18' has no argument 'widht' (did you mean 'width'?)"),
     ("models.other", {"builder": "resnet19"}, "unknown model 'resnet19' (did you mean 'resnet18'?"),

@@ -57,6 +57,13 @@ class Experiment(Strict):
             raise ValueError("must be different whole numbers, from 0 up")
         return value
 
+    @field_validator("metrics")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        if repeated := [name for name in value if value.count(name) > 1]:
+            raise ValueError(f"repeats '{repeated[0]}'")
+        return value
+
     @field_validator("load", "temperature")
     @classmethod
     def _no_repeats(cls, value: dict[str, list[int | float]]) -> dict[str, list[int | float]]:
