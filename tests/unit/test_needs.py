@@ -92,6 +92,32 @@ def test_paths_are_read_whole() -> None:
         assert more - needs.metric_mb(usual, settings(kind)) > 0.9 * kept
 
 
+def test_planes_and_spectra_along_the_path_take_time() -> None:
+    """A plane is side^2 passes; a spectrum is wanted at each of the 101 kept weights."""
+    from lossatlas.spec.cost import GPU, job_hours
+    from lossatlas.spec.metrics import HessianPath, Landscape
+
+    usual, kept = recorded(1000, 4000), recorded(1000, 4000, 5)
+    hours = {side: job_hours(usual, Landscape(side=side), GPU) for side in (65, 129)}
+    assert hours[65] > 3 * 65**2 * GPU.seconds_per_step / 3600
+    assert hours[129] > 3 * hours[65]
+    assert job_hours(kept, Landscape(), GPU) > 1.9 * hours[65]
+    spectra = job_hours(kept, HessianPath(iterations=50, density_probes=0), GPU)
+    assert spectra > 3 * 101 * 50 * GPU.seconds_per_step / 3600
+    assert job_hours(kept, HessianPath(mode="paper", iterations=50), GPU) > 10 * spectra
+
+
+def test_a_network_of_the_user_s_own_has_hours() -> None:
+    from lossatlas.spec.cells import Cell
+    from lossatlas.spec.parts import DataPart, ModelPart, Recipe
+
+    part = ModelPart(builder="mynet:Net")
+    own = PlannedCell(Cell(DataPart(source="cifar10"), part, Recipe()), seeds=[0, 1])
+    assert needs.training_minutes(own) == needs.UNKNOWN_MINUTES
+    assert needs.metric_minutes(own, settings("hessian"), 2) == 2 * needs.UNKNOWN_MINUTES
+    assert needs.training_mb(own, 2, 3) == 3 * needs.UNKNOWN_MB
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_metrics_grow_with_width_and_attempt(kind: str) -> None:
     narrow, wide = cells([1, 256], [128])

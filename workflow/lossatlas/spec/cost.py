@@ -15,6 +15,8 @@ from lossatlas.spec.metrics import (
     Diffusion,
     Espro,
     Hessian,
+    HessianPath,
+    Landscape,
     MetricSettings,
     Performance,
     Simplex,
@@ -49,9 +51,7 @@ def images_of(planned: PlannedCell) -> int:
 def weights_bytes(planned: PlannedCell) -> int | None:
     """Return the size of a cell's checkpoints, or None for a network of the user's own."""
     count = parameter_count(planned.cell)
-    recipe = planned.cell.recipe
-    along = len(recipe.record.kept_epochs(recipe.epochs)) if recipe.record else 0
-    copies = len(planned.seeds) * (len(recipe.checkpoints) + along)
+    copies = len(planned.seeds) * (len(planned.cell.recipe.checkpoints) + kept(planned))
     return None if count is None else 4 * count * copies
 
 
@@ -127,6 +127,12 @@ def window_pairs(planned: PlannedCell) -> int:
     return len(record.windows(recipe.steps(images_of(planned)))) * record.length**2
 
 
+def kept(planned: PlannedCell) -> int:
+    """Return how many copies of all weights along training a recipe keeps."""
+    recipe = planned.cell.recipe
+    return 0 if recipe.record is None else len(recipe.record.kept_epochs(recipe.epochs))
+
+
 def _work(planned: PlannedCell, factor: float) -> float | None:
     macs = multiplications(planned.cell)
     return None if macs is None else factor * macs
@@ -142,6 +148,14 @@ def _passes(planned: PlannedCell, settings: MetricSettings) -> list[tuple[float,
         density = settings.density_probes * settings.density_steps
         products = settings.iterations + settings.probes + density
         return [(replicas * products, 12, settings.samples)]
+    if isinstance(settings, HessianPath):
+        density = settings.density_probes * settings.density_steps
+        values = settings.eigenvalues if settings.mode == "paper" else 1
+        products = replicas * kept(planned) * (settings.iterations * values + density)
+        return [(products, 12, settings.samples)]
+    if isinstance(settings, Landscape):
+        planes = 2 if kept(planned) > 1 else 1  # the start alone spans none
+        return [(replicas * planes * settings.side**2, 2, settings.samples)]
     if isinstance(settings, Connectivity):
         pairs = _pairs(settings, replicas)
         steps = pairs * settings.epochs * images / settings.batch_size

@@ -15,6 +15,7 @@ from lossatlas.spec.cost import (
     LAPTOP,
     images_of,
     job_hours,
+    kept,
     path_floats,
     training_hours,
     window_pairs,
@@ -32,8 +33,9 @@ from lossatlas.spec.plan import NARROW, PlannedCell, multiplications, parameter_
 
 BASE_MB = 1500  # Python, torch and its libraries
 LEAST_MB = 2000
-UNKNOWN_MB = 4000  # a network of the user's own
+UNKNOWN_MB = 4000  # a network of the user's own; profiles/slurm says how to ask for more
 LEAST_MINUTES = 30
+UNKNOWN_MINUTES = 240
 MARGIN = 4.0  # estimates of time are within this factor, loaded machines included
 CHUNK = 1024  # images that metrics pass through a network at once
 SQUARES = 20  # matrices of the size of a window's Gram matrix that its analysis holds at once
@@ -67,13 +69,7 @@ def _recorded_mb(planned: PlannedCell) -> float:
     if record is None or parameters is None:
         return 0.0
     tables = path_floats(planned) + 2 * window_pairs(planned)
-    return 4 * (tables + (record.length + _kept(planned)) * parameters) / 1e6
-
-
-def _kept(planned: PlannedCell) -> int:
-    """Return how many copies of all weights along training a recipe keeps."""
-    recipe = planned.cell.recipe
-    return 0 if recipe.record is None else len(recipe.record.kept_epochs(recipe.epochs))
+    return 4 * (tables + (record.length + kept(planned)) * parameters) / 1e6
 
 
 def _paths_mb(planned: PlannedCell, attempt: int) -> int:
@@ -92,7 +88,7 @@ def metric_mb(planned: PlannedCell, settings: MetricSettings, attempt: int = 1) 
         return _paths_mb(planned, attempt)
     copies, images = 2 * len(planned.seeds) + 8, CHUNK
     if isinstance(settings, Landscape | HessianPath):
-        copies += len(planned.seeds) * _kept(planned)
+        copies += len(planned.seeds) * kept(planned)
     if isinstance(settings, Hessian):
         copies += settings.iterations + settings.density_steps  # bases of Lanczos
         images = max(CHUNK, settings.samples)
@@ -146,5 +142,5 @@ def metric_minutes(planned: PlannedCell, settings: MetricSettings, attempt: int 
 
 
 def _minutes(hours: float | None, attempt: int) -> int:
-    guess = LEAST_MINUTES if hours is None else math.ceil(60 * MARGIN * hours)
+    guess = UNKNOWN_MINUTES if hours is None else math.ceil(60 * MARGIN * hours)
     return max(LEAST_MINUTES, guess) * attempt
