@@ -134,6 +134,19 @@ def test_displacement_is_the_geometric_mean_over_replicas() -> None:
     assert dict(zip(authors["x"], authors["y"], strict=True)) == {1: 0.0079, 10: 0.041, 100: 0.62}
 
 
+def test_means_end_where_a_replica_does() -> None:
+    """Bins of distance differ between replicas; none is carried on as a constant."""
+    own = {0: np.array([1.0, 2.0, 4.0, 8.0]), 1: np.array([1.5, 3.0, 6.0])}
+    rows = [
+        {"series": "msl:0", "replica": replica, "x": x, "y": x * (1 + replica)}
+        for replica, xs in own.items()
+        for x in xs
+    ]
+    x, y = walks.Walks(pd.DataFrame(rows), "").mean("msl:0", logarithm=False)
+    np.testing.assert_allclose(x, [2, 4])
+    np.testing.assert_allclose(y, [3, 6])
+
+
 def test_windows_are_labelled_by_their_first_step() -> None:
     shown = walks.typical(tables(), "depth")
     assert shown.firsts("msd") == shown.some("msd") == [0, 700, 1400]

@@ -60,12 +60,17 @@ class Walks:
         ]
 
     def mean(self, name: str, *, logarithm: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean curve over replicas (geometric for a logarithmic axis)."""
-        found = self.curves(name)
+        """Return the mean curve over replicas (geometric for a logarithmic axis).
+
+        At the x of the first replica that all have reached, between their points linearly.
+        """
+        found = [(x, y) for x, y in self.curves(name) if len(x)]
         if not found:
             return np.empty(0), np.empty(0)
         grid = found[0][0]
-        stacked = np.array([np.interp(grid, x, y) for x, y in found if len(x)])
+        low, high = max(x.min() for x, _ in found), min(x.max() for x, _ in found)
+        grid = grid[(grid >= low) & (grid <= high)]
+        stacked = np.array([np.interp(grid, x, y) for x, y in found])
         if logarithm:
             with np.errstate(divide="ignore", invalid="ignore"):
                 return grid, np.exp(np.log(stacked).mean(axis=0))
