@@ -122,12 +122,26 @@ def test_a_silent_server_is_given_time(tmp_path: Path, body: str) -> None:
     assert not mark.exists()
 
 
-def submit(tmp_path: Path, **variables: str) -> subprocess.CompletedProcess:
+@pytest.mark.parametrize(("code", "word"), [(0, "success"), (3, "failed")])
+def test_a_server_that_keeps_no_history(tmp_path: Path, code: int, word: str) -> None:
+    """The job itself notes how it ended; killed jobs note nothing, and time decides."""
+    script = submit(tmp_path, body=f'echo "working for $1"\nexit {code}').stdout.splitlines()[-1]
+    variables = {"PBS_O_WORKDIR": str(tmp_path), "PBS_JOBID": "7.server"}
+    done = subprocess.run(
+        ["/bin/sh", script, "you"], cwd="/", env=variables, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (code, "working for you\n"), done.stderr
+    assert status(tmp_path, "exit 153") == f"{word}\n"
+    assert status(tmp_path, "exit 153") == "running\n"
+
+
+def submit(tmp_path: Path, body: str = "true", **variables: str) -> subprocess.CompletedProcess:
     (tmp_path / "bin").mkdir()
+    (tmp_path / "a job.sh").write_text(f"#!/bin/sh\n{body}\n")
     (tmp_path / "bin/qsub").write_text('#!/bin/sh\nfor word; do echo "$word"; done\n')
     (tmp_path / "bin/qsub").chmod(0o755)
     path = f"{tmp_path / 'bin'}:/usr/bin:/bin"
-    command = [str(SCRIPTS / "submit"), "2", "2500", "135", "0", "a job.sh"]
+    command = [str(SCRIPTS / "submit"), "2", "2500", "135", "0", str(tmp_path / "a job.sh")]
     return subprocess.run(
         command, cwd=tmp_path, env={"PATH": path, **variables}, capture_output=True, text=True
     )
@@ -139,7 +153,7 @@ def test_submit_without_gpu_with_options_of_the_site(tmp_path: Path) -> None:
     assert words[:4] == ["-q", "long", "-P", "atlas"]
     assert "select=1:ncpus=2:mem=2500mb" in words
     assert "walltime=02:15:00" in words
-    assert words[-1] == "a job.sh"
+    assert words[-1] == str(tmp_path / "a job.sh.pbs")
     assert words[words.index("-v") + 1].endswith(",LOSSATLAS_DEVICE=cpu")
 
 

@@ -79,6 +79,7 @@ def run(number: str) -> None:
     job = load(number)
     hours, minutes, seconds = map(int, job["lists"]["walltime"].split(":"))
     variables = {**job["variables"], "HOME": "/tmp", "PBS_JOBID": job["id"]}
+    variables |= {"PBS_O_WORKDIR": job["cwd"]}
     script = HERE / f"{number}.sh"
     script.write_text(job["script"])
     with (HERE / f"{number}.out").open("w") as out:
