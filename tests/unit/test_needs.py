@@ -107,6 +107,21 @@ def test_planes_and_spectra_along_the_path_take_time() -> None:
     assert job_hours(kept, HessianPath(mode="paper", iterations=50), GPU) > 10 * spectra
 
 
+def test_the_basis_of_lanczos_is_counted() -> None:
+    """A vector as long as the parameters for each product that extends it."""
+    from lossatlas.spec.metrics import Hessian, HessianPath
+
+    (wide,) = cells([128], [128])
+    vector = 1.3 * 4 * 44.7
+    for short, long in (
+        (HessianPath(iterations=50), HessianPath(iterations=150)),
+        (Hessian(iterations=50), Hessian(iterations=150)),
+        (Hessian(probes=40), Hessian(probes=240)),
+    ):
+        more = needs.metric_mb(wide, long) - needs.metric_mb(wide, short)
+        assert more == pytest.approx(100 * vector, rel=0.01)
+
+
 def test_a_network_of_the_user_s_own_has_hours() -> None:
     from lossatlas.spec.cells import Cell
     from lossatlas.spec.parts import DataPart, ModelPart, Recipe

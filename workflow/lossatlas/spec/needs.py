@@ -89,8 +89,9 @@ def metric_mb(planned: PlannedCell, settings: MetricSettings, attempt: int = 1) 
     copies, images = 2 * len(planned.seeds) + 8, CHUNK
     if isinstance(settings, Landscape | HessianPath):
         copies += len(planned.seeds) * kept(planned)
-    if isinstance(settings, Hessian):
-        copies += settings.iterations + settings.density_steps  # bases of Lanczos
+    if isinstance(settings, Hessian | HessianPath):
+        more = settings.probes // 2 if isinstance(settings, Hessian) else 0
+        copies += max(settings.iterations + more, settings.density_steps)  # basis of Lanczos
         images = max(CHUNK, settings.samples)
     if isinstance(settings, Connectivity):
         copies += 16 * (settings.bends + 2)
