@@ -192,6 +192,27 @@ def test_a_state_of_other_weights_is_not_used(
     assert [s.value for s in found[0]] == [s.value for s in found[1]]
 
 
+def test_work_on_other_data_is_not_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A data set that was made anew may hold other images: a saved state is not for them."""
+    weights, history, keys = str(tmp_path / "w.safetensors"), str(tmp_path / "h.h5"), []
+
+    class Noted(job.State):
+        def __init__(self, path: str, key: str) -> None:
+            super().__init__(None, key)
+            keys.append(key)
+
+    monkeypatch.setattr(job, "State", Noted)
+    digits = convert("digits")
+    for name in ("one", "same", "other"):
+        if name == "other":
+            digits.arrays["train_images"].values[0] = 0
+        store.write(tmp_path / name, digits)
+        job.train_block(cell().spec, [0], str(tmp_path / name), weights, history, "code")
+    assert keys[0] == keys[1] != keys[2]
+
+
 class HalfFrozen(nn.Module):
     """Its first layer stays as it was drawn."""
 

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from torch import nn
 
-from lossatlas import device, models, paths, store
+from lossatlas import device, models, paths, seal, store
 from lossatlas.data.augment import augmented
 from lossatlas.data.loading import load
 from lossatlas.data.tensors import TensorData
@@ -56,7 +56,7 @@ def train_block(
     """
     cell = from_spec(spec)
     data = augmented(load(dataset, cell.data, device.choose()), cell.recipe.augment)
-    key = f"{cell.digest}:{code}:{seeds}"
+    key = f"{cell.digest}:{code}:{seeds}:{seal.stamp(dataset)}"
     name = f"{cell.id}.{weights.rpartition('/')[2]}"
     state = State(paths.state(name), key).listen()
     used = stopwatch()
