@@ -339,6 +339,33 @@ class Odd(nn.Module):
         return self.head(hidden) + self.again(hidden)
 
 
+class Noisy(nn.Module):
+    """Draws random numbers without a module of its own for that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 8), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = F.dropout(self.first(x.flatten(1)).relu(), 0.5, self.training)
+        return self.last(hidden)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_every_random_number_comes_from_the_seeds(
+    monkeypatch: pytest.MonkeyPatch, alone: bool
+) -> None:
+    monkeypatch.setattr(engine_module, "is_small", lambda *_: not alone)
+    recipe = Recipe(epochs=2, batch_size=13, learning_rate=0.1)
+    before = torch.random.get_rng_state()
+    first, second = (Engine(Noisy, recipe, [0, 1], split()).train() for _ in range(2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert_same(weights(first), weights(second))
+    if alone:  # one by one, they do not depend on each other
+        other = Engine(Noisy, recipe, [1], split()).train()
+        assert_same(weights(other), {n: w[1:] for n, w in weights(first).items()})
+
+
 @pytest.mark.parametrize("seeds", [[0], [0, 1]])
 def test_odd_modules_train(seeds: list[int]) -> None:
     recipe = Recipe(epochs=4, batch_size=13, learning_rate=0.1, weight_decay=0.0)

@@ -35,10 +35,6 @@ class Functional:
         self.module = copy.deepcopy(module)
         self.norms = [m for m in self.module.modules() if isinstance(m, _NORMS)]
         self.has_norms = any(norm.track_running_stats for norm in self.norms)
-        self.stochastic = any(
-            isinstance(m, nn.modules.dropout._DropoutNd)  # noqa: SLF001
-            for m in self.module.modules()
-        )
         self._momenta = [norm.momentum for norm in self.norms]
 
     def __call__(self, params: Tensors, buffers: Tensors, x: Tensor, *, train: bool) -> Tensor:

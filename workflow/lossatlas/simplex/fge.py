@@ -64,8 +64,7 @@ def members(
                 draw = generator("fge", *words, step // steps)
                 order = torch.randperm(len(split), generator=draw).to(device)
             first = step % steps * size
-            if functional.stochastic:
-                torch.manual_seed(seed_of("noise", "fge", *words, step))
+            torch.manual_seed(seed_of("noise", "fge", *words, step))  # for dropout
             name = ("fge", *words, step)
             batch = augmented_batch(split.take(order[first : first + size]), name)
             _, gradient = loss_and_gradient(functional, buffers, nothing, theta, alone, batch)

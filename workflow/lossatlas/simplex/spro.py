@@ -201,8 +201,7 @@ class _Vertex:
             weights = self._weights(draw, step < self.step)
             if step < self.step:
                 continue
-            if self.functional.stochastic:
-                torch.manual_seed(seed_of("noise", *self.words, self.epoch, step))
+            torch.manual_seed(seed_of("noise", *self.words, self.epoch, step))  # for dropout
             name = ("spro", *self.words, self.epoch, step)
             batch = augmented_batch(self.split.take(index.to(self.theta.device)), name)
             self._move(weights, batch, rate)

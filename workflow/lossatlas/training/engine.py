@@ -227,6 +227,10 @@ class Engine:
             Preempted: If a signal asked the job to leave; the state has been saved.
             UserError: If BatchNorm meets a batch of one image of one place.
         """
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            return self._train()
+
+    def _train(self) -> Trained:
         self._resume()
         recipe, run = self.recipe, self.run
         while run.epoch < recipe.epochs and not self._over():
@@ -249,8 +253,6 @@ class Engine:
         for step, index in enumerate(batches(images, self.seeds, run.epoch, self.recipe)):
             if step < run.step:
                 continue
-            if self.functional.stochastic:
-                torch.manual_seed(seed_of("noise", *self.seeds, run.epoch, step))
             self._step(index.to(self.device), rate)
             run.step = step + 1
             if self.state.due():
@@ -281,8 +283,6 @@ class Engine:
     @torch.no_grad()
     def _loss_again(self, index: Tensor) -> Tensor:
         """Return the losses (G,) on a batch (G, B) at the present weights, in training mode."""
-        if self.functional.stochastic:  # the same dropout as before the step
-            torch.manual_seed(seed_of("noise", *self.seeds, self.run.epoch, self.run.step))
         buffers = {name: b.clone() for name, b in self.run.buffers.items()}
         found = [self._losses(g, index[g.rows], buffers, train=True) for g in self.groups]
         return torch.cat(found).double()
@@ -302,6 +302,7 @@ class Engine:
     def _losses(self, group: _Group, index: Tensor, buffers: Tensors, *, train: bool) -> Tensor:
         """Return the mean cross entropies (g,) of a group's replicas on images (g, B)."""
         group.refresh()
+        self._seed(group)
         params = {**{name: p[group.rows] for name, p in self.frozen.items()}, **group.leaves}
         own = {name: b[group.rows] for name, b in buffers.items()}
         images = self._images(group, index) if train else self.layout.take(index)
@@ -309,6 +310,11 @@ class Engine:
         labels = self.split.labels[index]
         each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
         return each.view_as(labels).mean(dim=1)
+
+    def _seed(self, group: _Group) -> None:
+        """Let whatever a module draws, such as dropout, depend on the replicas and the step."""
+        seeds = self.seeds[group.rows]
+        torch.manual_seed(seed_of("noise", *seeds, self.run.epoch, self.run.step))
 
     def _images(self, group: _Group, index: Tensor) -> Tensor:
         """Return the images (g, B, C, H, W) of a step, augmented if that was asked for."""
@@ -318,6 +324,7 @@ class Engine:
     def _gradient(self, group: _Group, index: Tensor) -> Tensor:
         """Return the gradients (g, P) of the mean cross entropies of a group's replicas."""
         group.refresh()
+        self._seed(group)
         labels = self.split.labels[index]
         params = {**{name: p[group.rows] for name, p in self.frozen.items()}, **group.leaves}
         buffers = {name: b[group.rows] for name, b in self.run.buffers.items()}
