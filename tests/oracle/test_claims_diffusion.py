@@ -125,6 +125,15 @@ def test_missing_numbers_are_not_testable() -> None:
     assert found["C3"] == "yes"
 
 
+@pytest.mark.parametrize(("exponent", "holds"), [(0.5, "yes"), (0.95, "yes"), (1.05, "no")])
+def test_slow_motion_is_subdiffusive_whatever_its_size(exponent: float, holds: str) -> None:
+    """Sizes are those of the authors' networks; the direction is what carries over."""
+    tables = walks()["diffusion"]
+    late = tables.scalars.copy()
+    late.loc[late["metric"] == "exponent_last", "value"] = exponent
+    assert verdict({"diffusion": Tables(late, tables.series)})["C2"] == holds
+
+
 def test_a_last_window_that_stands_still_is_not_testable() -> None:
     tables = walks()["diffusion"]
     still = tables.scalars.copy()
