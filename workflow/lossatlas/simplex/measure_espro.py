@@ -129,19 +129,37 @@ def _methods(
     found: list[dict[int, Predicted]] = []
     lost: list[int] = []
     for index, seed in enumerate(networks.seeds):
-        points = _points(networks, index, train, codes, settings, state)
-        if not all(bool(torch.isfinite(some).all()) for some in points.values()):
+        one = _component(networks, index, train, held_out, shifts, codes, settings, state)
+        if one is None:
             lost.append(seed)
-            continue
-        found.append(
-            {
-                code: _predict(networks, index, some, train if code else None, held_out, shifts)
-                for code, some in points.items()
-            }
-        )
+        else:
+            found.append(one)
     if not found:
         return [], lost
     return [_stacked([one[code] for one in found], code, cost[code]) for code in codes], lost
+
+
+def _component(
+    networks: Networks,
+    index: int,
+    train: Split,
+    held_out: Split,
+    shifts: Shifts,
+    codes: list[int],
+    settings: Espro,
+    state: State | None,
+) -> dict[int, Predicted] | None:
+    """Return the predictions of one replica's networks by method; None if it diverged.
+
+    The networks, by far the most that this metric holds, are gone before the next one's are made.
+    """
+    points = _points(networks, index, train, codes, settings, state)
+    if not all(bool(torch.isfinite(some).all()) for some in points.values()):
+        return None
+    return {
+        code: _predict(networks, index, some, train if code else None, held_out, shifts)
+        for code, some in points.items()
+    }
 
 
 def _stacked(parts: list[Predicted], code: int, passes: float) -> Method:
