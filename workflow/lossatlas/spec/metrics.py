@@ -104,7 +104,9 @@ class Connectivity(MetricSettings):
     pairs: Literal["all", "first", "chain"] | list[Pair] = Field(
         "chain", description="which seeds to connect: all, the first two, neighbours, or a list"
     )
-    epochs: int = Field(50, ge=1, description="passes over the training data")
+    epochs: int = Field(
+        50, ge=1, description="passes over the training data; the paper: 50 / the data's fraction"
+    )
     batch_size: int = Field(128, ge=1, description="images per step")
     learning_rate: float = Field(0.01, gt=0, description="initial step size")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
