@@ -306,6 +306,12 @@ def executor_name():
     return getattr(workflow.executor_plugin, "name", "local")
 
 
+def gpu_places():
+    """Return how many runs may use GPUs at once, or 0 where no profile limits them."""
+    limits = workflow.global_resources
+    return int(limits["gpu"].value) if "gpu" in limits else 0
+
+
 # --- targets ----------------------------------------------------------------------------------
 def all_datasets():
     sources = {planned.cell.data.source for planned in PLAN.cells.values()}

@@ -92,6 +92,7 @@ rule doctor:
         executor=lambda w: executor_name(),
         status_command=lambda w: getattr(workflow.executor_settings, "status_command", None),
         mirror_dir=CONFIG.mirror_dir or os.getenv("LOSSATLAS_MIRROR", ""),
+        places=lambda w: gpu_places(),
     script:
         "../workflow/doctor.py"
 

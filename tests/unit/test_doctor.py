@@ -117,6 +117,21 @@ def test_old_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["torch"] == "ok"
 
 
+@pytest.mark.parametrize(
+    ("gpus", "places", "level", "says"),
+    [
+        (["0", "1"], 8, "ok", "8 runs at once on 2 GPU(s), 4 on each"),
+        (["0"], 8, "warning", "set gpu: 4 in profiles/gpu"),
+        (["0", "1"], 0, "warning", "set gpu: 8 in profiles/gpu"),
+        ([], 8, "warning", "start without --profile profiles/gpu"),
+    ],
+)
+def test_gpus_of_the_profile(gpus: list[str], places: int, level: str, says: str) -> None:
+    (check,) = doctor.shared(gpus, places, 4)
+    assert check.level == level
+    assert says in str(check)
+
+
 def test_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor.report([doctor.Check("ok", "a"), doctor.Check("warning", "b", "c")]) == 0
     assert doctor.report([doctor.Check("problem", "d", "e")]) == 1

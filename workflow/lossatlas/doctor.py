@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from lossatlas import paths
+from lossatlas import paths, slots
 from lossatlas.errors import UserError
 from lossatlas.spec.catalogue import DataSource, data_sources, files_of
 from lossatlas.spec.cost import paths_bytes, vertices_bytes, weights_bytes
@@ -42,7 +42,13 @@ class Check:
 
 
 def examine(
-    plan: Plan, executor: str, status_command: str | None, mirror_dir: str = ""
+    plan: Plan,
+    executor: str,
+    status_command: str | None,
+    mirror_dir: str = "",
+    *,
+    places: int = 0,
+    runs_per_gpu: int = 0,
 ) -> list[Check]:
     """Run all checks.
 
@@ -51,6 +57,8 @@ def examine(
         executor: Name of Snakemake's executor: "local", "slurm", "cluster-generic".
         status_command: What the Slurm executor asks for the state of jobs; None is its own choice.
         mirror_dir: Folder with archives.
+        places: How many runs may use GPUs at once (profiles/gpu); 0: no limit.
+        runs_per_gpu: How many narrow runs share a GPU there; 0: no profile says so.
     """
     sources = {planned.cell.data.source for planned in plan.cells.values()}
     sources |= plan.corruptions
@@ -62,6 +70,7 @@ def examine(
     return [
         *versions(),
         device(executor),
+        *(shared(slots.visible(), places, runs_per_gpu) if runs_per_gpu else ()),
         writable(Path(paths.ROOT)),
         disk(Path(paths.ROOT), needed),
         *(data(name, mirror_dir) for name in sorted(sources)),
@@ -103,6 +112,18 @@ def device(executor: str) -> Check:
             "warning", "there is a GPU, but torch does not see it", "install a CUDA build of torch"
         )
     return Check("ok", f"no GPU: {os.cpu_count()} CPU cores")
+
+
+def shared(gpus: list[str], places: int, runs_per_gpu: int) -> Iterable[Check]:
+    """Check that profiles/gpu fits the machine's GPUs."""
+    wanted = len(gpus) * runs_per_gpu
+    line = f"{places} runs at once on {len(gpus)} GPU(s), {runs_per_gpu} on each"
+    if not gpus:
+        yield Check("warning", "no GPU to share", "start without --profile profiles/gpu")
+    elif places != wanted:
+        yield Check("warning", line, f"set gpu: {wanted} in profiles/gpu")
+    else:
+        yield Check("ok", line)
 
 
 def writable(folder: Path) -> Check:
