@@ -47,7 +47,9 @@ METRICS = """\
 ## metrics.&lt;name&gt;
 
 A metric's name is its kind, or the key `kind` says which it is: so one experiment can measure
-`hessian` and `hessian_paper: {kind: hessian, mode: paper}`.
+`hessian` and `hessian_paper: {kind: hessian, mode: paper}`. Figures and claims show the first of a
+kind that the experiment lists; `results/tables/<experiment>.csv` has all, the rows of the others
+named `hessian_paper.hessian_trace` and the like.
 """
 
 
