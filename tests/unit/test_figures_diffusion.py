@@ -211,6 +211,23 @@ def test_depth_and_batch_are_means_over_replicas() -> None:
     assert rows["sem"].item() == pytest.approx(0.5)
 
 
+def test_crossovers_at_an_end_of_the_search_are_left_out() -> None:
+    some = tables()
+    scalars = some.scalars.copy()
+    scalars.loc[scalars["replica"] == 1, "status"] = "unconverged"
+    drawn = diffusion_more.depth_and_batch(
+        Tables(scalars, some.series), STYLE, "depth", "learning_rate"
+    )
+    counts = drawn.numbers.groupby("metric")["count"].unique()
+    assert counts["crossover_first"].tolist() == [1]
+    assert counts["exponent_first"].tolist() == [2]
+    scalars["status"] = "unconverged"
+    none = diffusion_more.depth_and_batch(
+        Tables(scalars, some.series), STYLE, "depth", "learning_rate"
+    )
+    assert "crossover_first" not in set(none.numbers["metric"])
+
+
 def test_learning_rates_have_a_panel_each() -> None:
     drawn = diffusion_more.learning_rates(tables(), STYLE, "depth", "learning_rate")
     titles = [axes.get_title(loc="left") for axes in drawn.figure.axes]

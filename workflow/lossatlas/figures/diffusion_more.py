@@ -223,10 +223,14 @@ def all_windows(tables: Tables, chosen: Chosen, load: str, temperature: str) -> 
 
 
 def _means(tables: Tables, names: Mapping[str, str]) -> pd.DataFrame:
-    """Return cell means and standard errors over replicas of some scalars."""
+    """Return cell means and standard errors over replicas of some scalars.
+
+    A crossover that is not found lies at an end of the lags searched: it is left out.
+    """
     table = tables.scalars
     axes = axes_of(table)
-    rows = table[table["metric"].isin(names) & table["status"].isin(["ok", "unconverged"])]
+    rough = (table["status"] == "unconverged") & ~table["metric"].str.startswith("crossover")
+    rows = table[table["metric"].isin(names) & ((table["status"] == "ok") | rough)]
     grouped = rows.groupby([*axes, "metric"], sort=True)["value"]
     found = grouped.agg(["mean", "sem", "count"]).reset_index()
     if found.empty:
