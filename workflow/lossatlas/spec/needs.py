@@ -28,6 +28,9 @@ from lossatlas.spec.metrics import (
     HessianPath,
     Landscape,
     MetricSettings,
+    Simplex,
+    SimplexVolume,
+    Spro,
 )
 from lossatlas.spec.plan import NARROW, PlannedCell, multiplications, parameter_count
 
@@ -96,8 +99,34 @@ def metric_mb(planned: PlannedCell, settings: MetricSettings, attempt: int = 1) 
     if isinstance(settings, Connectivity):
         copies += 16 * (settings.bends + 2)
         images = max(CHUNK, 4 * settings.batch_size)
+    if isinstance(settings, Spro):
+        copies += _vectors(settings)
     predictions = _predictions(planned, settings) if isinstance(settings, Espro) else 0
     return _mb(planned, copies, images, attempt, 2 * predictions)
+
+
+def _vectors(settings: Spro) -> int:
+    """Return how many vectors as long as the parameters a complex is made and looked at with.
+
+    Its vertices thrice; in float64 a basis of each face, and what one is made with; the networks
+    that are sampled at once.
+    """
+    modes, connectors, simplexes, sampled = 1, 0, 1, 0
+    if isinstance(settings, Espro):
+        connectors, sampled = settings.vertices, settings.vertices * settings.draws
+        sampled += settings.cycles
+    elif isinstance(settings, SimplexVolume):
+        modes = simplexes = 2
+        connectors, sampled = settings.connectors, settings.points
+    elif isinstance(settings, Simplex):
+        connectors = settings.connectors
+        if settings.complex == "shared":
+            modes = simplexes = settings.modes
+    largest, vertices = connectors + 1, modes + connectors
+    if isinstance(settings, Simplex) and isinstance(settings.complex, list):
+        simplexes, largest = len(settings.complex), max(map(len, settings.complex), default=0)
+        vertices = len({vertex for simplex in settings.complex for vertex in simplex})
+    return 3 * vertices + 2 * (simplexes + 3) * largest + sampled
 
 
 def _predictions(planned: PlannedCell, settings: Espro) -> int:
