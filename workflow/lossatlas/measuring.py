@@ -85,7 +85,10 @@ def measure_cell(
     chosen = KINDS[kind](**settings)
     used = stopwatch()
     status = checkpoints.statuses(inputs.histories)
-    good = [seed for seed in seeds if status.get(seed) == "ok"]
+    if unknown := [seed for seed in seeds if seed not in status]:
+        where = ", ".join(inputs.histories)
+        raise UserError(f"no training record of seeds {unknown}", where=where, fix=checkpoints.REDO)
+    good = [seed for seed in seeds if status[seed] == "ok"]
     lost = [seed for seed in seeds if seed not in good]
     record = store.Record(kind)
     if len(good) >= min(LEAST[of] for of in PRODUCES[kind].values()):
