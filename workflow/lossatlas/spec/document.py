@@ -37,6 +37,7 @@ they belong to the machine, and stand in `profiles/`.
 | `config.yaml` | the default atlas: embedded data, minutes on a laptop |
 | `config/smoke.yaml` | four tiny cells, for tests |
 | `config/taxonomy.yaml` | the taxonomy paper at its own scale, for GPUs |
+| `config/simplex.yaml` | the simplex paper at its own scale, for GPUs |
 | `config/diffusion.yaml` | the diffusion paper at its own scale, for GPUs |
 
 `snakemake plan --configfile FILE` prints what a config costs before anything is spent.
