@@ -28,7 +28,7 @@ rule dataset:
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=3000,
+        mem_mb=lambda wildcards, attempt: 3000 * attempt,
     params:
         code=code_of("lossatlas.data.convert:convert"),
     script:

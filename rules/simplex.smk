@@ -42,7 +42,8 @@ rule study:
     conda:
         "../envs/torch.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         target=lambda wildcards: STUDY_OF[wildcards.study],
         code=lambda wildcards: code_of(STUDY_OF[wildcards.study]),
