@@ -208,9 +208,12 @@ def records_of(wildcards):
     return [paths.metric(c, wildcards.metric) for c in PLAN.experiments[wildcards.experiment]]
 
 
+def metrics_measured(wildcards):
+    return CONFIG.experiments[wildcards.experiment].metrics
+
+
 def metric_tables(wildcards):
-    metrics = CONFIG.experiments[wildcards.experiment].metrics
-    return [paths.metric_table(wildcards.experiment, metric) for metric in metrics]
+    return [paths.metric_table(wildcards.experiment, m) for m in metrics_measured(wildcards)]
 
 
 def shown(figure):

@@ -30,7 +30,7 @@ rule table:
     conda:
         "../envs/analysis.yaml"
     params:
-        metrics=lambda wildcards: CONFIG.experiments[wildcards.experiment].metrics,
+        metrics=metrics_measured,
         code=code_of("lossatlas.tables.collect:join", "lossatlas.tables.collect:write"),
     script:
         "../workflow/table.py"
