@@ -14,8 +14,9 @@ from lossatlas.models.functional import Functional, flatten, state_of
 from lossatlas.models.mlp import MLP
 from lossatlas.similarity import predictions
 from lossatlas.simplex import fge, measure, measure_espro, measure_volume, spro
+from lossatlas.simplex.complexes import grown as single
 from lossatlas.simplex.complexes import listed, shared
-from lossatlas.spec.metrics import Espro, Simplex, SimplexVolume
+from lossatlas.spec.metrics import Espro, Simplex, SimplexVolume, Spro
 from lossatlas.spec.parts import Recipe
 from lossatlas.store import Record, differences, write
 from lossatlas.training.engine import Engine
@@ -310,3 +311,26 @@ def test_members_of_a_linear_network() -> None:
         if step in (0, 2):
             expected.append(flatten(state_of(module)[0]))
     torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-5)
+
+
+class Tuned(MLP):
+    """A head that is trained on features that are not."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 1, 3, 6, 1)
+        self.layers[1].requires_grad_(False)
+
+
+def test_parameters_that_are_not_trained_stay() -> None:
+    module = Tuned()
+    functional, (params, buffers) = Functional(module), state_of(module)
+    mode, train = flatten(params), split(32, 0)
+    fixed = torch.cat([torch.full_like(p, "layers.1" in n).flatten() for n, p in params.items()])
+    chosen = Spro(**{**FAST, "regularisation": 0.1})
+    grown = spro.grow(functional, buffers, mode[None], train, single(0, 2), chosen).vertices
+    rates = {"count": 1, "cycle_epochs": 2, "rates": (0.1, 0.01)}
+    (member,) = fge.members(functional, buffers, mode, train, **rates)
+    for found in (grown[1], grown[2], member):
+        moved = found != mode
+        torch.testing.assert_close(found[fixed == 1], mode[fixed == 1], rtol=1e-6, atol=0)
+        assert moved[fixed == 0].all()

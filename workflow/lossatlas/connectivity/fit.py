@@ -126,10 +126,7 @@ class CurveFit:
             name: torch.zeros_like(view, memory_format=torch.contiguous_format).requires_grad_()
             for name, view in zip(shapes, self.views, strict=True)
         }
-        names = set(self.functional.trainable)
-        trainable = torch.cat([torch.full((s.numel(),), n in names) for n, s in shapes.items()])
-        still = None if trainable.all() else (~trainable).to(self.points.device)
-        self.still: Tensor | None = still
+        self.still = self.functional.untrained(self.points.device)
         self.buffers: Tensors = stack([line.buffers[0] for line in self.lines])
 
     def run(self, save: Save | None = None) -> list[Curve]:

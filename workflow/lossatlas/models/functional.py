@@ -76,6 +76,14 @@ class Functional:
 
         return torch.vmap(forward, randomness="different")(params, buffers, x)
 
+    def untrained(self, device: torch.device) -> Tensor | None:
+        """Return which parameters (P,) the module does not train; None if it trains all."""
+        if len(self.trainable) == len(self.shapes):
+            return None
+        names = set(self.trainable)
+        parts = [torch.full((s.numel(),), n not in names) for n, s in self.shapes.items()]
+        return torch.cat(parts).to(device)
+
     @contextmanager
     def norm_momentum(self, momentum: float) -> Iterator[None]:
         """Give every BatchNorm this momentum inside the block."""

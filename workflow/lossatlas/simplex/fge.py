@@ -35,6 +35,8 @@ def members(
 ) -> Tensor:
     """Train on from a network and keep its weights at the lowest rate of each cycle.
 
+    Parameters that the module does not train stay as they are.
+
     Args:
         functional: The network.
         buffers: Of the network; not changed.
@@ -57,6 +59,7 @@ def members(
     cycle = cycle_epochs * steps
     alone, nothing = torch.ones(1, 1, dtype=torch.float64), start.new_zeros(0, len(start))
     device = start.device
+    still = functional.untrained(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         # The last member is complete half a cycle before the end of the last cycle.
         for step in range(count * cycle - cycle // 2):
@@ -69,6 +72,8 @@ def members(
             batch = augmented_batch(split.take(order[first : first + size]), name)
             _, gradient = loss_and_gradient(functional, buffers, nothing, theta, alone, batch)
             gradient.add_(theta, alpha=weight_decay)
+            if still is not None:
+                gradient.masked_fill_(still, 0.0)
             velocity.mul_(momentum).add_(gradient)
             theta.add_(velocity, alpha=-cyclic_rate(step + 1, cycle, *rates))
             if (step + 1) % cycle == cycle // 2:

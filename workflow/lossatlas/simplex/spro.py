@@ -62,6 +62,7 @@ def grow(
 ) -> Grown:
     """Train all connectors of a complex.
 
+    Parameters that the module does not train stay at the mean of the vertices that a new one joins.
     A finished connector is never touched again: with the same words, a complex of more connectors
     begins with the same ones, and takes those that `state` keeps.
 
@@ -159,6 +160,7 @@ class _Vertex:
         self.settings, self.words, self.key = settings, words, ""
         self.frozen = grown.vertices
         self.simplexes = plan.around(connector)
+        self.still = functional.untrained(grown.vertices.device)
         self.theta = self._start()
         self.velocity = torch.zeros_like(self.theta)
         self.volume = VolumeTerm(
@@ -180,6 +182,8 @@ class _Vertex:
         if self.settings.mode == "paper" or not self.settings.jitter:
             return mean
         noise = torch.randn(mean.shape, generator=generator("jitter", *self.words)).to(mean.device)
+        if self.still is not None:
+            noise.masked_fill_(self.still, 0.0)
         length = self.settings.jitter * torch.linalg.vector_norm(mean)
         return mean + noise * (length / torch.linalg.vector_norm(noise))
 
@@ -232,6 +236,8 @@ class _Vertex:
             gradient *= settings.samples
         gradient.add_(self.theta, alpha=settings.weight_decay)
         self.volume.add_gradient(self.theta, gradient)
+        if self.still is not None:
+            gradient.masked_fill_(self.still, 0.0)
         self.velocity.mul_(settings.momentum).add_(gradient)
         self.theta.add_(self.velocity, alpha=-rate)
         self.total += loss
