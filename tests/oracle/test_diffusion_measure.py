@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from lossatlas import measuring, store
 from lossatlas.diffusion import contour, recorded, stable, tails
@@ -306,12 +307,27 @@ def test_stable_density_has_closed_forms(alpha: float) -> None:
     elif alpha == 1:
         wanted = 1 / (np.pi * (1 + z**2)) / 1.3
     else:
-        import scipy.stats
-
         wanted = scipy.stats.levy_stable.pdf(x, alpha, 0, loc=0.2, scale=1.3)
     np.testing.assert_allclose(found, wanted, rtol=2e-4)
     with pytest.raises(ValueError, match="alpha"):
         stable.density(x, stable.Stable(0.1, 0, 1, 0))
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, -0.9])
+@pytest.mark.parametrize("alpha", [0.3, 0.45, 0.7, 0.89])
+def test_stable_density_far_in_the_tails(
+    alpha: float, beta: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scipy.stats.levy_stable, "parameterization", "S0")
+    x = np.array([-3000, -30, -3, -0.4, 0, 0.2, 1, 30, 3000.0])
+    found = stable.density(x, stable.Stable(alpha, beta, 1.0, 0.0))
+    np.testing.assert_allclose(found, scipy.stats.levy_stable.pdf(x, alpha, beta), rtol=3e-3)
+
+
+def test_density_of_one_sided_law_is_zero_on_the_other_side() -> None:
+    found = stable.density(np.array([-300.0, -3.0, 3.0]), stable.Stable(0.55, 1.0, 1.0, 0.0))
+    assert (found[:2] < 1e-6).all()
+    assert found[2] > 1e-3
 
 
 def test_skewed_density_matches_its_samples() -> None:
