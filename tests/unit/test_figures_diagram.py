@@ -135,10 +135,11 @@ def test_missing_cells_are_grey_with_a_cross():
     assert "no number" in key(figure)
 
 
-def test_a_metric_that_was_not_measured_is_grey():
+@pytest.mark.parametrize("metric", ["cka", "mode_connectivity", "train_loss"])
+def test_a_metric_that_was_not_measured_is_grey(metric):
     rows = ft.scalars(SMALL)
-    figure = drawn(ft.Tables(rows[rows["metric"] != "cka"], ft.no_series())).figure
-    assert len(ft.named(panels(figure)["cka"], "missing")) == len(SMALL)
+    figure = drawn(ft.Tables(rows[rows["metric"] != metric], ft.no_series())).figure
+    assert len(ft.named(panels(figure)[metric], "missing")) == len(SMALL)
     assert len(ft.named(panels(figure)["l2_distance"], "missing")) == 0
 
 

@@ -100,7 +100,7 @@ def _panel(
     beyond = bool((shares < 0).any()), bool((shares > 1).any())
     extend = {(False, False): "neither", (True, False): "min", (False, True): "max"}
     bar = figure.colorbar(mesh, cax=beside, extend=extend.get(beyond, "both"))
-    if isinstance(norm, CenteredNorm):
+    if isinstance(norm, CenteredNorm) and finite.any():
         beside.set_ylim(finite.min(initial=0), finite.max(initial=0))
     bar.locator = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], min_n_ticks=3)
     if isinstance(norm, LogNorm):
