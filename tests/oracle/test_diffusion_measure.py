@@ -321,7 +321,7 @@ def test_stable_density_far_in_the_tails(
     monkeypatch.setattr(scipy.stats.levy_stable, "parameterization", "S0")
     x = np.array([-3000, -30, -3, -0.4, 0, 0.2, 1, 30, 3000.0])
     found = stable.density(x, stable.Stable(alpha, beta, 1.0, 0.0))
-    np.testing.assert_allclose(found, scipy.stats.levy_stable.pdf(x, alpha, beta), rtol=3e-3)
+    np.testing.assert_allclose(found, scipy.stats.levy_stable.pdf(x, alpha, beta), rtol=1e-2)
 
 
 def test_density_of_one_sided_law_is_zero_on_the_other_side() -> None:

@@ -19,7 +19,7 @@ from lossatlas.diffusion.stable_table import ALPHAS, BETAS, NU_ALPHA, NU_BETA, N
 
 LEAST = 50  # samples below which tails say nothing
 LEAST_ALPHA = 0.3  # below it the integrand of a density decays too slowly
-_TURNED, _POINTS = 0.9, 20_000  # alpha below which a density is integrated in two ways; grid
+_TURNED, _POINTS = 0.9, 6_000  # alpha below which a density is integrated in two ways; grid
 FREQUENCIES = np.arange(1, 11) / 10
 LOG_NU_ALPHA = np.log(NU_ALPHA)  # close to linear in alpha
 
