@@ -99,7 +99,7 @@ SEEDS = [3, 0, 7, 5]
         ({"pairs": "first"}, [(0, 3)]),
         ({"pairs": "all"}, [(0, 3), (0, 5), (0, 7), (3, 5), (3, 7), (5, 7)]),
         ({"pairs": [[7, 3], [0, 5]]}, [(3, 7), (0, 5)]),
-        ({"pairs": "all", "mode": "paper"}, [(0, 3)]),
+        ({"mode": "paper"}, [(0, 3)]),
     ],
 )
 def test_pairs(settings, expected):

@@ -186,6 +186,11 @@ BAD = [
     ("metrics.hessian", {"probes": 1}, "metrics.hessian.probes"),
     ("metrics.mine", {"kind": "hesian"}, "unknown metric 'hesian' (did you mean 'hessian'?)"),
     ("metrics.connectivity", {"pairs": [[0, 0]]}, "different seeds"),
+    (
+        "metrics.connectivity",
+        {"mode": "paper", "points": 9},
+        "metrics.connectivity: mode 'paper' has 'points: 5'; leave 'points' out",
+    ),
     ("figures.taxonomy_phase", None, "unknown figure 'taxonomy_phase'"),
     (
         "figures.taxonomy_phases",
@@ -396,6 +401,7 @@ def test_mode_paper_has_the_papers_numbers() -> None:
     )
     curve = Connectivity(mode="paper")
     assert (curve.epochs, curve.batch_size, curve.learning_rate) == (50, 128, 0.01)
+    assert (curve.start, curve.points, curve.pairs) == ("random", 5, "first")
     path = HessianPath(mode="paper")
     assert (path.iterations, path.tolerance) == (20, 1e-4)
     assert Hessian(**theirs.model_dump()) == theirs

@@ -182,7 +182,8 @@ def _explain(error: ValidationError) -> UserError:
         return UserError("is missing", where=where, fix="add it; config/README.md says what it is")
     message = first["msg"].removeprefix("Value error, ")
     given = first["input"]
-    if isinstance(given, dict | list) and len(str(given)) > 60:
+    whole = isinstance(given, dict) and first["type"] == "value_error"  # says what it is about
+    if whole or (isinstance(given, dict | list) and len(str(given)) > 60):
         return UserError(message, where=where)
     return UserError(f"{message}, not {given!r}", where=where)
 
@@ -312,7 +313,8 @@ def _check_metrics(config: Config) -> None:
                 fix = nearest(key, KINDS[kind].model_fields)
                 raise UserError(f"unknown key '{key}'", where=where, fix=fix) from None
             explained = _explain(error)
-            raise UserError(explained.what, where=f"{where}.{explained.where}") from None
+            where = f"{where}.{explained.where}" if key else where
+            raise UserError(explained.what, where=where) from None
 
 
 def _check_experiment(config: Config, name: str) -> None:

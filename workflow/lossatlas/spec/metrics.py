@@ -97,6 +97,8 @@ Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
 class Connectivity(MetricSettings):
     """Error along trained curves between replicas, and along the straight line."""
 
+    PAPER: ClassVar[dict[str, Any]] = {"start": "random", "points": 5, "pairs": "first"}
+
     kind: Literal["connectivity"] = "connectivity"
     mode: Mode = Field("fixed", description="'paper': 5 points, random middle, first two seeds")
     curve: Literal["bezier", "polygon"] = Field("bezier", description="shape of the path")
@@ -114,6 +116,14 @@ class Connectivity(MetricSettings):
     start: Literal["linear", "random"] = Field("linear", description="where bends start")
     points: int = Field(21, ge=3, description="places t at which the error is measured")
     seed: int = Field(0, ge=0, description="seed of the data order and of t")
+
+    @model_validator(mode="after")
+    def _paper_as_it_is(self) -> Connectivity:
+        """Refuse what mode "paper" would not do: a record tells its settings."""
+        for key, value in self.PAPER.items():
+            if self.mode == "paper" and getattr(self, key) != value:
+                raise ValueError(f"mode 'paper' has '{key}: {value}'; leave '{key}' out")
+        return self
 
     @field_validator("pairs")
     @classmethod
