@@ -56,8 +56,8 @@ from lossatlas import kept
 
 
 onsuccess:
-    kept.forget()
+    kept.forget(ended())
 
 
 onerror:
-    kept.forget()
+    kept.forget(ended())

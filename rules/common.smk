@@ -315,6 +315,12 @@ def gpu_places():
     return int(limits["gpu"].value) if "gpu" in limits else 0
 
 
+def ended():
+    """Return the first result of each job of this run that has ended or had nothing to do."""
+    done = filter(workflow.dag.noneedrun_finished, workflow.dag.jobs)
+    return [str(job.output[0]) for job in done if job.output]
+
+
 # --- targets ----------------------------------------------------------------------------------
 def all_datasets():
     sources = {planned.cell.data.source for planned in PLAN.cells.values()}

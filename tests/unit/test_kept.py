@@ -58,8 +58,11 @@ def test_half_of_the_names_is_nothing() -> None:
 
 def test_forgotten_results_are_made_anew() -> None:
     kept.keep(OUTPUTS, "work")
-    kept.forget()
+    kept.keep(OUTPUTS[1:], "other work")
+    kept.forget(["results/report.html", OUTPUTS[0]])
     remove()
     assert not kept.take_back(OUTPUTS, "work")
+    assert kept.take_back(OUTPUTS[1:], "other work")
+    kept.forget(OUTPUTS)
     assert not Path("results/state/kept").exists()
-    kept.forget()
+    kept.forget(OUTPUTS)

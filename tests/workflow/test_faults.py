@@ -13,7 +13,7 @@ import pytest
 
 from conftest import Project
 from faults.killing import EVERYTHING, Killer, Runner, assert_same, kinds_of, owners, scripts
-from lossatlas import store
+from lossatlas import paths, store
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("atlas")]
 
@@ -218,6 +218,21 @@ def test_stale_lock(finished: Project, ready: Project) -> None:
     ready.snakemake("--unlock")
     ready.snakemake(*words)
     assert_same(finished.root / "results", ready.root / "results")
+
+
+def test_a_run_forgets_second_names_of_its_own_jobs_alone(ready: Project) -> None:
+    """After `kill -9` of Snakemake, `snakemake status` must not cost what its jobs made since."""
+    train, metric = "train/0-1.safetensors", "metrics/cka.h5"
+    outputs = [f"results/cells/{cell_of(ready).name}/{name}" for name in (train, metric)]
+    folders = [ready.root / paths.kept(output) / "key" for output in outputs]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    ready.snakemake("status")
+    assert all(folder.is_dir() for folder in folders)
+    block = ready.root / outputs[0].replace(".safetensors", ".h5")
+    block.unlink()
+    ready.snakemake("--cores", "1", str(block.relative_to(ready.root)))
+    assert [folder.is_dir() for folder in folders] == [False, True]
 
 
 def test_interrupted_run(finished: Project, ready: Project) -> None:

@@ -4,7 +4,9 @@ Snakemake removes the results of a job that it starts. After `kill -9` of Snakem
 live on, and a new run submits them again. A second job that stays in the scheduler's queue until
 the first has ended would find its results removed, and spend the hours once more. So every job in
 a scheduler's allocation gives its results a second name (a hard link, which takes no space), below
-the key of its work; a job with the same key takes them back. Snakemake forgets them when it ends.
+the key of its work; a job with the same key takes them back. Snakemake, when it ends, forgets those
+of the jobs that it knows to have ended: of others, such as those of an earlier run that
+`snakemake status` was started after, they are still wanted.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from lossatlas import paths
@@ -44,6 +47,14 @@ def take_back(outputs: list[str], key: str) -> bool:
     return True
 
 
-def forget() -> None:
-    """Drop all second names: whoever removes a result from now on wants it made anew."""
-    shutil.rmtree(paths.kept_by_all(), ignore_errors=True)
+def forget(outputs: Iterable[str]) -> None:
+    """Drop second names: whoever removes these results from now on wants them made anew.
+
+    Args:
+        outputs: The first result of each job.
+    """
+    if os.path.isdir(paths.kept_by_all()):
+        for output in outputs:
+            shutil.rmtree(paths.kept(output), ignore_errors=True)
+        with contextlib.suppress(OSError):  # some are left
+            os.rmdir(paths.kept_by_all())
