@@ -115,7 +115,8 @@ def _settings(name: str, given: dict[str, Any]) -> MetricSettings:
         if first["type"] == "extra_forbidden":
             fix = nearest(key, KINDS[name].model_fields)
             raise UserError(f"{name} has no setting '{key}'", where="--set", fix=fix) from None
-        raise UserError(f"{key}: {first['msg']}", where="--set") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{key}: {message}" if key else message, where="--set") from None
 
 
 def _metric(options: argparse.Namespace) -> None:
