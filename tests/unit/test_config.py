@@ -158,6 +158,7 @@ BAD = [
     ),
     ("experiments.grid.seeds", [1, 1], "experiments.grid.seeds: must be different whole numbers"),
     ("experiments.grid.seeds", [], "experiments.grid.seeds"),
+    ("experiments.grid.seeds", "three", "experiments.grid.seeds: Input should be a valid integer"),
     ("experiments.grid.seeds", [-1, 2], "must be different whole numbers, from 0 up"),
     ("experiments.grid.seeds", 1, "'cka' compares replicas, and there is one seed"),
     ("experiments.grid.model", "resnet", "no 'resnet' in models (did you mean 'resnet18'?)"),

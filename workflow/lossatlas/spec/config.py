@@ -30,6 +30,7 @@ from lossatlas.spec.metrics import KINDS, Espro, MetricSettings, Simplex, Simple
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe, Strict
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_BRANCHES = ("int", "list[", "constrained-")  # what Pydantic calls the branches of a union
 LEAST_WINDOW = 4  # points that `diffusion` can analyse: one lag of a quarter
 AxisValues = Annotated[list[int | float], Field(min_length=1)]
 
@@ -172,7 +173,7 @@ def _with_names(raw: dict[str, Any]) -> dict[str, Any]:
 def _explain(error: ValidationError) -> UserError:
     """Turn the first of Pydantic's complaints into one line."""
     first = error.errors()[0]
-    keys = [str(key) for key in first["loc"] if not str(key).startswith(("int", "list["))]
+    keys = [str(key) for key in first["loc"] if not str(key).startswith(_BRANCHES)]
     where = ".".join(keys) or "config"
     if first["type"] == "extra_forbidden":
         parent = ".".join(keys[:-1])
