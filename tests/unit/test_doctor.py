@@ -117,6 +117,18 @@ def test_old_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["torch"] == "ok"
 
 
+@pytest.mark.parametrize(("executor", "level"), [("local", "problem"), ("slurm", "warning")])
+def test_a_device_that_is_not_here(monkeypatch, executor: str, level: str) -> None:
+    """A login node needs none of the GPUs that the nodes have."""
+    import lossatlas.device
+
+    lossatlas.device.choose.cache_clear()
+    monkeypatch.setenv("LOSSATLAS_DEVICE", "nonesuch")
+    check = doctor.device(executor)
+    assert check.level == level
+    assert "nonesuch" in str(check)
+
+
 @pytest.mark.parametrize(
     ("gpus", "places", "level", "says"),
     [
