@@ -153,6 +153,25 @@ def test_revisited_points_and_ties_have_no_bin():
     assert msd_against_contour(constant, "paper").y.tolist() == [0.0]
 
 
+def test_ties_of_distances_survive_rounding():
+    """Distances from a Gram matrix differ in their last digits where those of points are equal."""
+    points = rng(0).integers(0, 3, (12, 2)) + 1 / 3
+    loss = rng(1).random(12)
+    path = path_of_points(points)
+    groups = {}
+    for i in range(12):
+        for j in range(i + 1, 12):
+            apart = round(np.square(points[i] - points[j]).sum())
+            groups.setdefault(apart, []).append(loss[j] - loss[i])
+    paper = msl_against_distance(path, loss, "paper")
+    np.testing.assert_allclose(paper.x, np.sqrt(sorted(groups)), atol=1e-7)
+    assert paper.count.tolist() == [len(groups[key]) for key in sorted(groups)]
+    np.testing.assert_allclose(paper.y, [np.mean(groups[key]) ** 2 for key in sorted(groups)])
+    fixed = msl_against_distance(path, loss)
+    assert fixed.count.sum() == 66 - len(groups[0])  # revisits have no bin
+    assert fixed.x.min() >= 1 - 1e-9
+
+
 def test_refused_loss():
     path, loss, _ = pieces(CASES[0])
     for function in (msl_against_contour, msl_against_distance):

@@ -9,6 +9,8 @@ The paper's single precision is not imitated.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -17,6 +19,7 @@ from lossatlas.diffusion.curves import REPLICATES, Curve, block_length, curve_of
 from lossatlas.diffusion.gram import Path, squared_distances
 
 BINS_PER_DECADE = 10
+ROUNDING = 1e-14  # of squared distances from a Gram matrix, as a share of the largest
 
 
 def contour_lengths(path: Path, mode: Mode = "fixed") -> Array:
@@ -112,10 +115,13 @@ def msl_against_distance(
     and errors as in `msl_against_contour`.
     """
     differences = _loss_differences(loss, len(path))
-    distances = np.sqrt(squared_distances(path))
+    squares = squared_distances(path)
     if mode == "paper":
-        return grouped_pairs(distances, differences, square_of_mean=True)
-    return binned_pairs(distances, np.square(differences), rng, block, replicates, bins_per_decade)
+        ties = ROUNDING * float(squares.max())
+        found = grouped_pairs(squares, differences, tolerance=ties, square_of_mean=True)
+        return replace(found, x=np.sqrt(found.x))
+    keys = np.where(squares > ROUNDING * squares.max(), np.sqrt(squares), 0.0)
+    return binned_pairs(keys, np.square(differences), rng, block, replicates, bins_per_decade)
 
 
 def grouped_pairs(
