@@ -113,7 +113,7 @@ def test_reading_a_config_runs_no_code_of_the_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
 ) -> None:
     """A module beside the user is found where the config names it, and run by jobs alone."""
-    (tmp_path / "net_of_a_user.py").write_text("open('mark', 'w')\n")
+    (tmp_path / "net_of_a_user.py").write_text("open('mark', 'w')\nNet = None\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     config = copy.deepcopy(SMOKE)
