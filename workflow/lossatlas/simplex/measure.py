@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -187,21 +187,29 @@ def _edges(record: Record, plan: Complex, grown: Grown, ruler: Ruler, settings: 
         record.series += found.series(name)
     pairs = list(combinations(modes, 2))
     straight = max((highest[pair] for pair in pairs), default=math.nan)
-    connectors = range(len(plan.modes), len(grown.vertices))
-    bent = [
-        min(
-            (
-                max(highest[a, c], highest[b, c])
-                for c in connectors
-                if (a, c) in highest and (b, c) in highest
-            ),
-            default=math.nan,
-        )
-        for a, b in pairs
-    ]
-    over = [value for value in bent if math.isfinite(value)]
+    ways = lowest_ways(len(grown.vertices), {edge: highest[edge] for edge in plan.edges()})
+    worst = max((float(ways[pair]) for pair in pairs), default=math.nan)
+    bent = worst if math.isfinite(worst) else math.nan
     record.scalars.append(scalar("segment_loss_max", straight, unit="nats"))
-    record.scalars.append(scalar("path_loss_max", max(over, default=math.nan), unit="nats"))
+    record.scalars.append(scalar("path_loss_max", bent, unit="nats"))
+
+
+def lowest_ways(count: int, edges: Mapping[tuple[int, int], float]) -> np.ndarray:
+    """Return how high one must go between vertices: over ways along edges, the least maximum.
+
+    Args:
+        count: Number of vertices.
+        edges: Vertices of an edge -> the largest loss on it; NaN is no way.
+
+    Returns:
+        (count, count); infinite between vertices that no way joins.
+    """
+    ways = np.full((count, count), np.inf)
+    for (first, last), height in edges.items():
+        ways[first, last] = ways[last, first] = np.inf if math.isnan(height) else height
+    for stop in range(count):  # as the algorithm of Floyd and Warshall, with max in place of sums
+        ways = np.minimum(ways, np.maximum(ways[:, stop, None], ways[None, stop]))
+    return ways
 
 
 def _volumes(record: Record, plan: Complex, grown: Grown) -> None:
