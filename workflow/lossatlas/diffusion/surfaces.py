@@ -71,18 +71,6 @@ def diamond_square(
     return z
 
 
-def as_pictured(surface: ArrayLike, base: float = 0.0, water: float = -0.1) -> Array:
-    """Return the surface as the paper's pictures show it: border cut at base, all at water level.
-
-    Border values above `base` become `base`, then values below `water` become `water`; the
-    walkers saw the raw surface.
-    """
-    z = check_surface(surface).copy()
-    for border in (z[0], z[-1], z[:, 0], z[:, -1]):
-        np.minimum(border, base, out=border)
-    return np.maximum(z, water)
-
-
 def shuffled(
     surface: ArrayLike,
     rng: np.random.Generator,
