@@ -130,6 +130,7 @@ BAD = [
     ("recipes.short.epochs", 0, "recipes.short.epochs: Input should be greater than or equal to 1"),
     ("recipes.short.learning_rate", float("nan"), "recipes.short.learning_rate"),
     ("recipes.short.decay_epochs", [5, 3], "recipes.short.decay_epochs: must increase"),
+    ("recipes.short", {"epochs": 8, "decay_epochs": [8]}, "'decay_epochs' has 8, and there are 8"),
     ("recipes.short.checkpoints", ["early"], "needs 'early_stop'"),
     ("experiments.grid.load", {"width": []}, "experiments.grid.load.width"),
     ("experiments.grid.load", {"width": [2, 2]}, "'width' repeats a value"),

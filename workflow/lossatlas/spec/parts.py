@@ -163,6 +163,9 @@ class Recipe(Strict):
             raise ValueError("'checkpoints' must name at least one kind, each once")
         if "early" in self.checkpoints and self.early_stop is None:
             raise ValueError("the checkpoint 'early' needs 'early_stop' settings")
+        if self.decay_epochs and self.decay_epochs[-1] >= self.epochs:
+            late, count = self.decay_epochs[-1], self.epochs
+            raise ValueError(f"'decay_epochs' has {late}, and there are {count} epochs, from 0")
         if self.cosine and self.decay_epochs:
             raise ValueError("choose one of 'cosine' and 'decay_epochs'")
         return self
