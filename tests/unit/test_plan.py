@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from lossatlas import paths, report, store
+from lossatlas import entry, paths, report, store
 from lossatlas.spec import config
 from lossatlas.spec.cells import Cell
 from lossatlas.spec.cost import paths_bytes, vertices_bytes, weights_bytes
@@ -102,6 +102,12 @@ def test_status_tells_done_missing_failed_and_diverged(
     log = Path(paths.log("performance", second))
     log.parent.mkdir(parents=True)
     log.write_text("begin\nlossatlas: x.h5: truncated (delete it)\n")
+    stopped = Path(paths.log("performance", first))  # no failure: it goes on
+    stopped.write_text(f"begin\nlossatlas: {entry._INTERRUPTED}\n")
+    for block in plan.cells[second].blocks:
+        warned = Path(paths.log("train", f"{second}.{block}"))
+        warned.parent.mkdir(exist_ok=True)
+        warned.write_text("lossatlas: told to leave; state saved, run the same command again\n")
     text = printed(report.status, plan)
     rows = {
         line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:7]]

@@ -22,6 +22,8 @@ from lossatlas.spec.cost import (
 )
 from lossatlas.spec.plan import Plan, PlannedCell
 
+STOPPED = ("lossatlas: interrupted; ", "lossatlas: told to leave; ")
+
 
 def _table(title: str, columns: Iterable[str]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
@@ -73,7 +75,8 @@ def _bytes(count: float) -> str:
 def status(plan_: Plan, console: Console | None = None) -> None:
     """Print what is done, missing, failed and diverged, per experiment and step.
 
-    A step has failed if its result is missing and its log ends in a message of ours.
+    A step has failed if its result is missing and its log ends in a message of ours, other than
+    that it was stopped and goes on when it is run again.
     """
     console = console or Console()
     failures: list[str] = []
@@ -141,7 +144,8 @@ def _absent(log: str, failures: list[str]) -> str:
         lines = Path(log).read_text(errors="replace").splitlines()
     except OSError:
         return "missing"
-    if lines and lines[-1].startswith("lossatlas: "):
-        failures.append(f"{log}: {lines[-1].removeprefix('lossatlas: ')}")
+    last = lines[-1] if lines else ""
+    if last.startswith("lossatlas: ") and not last.startswith(STOPPED):
+        failures.append(f"{log}: {last.removeprefix('lossatlas: ')}")
         return "failed"
     return "missing"
