@@ -1,0 +1,304 @@
+"""What the types of a config cannot tell: names that exist, parts that fit together."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ValidationError
+
+from lossatlas.errors import UserError, nearest
+from lossatlas.simplex import complexes
+from lossatlas.spec.catalogue import NETWORKS, corrupted_source, data_source
+from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES, Cell, axis_target
+from lossatlas.spec.complaints import explain
+from lossatlas.spec.depths import ANY
+from lossatlas.spec.metrics import KINDS, Espro, Simplex, SimplexVolume
+from lossatlas.spec.parts import Recipe
+
+if TYPE_CHECKING:
+    from lossatlas.spec.config import Config, Experiment
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+LEAST_WINDOW = 4  # points that `diffusion` can analyse: one lag of a quarter
+
+
+def check(config: Config) -> None:
+    """Refuse a config that names what does not exist, or whose parts do not fit together.
+
+    Raises:
+        UserError: With the key that is wrong and the nearest fix.
+    """
+    _check_names(config)
+    _check_models(config)
+    _check_metrics(config)
+    for name in config.experiments:
+        _check_experiment(config, name)
+    _check_figures(config)
+
+
+def _check_names(config: Config) -> None:
+    for section in ("datasets", "models", "recipes", "metrics", "experiments", "figures"):
+        for name in getattr(config, section):
+            if not NAME.fullmatch(name):
+                fix = "letters, digits and _, a letter first"
+                raise UserError(f"'{name}' cannot be a name", where=section, fix=fix)
+    for name, part in config.datasets.items():
+        source = data_source(part.source, where=f"datasets.{name}.source")
+        if len(part.mean) not in (0, source.channels):
+            what = f"{len(part.mean)} numbers for {source.channels} channels"
+            raise UserError(what, where=f"datasets.{name}.mean", fix="one for each channel")
+
+
+def _check_models(config: Config) -> None:
+    for name, model in config.models.items():
+        where = f"models.{name}"
+        if ":" in model.builder:
+            _check_importable(model.builder, where)
+        elif model.builder not in NETWORKS:
+            fix = f"{nearest(model.builder, NETWORKS)}, or your own 'package.module:object'"
+            raise UserError(f"unknown model '{model.builder}'", where=where, fix=fix)
+        else:
+            for key, value in model.arguments.items():
+                _check_argument(model.builder, key, where)
+                _check_value(model.builder, key, value, where)
+
+
+def _check_importable(target: str, where: str) -> None:
+    module, _, name = target.partition(":")
+    if not re.fullmatch(r"[A-Za-z_][\w.]*", module) or not name.isidentifier():
+        raise UserError(f"'{target}' is not 'package.module:object'", where=where)
+    try:
+        found = find_spec(module)
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        fix = "start in the folder that holds it, or put that folder on PYTHONPATH"
+        raise UserError(f"no module named '{module}'", where=where, fix=fix)
+    if found.origin and found.origin.endswith(".py"):
+        _check_defined(Path(found.origin), name, where)
+
+
+def _check_defined(file: Path, name: str, where: str) -> None:
+    """Refuse a name that a module's file cannot define, as far as reading it can tell."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"{file.name} is no Python: {error}", where=where, fix="mend it") from None
+    made = [n.name for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef)]
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+        elif isinstance(node, ast.alias):
+            names.add(node.asname or node.name)
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+    if not names & {name, "*", "__getattr__", "globals"}:
+        raise UserError(f"{file.name} has no '{name}'", where=where, fix=nearest(name, made))
+
+
+def _check_argument(builder: str, key: str, where: str) -> None:
+    known = NETWORKS[builder].arguments
+    if key not in known:
+        what = f"'{builder}' has no argument '{key}'"
+        raise UserError(what, where=where, fix=nearest(key, known))
+
+
+def _check_value(builder: str, key: str, value: Any, where: str) -> None:
+    """Refuse an argument of another kind than its default; numbers of layers: `check_cell`."""
+    network = NETWORKS[builder]
+    default, choices = network.arguments[key], network.choices.get(key, ())
+    what = f"{key} is {json.dumps(value)}"
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, bool) and not isinstance(value, bool):
+        raise UserError(what, where=where, fix="true or false")
+    if choices and value not in choices:
+        raise UserError(what, where=where, fix=nearest(value, choices))
+    if isinstance(default, float) and not (number and value >= 0):
+        raise UserError(what, where=where, fix="a number from 0 up")
+    if type(default) is int and key not in ("width", "depth"):
+        _check_whole(key, value, 1, where)
+
+
+def _check_whole(key: str, value: Any, least: int, where: str) -> None:
+    """Refuse what is no whole number from `least` up; the message names the nearest one."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        near = f": the nearest is {max(least, round(value))}" if number else ""
+        fix = f"a whole number from {least} up{near}"
+        raise UserError(f"{key} is {value}", where=where, fix=fix)
+
+
+def _check_metrics(config: Config) -> None:
+    for name, settings in config.metrics.items():
+        kind = settings.get("kind", name)
+        where = f"metrics.{name}"
+        if kind not in KINDS:
+            raise UserError(f"unknown metric '{kind}'", where=where, fix=nearest(kind, KINDS))
+        try:
+            config.metric(name)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = str(first["loc"][0]) if first["loc"] else ""
+            if first["type"] == "extra_forbidden":
+                fix = nearest(key, KINDS[kind].model_fields)
+                raise UserError(f"unknown key '{key}'", where=where, fix=fix) from None
+            explained = explain(error, KINDS[kind])
+            where = f"{where}.{explained.where}" if key else where
+            raise UserError(explained.what, where=where) from None
+
+
+def _check_experiment(config: Config, name: str) -> None:
+    one, where = config.experiments[name], f"experiments.{name}"
+    for key, section in (("dataset", "datasets"), ("model", "models"), ("recipe", "recipes")):
+        value, known = getattr(one, key), getattr(config, section)
+        if value not in known:
+            fix = nearest(value, known)
+            raise UserError(f"no '{value}' in {section}", where=f"{where}.{key}", fix=fix)
+    for metric in one.metrics:
+        if metric not in config.metrics and metric not in KINDS:
+            fix = nearest(metric, {*config.metrics, *KINDS})
+            raise UserError(f"unknown metric '{metric}'", where=f"{where}.metrics", fix=fix)
+    _check_axes(config, one, where)
+    try:
+        cells = config.cells(name)
+    except ValidationError as error:
+        explained = explain(error, Recipe)
+        raise UserError(explained.what, where=f"{where}: {explained.where}") from None
+    for cell in cells:
+        check_cell(cell, where)
+    if len({cell.id for cell in cells}) != len(cells):
+        raise UserError("two points of the grid are the same cell", where=where)
+    _check_enough(config, one, where)
+
+
+def _check_axes(config: Config, one: Experiment, where: str) -> None:
+    groups: tuple[tuple[Literal["load", "temperature"], dict[str, tuple[str, str]]], ...]
+    groups = (("load", LOAD_AXES), ("temperature", TEMPERATURE_AXES))
+    builder = config.models[one.model].builder
+    for group, known in groups:
+        for axis in getattr(one, group):
+            own = axis.startswith("model.")
+            if axis not in known and not own:
+                fix = f"{nearest(axis, known)}, or 'model.<argument>'"
+                raise UserError(f"unknown axis '{axis}'", where=f"{where}.{group}", fix=fix)
+            part, key = axis_target(axis)
+            if part == "model" and builder in NETWORKS:
+                _check_argument(builder, key, f"{where}.{group}")
+
+
+def check_cell(cell: Cell, where: str) -> None:
+    """Refuse a cell that cannot be trained.
+
+    Raises:
+        UserError: If the network or its images do not exist, or batch or record are too long.
+    """
+    _check_network(cell, f"{where}: cell {cell.id}")
+    source, augment = data_source(cell.data.source), cell.recipe.augment
+    if augment is not None and augment.crop >= source.image_size:
+        what = f"a crop of {augment.crop} pixels leaves nothing of images of {source.image_size}"
+        raise UserError(what, where=f"{where}: cell {cell.id}", fix="a smaller 'augment.crop'")
+    images = cell.data.kept(source.train)
+    if cell.recipe.batch_size > images:
+        what = f"batch_size {cell.recipe.batch_size} is more than the {images} training images"
+        raise UserError(what, where=f"{where}: cell {cell.id}", fix=f"at most {images}")
+    record, steps = cell.recipe.record, cell.recipe.steps(images)
+    if record is not None and not record.windows(steps):
+        what = f"a window of {record.length} points from point {record.start} on is longer than"
+        fix = "a shorter 'record.length', or more epochs"
+        where = f"{where}: cell {cell.id}"
+        raise UserError(f"{what} the run, which has {steps + 1}", where=where, fix=fix)
+
+
+def _check_network(cell: Cell, where: str) -> None:
+    """Refuse widths and depths in which a network does not exist, and images too small for it."""
+    arguments, network = cell.model.arguments, NETWORKS.get(cell.model.builder)
+    _check_whole("width", arguments.get("width", 1), 1, where)
+    depth, depths = arguments.get("depth", 1), network.depths if network else ANY
+    if "depth" in arguments and not (type(depth) is int and depths.holds(depth)):
+        near = f"; the nearest is {depths.nearest(depth)}" if isinstance(depth, float | int) else ""
+        raise UserError(f"depth is {depth}", where=where, fix=f"{depths.rule}{near}")
+    if network is None:
+        return
+    source = data_source(cell.data.source)
+    if source.image_size < network.smallest:
+        what = f"images of {source.image_size} pixels are too small for '{cell.model.builder}'"
+        raise UserError(what, where=where, fix=f"at least {network.smallest}, or another network")
+    if network.channels not in (0, source.channels):
+        what = f"images of {source.channels} channels are not for '{cell.model.builder}'"
+        raise UserError(what, where=where, fix=f"{network.channels} channel, or another network")
+
+
+def _check_simplexes(config: Config, one: Experiment, name: str, where: str) -> None:
+    """Refuse complexes that the seeds do not make up, and temperatures without held-out images."""
+    settings, count = config.metric(name), len(one.seed_list)
+    modes = 2 if isinstance(settings, SimplexVolume) else 1
+    if isinstance(settings, Simplex) and settings.complex == "shared":
+        modes = settings.modes
+    if count < modes:
+        what = f"'{name}' connects {modes} replicas, and there are {count} seeds"
+        raise UserError(what, where=f"{where}.seeds", fix=f"at least {modes} seeds")
+    if isinstance(settings, Simplex) and isinstance(settings.complex, list):
+        complexes.listed(settings.complex, one.seed_list, f"metrics.{name}.complex")
+    fractions = one.axes.get("data_fraction", [config.datasets[one.dataset].fraction])
+    if isinstance(settings, Espro) and max(fractions) == 1:
+        what = f"'{name}' fits temperatures on held-out training images, and there are none"
+        raise UserError(what, where=f"datasets.{one.dataset}", fix="a fraction below 1")
+    if isinstance(settings, Espro) and settings.corruptions:
+        _check_corruptions(config.datasets[one.dataset].source, settings.corruptions, name)
+
+
+def _check_corruptions(source: str, corruptions: str, name: str) -> None:
+    """Refuse corrupted images of another data set."""
+    where = f"metrics.{name}.corruptions"
+    clean, found = data_source(source), corrupted_source(corruptions, where)
+    shapes = [(row.classes, row.channels, row.image_size) for row in (clean, found)]
+    if shapes[0] != shapes[1] or found.test % clean.test:
+        what = f"'{corruptions}' does not hold the test images of '{source}'"
+        raise UserError(what, where=where, fix="leave it out for this data set")
+
+
+def _check_enough(config: Config, one: Experiment, where: str) -> None:
+    pairwise = {"connectivity", "cka", "distance"}
+    for name in one.metrics:
+        settings = config.metric(name)
+        kind = settings.kind  # type: ignore[attr-defined]
+        if kind in pairwise and len(one.seed_list) < 2:
+            what = f"'{name}' compares replicas, and there is one seed"
+            raise UserError(what, where=f"{where}.seeds", fix="at least 2 seeds")
+        _check_recorded(config, one.recipe, name, kind)
+        _check_simplexes(config, one, name, where)
+        pairs = getattr(settings, "pairs", None)
+        for seed in {seed for pair in pairs for seed in pair} if isinstance(pairs, list) else ():
+            if seed not in one.seed_list:
+                fix = nearest(seed, map(str, one.seed_list))
+                raise UserError(f"no seed {seed}", where=f"metrics.{name}.pairs", fix=fix)
+
+
+def _check_recorded(config: Config, recipe: str, name: str, kind: str) -> None:
+    """Refuse metrics of a path that the recipe does not record."""
+    record = config.recipes[recipe].record
+    missing = kind in ("diffusion", "hessian_path") and record is None
+    fix = "add 'record: {length: 1000, stride: 1000}' to the recipe"
+    if kind == "hessian_path" and record is not None and not record.snapshots:
+        missing, fix = True, "add 'snapshots: 5' to the recipe's 'record'"
+    if missing:
+        raise UserError(f"'{name}' needs the path of training", where=f"recipes.{recipe}", fix=fix)
+    if kind == "diffusion" and record is not None and record.length < LEAST_WINDOW:
+        what = f"'{name}' needs windows of {LEAST_WINDOW} points or more, not {record.length}"
+        where = f"recipes.{recipe}.record.length"
+        raise UserError(what, where=where, fix="500 or more for exponents over lags 10 to 100")
+
+
+def _check_figures(config: Config) -> None:
+    for name, figure in config.figures.items():
+        where = f"figures.{name}"
+        if figure.experiment and figure.experiment not in config.experiments:
+            fix = nearest(figure.experiment, config.experiments)
+            what = f"unknown experiment '{figure.experiment}'"
+            raise UserError(what, where=where, fix=fix)
