@@ -9,13 +9,13 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-# Jobs import the library beside their scripts, and the user's own models from the working folder.
+# Jobs import the library beside their scripts, and not one that is installed.
 HERE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
-IMPORTS = [str(HERE.parent / "workflow"), os.getcwd()]
-sys.path[:0] = IMPORTS
+LIBRARY = str(HERE.parent / "workflow")
+sys.path.insert(0, LIBRARY)
 
 from lossatlas import measuring, paths, warm
-from lossatlas.entry import leave_warnings_to_scripts, share_imports
+from lossatlas.entry import find_user_modules, leave_warnings_to_scripts, share_imports
 from lossatlas.errors import UserError
 from lossatlas.files import check_folder
 from lossatlas.fingerprint import code_of
@@ -36,7 +36,8 @@ def plainly(function, *arguments):
 
 
 code_of = functools.cache(code_of)
-share_imports(IMPORTS)
+share_imports(LIBRARY)
+find_user_modules()
 leave_warnings_to_scripts()
 warm.invite(here=workflow.is_main_process and workflow.local_exec)
 plainly(check_folder, paths.ROOT)

@@ -61,3 +61,22 @@ def test_ends(tmp_path: Path, body: str, code: int, says: str) -> None:
         assert f"lossatlas: {says}" in log
     faulty = "a fault of ours" in says or "out of memory" in says
     assert ("Traceback" in log) is faulty
+
+
+def test_files_beside_the_users_models_take_no_other_modules_place(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    script = tmp_path / "scripts" / "script.py"
+    script.write_text(SCRIPT.replace("BODY", "import mynet, yaml, h5py, random; print(mynet.X)"))
+    (tmp_path / "mynet.py").write_text("X = 'found'\n")
+    for name in ("yaml", "random", "h5py"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not named by any config')\n")
+    done = subprocess.run(
+        [sys.executable, str(script), str(LIBRARY.parent)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(LIBRARY.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "log").read_text() == "working\nfound\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lossatlas import __version__, store
+from lossatlas.entry import find_user_modules
 from lossatlas.errors import UserError, nearest
 from lossatlas.spec.metrics import KINDS, MetricSettings
 
@@ -25,8 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Ctrl-C is one line, too, and exit code 130.
     """
     options = _parser().parse_args(arguments)
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # the user's own models are looked for where they start
+    find_user_modules()
     try:
         return int(options.run(options) or 0)
     except UserError as error:

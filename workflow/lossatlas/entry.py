@@ -22,11 +22,19 @@ from lossatlas.lease import lease
 _INTERRUPTED = "interrupted; the same command goes on from here"
 
 
-def share_imports(folders: list[str]) -> None:
-    """Let the jobs that this process starts import from these folders first."""
+def share_imports(folder: str) -> None:
+    """Let the jobs that this process starts import from this folder first."""
     before = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
-    after = [*folders, *(part for part in before if part not in folders)]
-    os.environ["PYTHONPATH"] = os.pathsep.join(after)
+    os.environ["PYTHONPATH"] = os.pathsep.join([folder, *(p for p in before if p != folder)])
+
+
+def find_user_modules() -> None:
+    """Let the user's own models be found in the folder in which they start.
+
+    It comes last: a file there takes no other module's place, whatever its name.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def leave_warnings_to_scripts() -> None:
@@ -54,6 +62,7 @@ def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
     """
     try:
         warm.hand_over(snakemake.threads)
+        find_user_modules()
         _check_sibling(Path(snakemake.scriptdir))
         for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ[variable] = str(snakemake.threads)

@@ -176,7 +176,8 @@ def _scalars(replica: _Replica, count: int) -> list[Scalar]:
         converged = exists and bool(top.converged[place])
         rows.append(_scalar(name, value, replica.seed, converged=converged))
     total = replica.trace
-    return [*rows, _scalar("hessian_trace", total.value, replica.seed, total.stderr)]
+    seed, done = replica.seed, total.converged
+    return [*rows, _scalar("hessian_trace", total.value, seed, total.stderr, converged=done)]
 
 
 def _series(replica: _Replica) -> Series:

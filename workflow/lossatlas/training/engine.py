@@ -34,6 +34,7 @@ from lossatlas.spec.parts import Recipe
 from lossatlas.store import Array
 from lossatlas.training.networks import chunk_of
 from lossatlas.training.recorder import PREFIX, Recorder
+from lossatlas.training.rows import Group, Run
 from lossatlas.training.schedules import has_settled, learning_rate
 from lossatlas.training.seeds import generator, seed_of
 from lossatlas.training.state import State
@@ -91,59 +92,6 @@ def batches(images: int, seeds: list[int], epoch: int, recipe: Recipe) -> Iterat
             yield chunk
 
 
-@dataclass
-class _Run:
-    """Everything that changes while G replicas train."""
-
-    flat: Tensor
-    velocity: Tensor
-    buffers: Tensors
-    kept: dict[str, tuple[Tensor, Tensors]]
-    epoch_of: dict[str, Tensor]
-    sums: Tensor  # (2, G): summed loss and number correct of the running epoch
-    epoch: int = 0
-    step: int = 0
-    history: dict[str, list[list[float]]] = field(default_factory=dict)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Name every tensor, for the resume state."""
-        found = {"flat": self.flat, "velocity": self.velocity, "sums": self.sums}
-        found |= {f"buffer/{name}": b for name, b in self.buffers.items()}
-        for kind, (flat, buffers) in self.kept.items():
-            found[f"{kind}/flat"] = flat
-            found |= {f"{kind}/buffer/{name}": b for name, b in buffers.items()}
-        return found | {f"epoch/{kind}": e for kind, e in self.epoch_of.items()}
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Replicas that are computed together: rows of the matrix, and their named copies.
-
-    The copies, which autograd sees as leaves, lie in memory of their own: as views of the matrix,
-    whose rows are far apart, they make a step of several narrow networks 1.5 times as slow.
-    """
-
-    rows: slice
-    views: list[Tensor]
-    leaves: Tensors
-
-    @classmethod
-    def of(cls, flat: Tensor, shapes: dict[str, torch.Size], rows: slice) -> _Group:
-        """Make the group of these rows of the parameters (G, P)."""
-        pieces = flat[rows].split([shape.numel() for shape in shapes.values()], dim=1)
-        views = [p.view(-1, *shape) for p, shape in zip(pieces, shapes.values(), strict=True)]
-        leaves = {
-            name: torch.empty_like(view, memory_format=torch.contiguous_format).requires_grad_()
-            for name, view in zip(shapes, views, strict=True)
-        }
-        return cls(rows, views, leaves)
-
-    def refresh(self) -> None:
-        """Copy the parameters into the leaves."""
-        with torch.no_grad():
-            torch._foreach_copy_(list(self.leaves.values()), self.views)
-
-
 class Engine:
     """Trains the replicas of one cell.
 
@@ -195,7 +143,7 @@ class Engine:
         copies = {k: (flat.clone(), {n: b.clone() for n, b in moved.items()}) for k in kinds}
         epochs = {k: torch.zeros(count, dtype=torch.long, device=device) for k in kinds}
         sums = torch.zeros(2, count, device=device, dtype=torch.float64)
-        self.run = _Run(flat, torch.zeros_like(flat), moved, copies, epochs, sums)
+        self.run = Run(flat, torch.zeros_like(flat), moved, copies, epochs, sums)
         self._bind()
 
     def _bind(self) -> None:
@@ -204,7 +152,7 @@ class Engine:
         size = count if is_small(self.functional, self.split.images) else 1
         shapes = {n: self.functional.shapes[n] for n in self.functional.trainable}
         rows = [slice(first, first + size) for first in range(0, count, size)]
-        self.groups = [_Group.of(self.run.flat, shapes, row) for row in rows]
+        self.groups = [Group.of(self.run.flat, shapes, row) for row in rows]
         self.recorder = None
         if self.recipe.record is not None:
             steps = self.recipe.steps(len(self.split))
@@ -299,7 +247,7 @@ class Engine:
                 total[group.rows] += losses.double() * index.shape[1]
         return total / images
 
-    def _losses(self, group: _Group, index: Tensor, buffers: Tensors, *, train: bool) -> Tensor:
+    def _losses(self, group: Group, index: Tensor, buffers: Tensors, *, train: bool) -> Tensor:
         """Return the mean cross entropies (g,) of a group's replicas on images (g, B)."""
         group.refresh()
         self._seed(group)
@@ -311,17 +259,17 @@ class Engine:
         each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
         return each.view_as(labels).mean(dim=1)
 
-    def _seed(self, group: _Group) -> None:
+    def _seed(self, group: Group) -> None:
         """Let whatever a module draws, such as dropout, depend on the replicas and the step."""
         seeds = self.seeds[group.rows]
         torch.manual_seed(seed_of("noise", *seeds, self.run.epoch, self.run.step))
 
-    def _images(self, group: _Group, index: Tensor) -> Tensor:
+    def _images(self, group: Group, index: Tensor) -> Tensor:
         """Return the images (g, B, C, H, W) of a step, augmented if that was asked for."""
         names = [(seed, self.run.epoch, self.run.step) for seed in self.seeds[group.rows]]
         return changed(self.split, self.layout.take(index), names)
 
-    def _gradient(self, group: _Group, index: Tensor) -> Tensor:
+    def _gradient(self, group: Group, index: Tensor) -> Tensor:
         """Return the gradients (g, P) of the mean cross entropies of a group's replicas."""
         group.refresh()
         self._seed(group)

@@ -37,13 +37,13 @@ class State:
     Args:
         path: The file. None keeps nothing (for use as a library).
         key: Names the work: a state that was saved under another key is ignored.
-        every: Seconds between saves.
+        every: Seconds between saves; more where a save takes more than a twentieth of that.
     """
 
     def __init__(self, path: str | Path | None, key: str, every: float = 60.0) -> None:
         self.path = None if path is None else Path(path)
         self.key, self.every = key, every
-        self._saved_at = time.monotonic()
+        self._saved_at, self._pause = time.monotonic(), every
         self._warning = _Warning()
         self._parts: list[State] = []
         self._kept: tuple[Path, str] | None = None
@@ -61,7 +61,7 @@ class State:
     def due(self) -> bool:
         """Say whether the job should call `save` now."""
         return self.path is not None and (
-            self._warning.given or time.monotonic() - self._saved_at >= self.every
+            self._warning.given or time.monotonic() - self._saved_at >= self._pause
         )
 
     def save(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
@@ -72,12 +72,15 @@ class State:
         """
         if self.path is None:
             return
+        started = time.monotonic()
         content = {"seal": seal.BLANK, "key": self.key, "values": values}
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         with atomic(self.path) as temporary:
             safetensors.torch.save_file(plain, temporary, {"state": json.dumps(content)})
             seal.close(temporary)
         self._saved_at = time.monotonic()
+        if self.every:
+            self._pause = max(self.every, 20 * (self._saved_at - started))
         if self._warning.given:
             raise Preempted
 
