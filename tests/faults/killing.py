@@ -179,18 +179,22 @@ class Killer:
         assert process is None or process.returncode == 0, self.runner.log.read_text()[-3000:]
         if process is None:
             return []
-        missing, removed = self.missing(), []
+        removed = []
         for kind, path in self.kinds.values():
-            if kind in missing or (kind in self.wanted and missing <= {EVERYTHING, WARM}):
+            if self._wants(kind):
                 (self.runner.root / path).unlink(missing_ok=True)
                 removed.append(str(path))
         return removed
 
+    def _wants(self, kind: str) -> bool:
+        """Say whether to shoot at a kind of job: at any, if only what runs them is still missing."""
+        missing = self.missing()
+        return kind in missing or (kind in self.wanted and missing <= {EVERYTHING, WARM})
+
     def _look(self) -> None:
         now, held = time.monotonic(), owners(self.runner.root)
-        missing = self.missing()
         for lease, pid in held.items():
-            if pid not in self._at and lease in self.kinds and self.kinds[lease][0] in missing:
+            if pid not in self._at and lease in self.kinds and self._wants(self.kinds[lease][0]):
                 self._at[pid] = now + LONGEST * self.chance.random() ** 2
         for lease, pid in held.items():
             if self._at.get(pid, now + 1) > now:
@@ -201,17 +205,18 @@ class Killer:
         self._at = {pid: at for pid, at in self._at.items() if pid in held.values()}
 
     def _shoot(self, pid: int, kind: str) -> None:
-        if kind not in self.missing():
+        if not self._wants(kind):
             return
+        last = self.missing() <= {EVERYTHING, WARM}
         self.with_state += self._has_state()
         assert self.runner.process is not None
         other = self.chance.random()
-        if EVERYTHING in self.missing() and other < 0.15:
+        if EVERYTHING in self.missing() and (last or other < 0.15):
             self.runner.kill_all()
             self.killed[EVERYTHING] += 1
             self.runner.start()
             return
-        warm = warm_process(self.runner.process.pid) if other > 0.85 else None
+        warm = warm_process(self.runner.process.pid) if last or other > 0.85 else None
         if warm is not None and WARM in self.missing():
             pid, kind = warm, WARM
         with contextlib.suppress(ProcessLookupError):

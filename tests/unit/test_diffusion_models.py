@@ -156,7 +156,6 @@ def test_trains_vectorised_and_recorded(
 def test_dropout_is_drawn_anew_for_every_replica_and_step() -> None:
     module = models.build("alexnet", {"width": 4}, **SHAPE)
     functional, (params, buffers) = Functional(module), state_of(module)
-    assert functional.stochastic
     x = torch.randn(2, 3, 32, 32)
     both = functional.many(
         stack([params] * 2), stack([buffers] * 2), x.expand(2, -1, -1, -1, -1), train=True
