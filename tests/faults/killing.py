@@ -187,7 +187,7 @@ class Killer:
         return removed
 
     def _wants(self, kind: str) -> bool:
-        """Say whether to shoot at a kind of job: at any, if only what runs them is still missing."""
+        """Say whether to shoot at this kind: at any, if only what runs them is still missing."""
         missing = self.missing()
         return kind in missing or (kind in self.wanted and missing <= {EVERYTHING, WARM})
 
