@@ -33,9 +33,9 @@ def test_figures_and_tables_are_there(finished: Project) -> None:
     assert len(drawn[drawn["metric"] == "cka"]) == 4
 
 
-def test_table_has_one_row_per_scalar(finished: Project) -> None:
-    finished.snakemake("--cores", "1", "results/tables/smoke.csv")
-    table = pd.read_csv(finished.root / "results/tables/smoke.csv")
+def test_table_has_one_row_per_scalar(ready: Project) -> None:
+    ready.snakemake("--cores", "1", "results/tables/smoke.csv")
+    table = pd.read_csv(ready.root / "results/tables/smoke.csv")
     columns = "experiment cell width batch_size metric replica partner value stderr status"
     assert list(table.columns) == columns.split()
     accuracies = table[table["metric"] == "test_accuracy"]
