@@ -219,89 +219,46 @@ def says(capsys: pytest.CaptureFixture[str], arguments: list[str], text: str) ->
     assert printed.count("\n") == 1
 
 
+HESSIAN = ["metric", "hessian", "--checkpoint", "0.pt"]
+PAPER_CURVE = ["metric", "connectivity", "--checkpoint", "0.pt", *MODEL, "--set", "mode=paper"]
 BAD = [
     (["metric", "hesian", "--checkpoint", "0.pt", *MODEL], "did you mean 'hessian'?"),
     (["metric", "cka", "--checkpoint", "0.pt", *MODEL], "'cka' compares checkpoints; 1 given"),
     (["metric", "hessian", "--checkpoint", "9.pt", *MODEL], "9.pt: no such file"),
     (["metric", "hessian", "--checkpoint", "cli_net.py", *MODEL], "not a file of tensors"),
     (
-        ["metric", "hessian", "--checkpoint", "0.pt", *MODEL, "--set", "sample=3"],
+        [*HESSIAN, *MODEL, "--set", "sample=3"],
         "no setting 'sample' (did you mean 'samples'?)",
     ),
-    (["metric", "hessian", "--checkpoint", "0.pt", *MODEL, "--set", "samples"], "not KEY=VALUE"),
-    (["metric", "hessian", "--checkpoint", "0.pt", *MODEL, "--arg", "hidden=5"], "has shape"),
-    (["metric", "hessian", "--checkpoint", "0.pt", *MODEL, "--arg", "hide=5"], "refuses its"),
+    ([*HESSIAN, *MODEL, "--set", "samples"], "not KEY=VALUE"),
+    ([*HESSIAN, *MODEL, "--arg", "hidden=5"], "has shape"),
+    ([*HESSIAN, *MODEL, "--arg", "hide=5"], "refuses its"),
     (
-        [
-            "metric",
-            "hessian",
-            "--checkpoint",
-            "0.pt",
-            "--model",
-            "cli_net:Ned",
-            "--data",
-            "data.npz",
-        ],
+        [*HESSIAN, "--model", "cli_net:Ned", "--data", "data.npz"],
         "'cli_net' has no 'Ned' (did you mean 'Net'?)",
     ),
     (
-        ["metric", "hessian", "--checkpoint", "0.pt", "--model", "resnet", "--data", "data.npz"],
+        [*HESSIAN, "--model", "resnet", "--data", "data.npz"],
         "unknown model 'resnet' (did you mean 'resnet18'?",
     ),
     (
-        ["metric", "hessian", "--checkpoint", "0.pt", "--model", "nowhere:x", "--data", "data.npz"],
+        [*HESSIAN, "--model", "nowhere:x", "--data", "data.npz"],
         "'nowhere' does not import",
     ),
     (
-        [
-            "metric",
-            "hessian",
-            "--checkpoint",
-            "0.pt",
-            "--model",
-            "cli_net:number",
-            "--data",
-            "digits",
-        ],
+        [*HESSIAN, "--model", "cli_net:number", "--data", "digits"],
         "cli_net:number: is a int, not a builder",
     ),
     (
-        [
-            "metric",
-            "hessian",
-            "--checkpoint",
-            "0.pt",
-            "--model",
-            "cli_net:broken",
-            "--data",
-            "digits",
-        ],
+        [*HESSIAN, "--model", "cli_net:broken", "--data", "digits"],
         "refuses its arguments: no",
     ),
     (
-        [
-            "metric",
-            "connectivity",
-            "--checkpoint",
-            "0.pt",
-            *MODEL,
-            "--set",
-            "mode=paper",
-            "bends=0",
-        ],
+        [*PAPER_CURVE, "bends=0"],
         "lossatlas: --set: bends: Input should be greater than or equal to 1",
     ),
     (
-        [
-            "metric",
-            "connectivity",
-            "--checkpoint",
-            "0.pt",
-            *MODEL,
-            "--set",
-            "mode=paper",
-            "start=linear",
-        ],
+        [*PAPER_CURVE, "start=linear"],
         "lossatlas: --set: mode 'paper' has 'start: random'; leave 'start' out",
     ),
     (["diff", "gone.h5", "gone.h5"], "gone.h5: no such file"),
