@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lossatlas.claims import diffusion, simplex, verdicts
+from lossatlas.claims import diffusion, statements, verdicts
 from lossatlas.figures import Tables
 from lossatlas.tables.collect import SCALAR, SERIES
 
@@ -69,7 +69,7 @@ def toy(fractal: float, cone: float, flat: float = 1.0) -> dict[str, Tables]:
 
 
 def verdict(found: dict[str, Tables]) -> dict[str, str]:
-    rows = simplex.rows({"e": found}, diffusion.CLAIMS, diffusion.PAPER)
+    rows = statements.rows({"e": found}, diffusion.CLAIMS, diffusion.PAPER)
     return {row[1]: row[-1] for row in rows}
 
 
@@ -88,7 +88,7 @@ def test_the_control_of_early_motion_is_named(depth: int, words: str) -> None:
         for frame in (tables.scalars, tables.series)
     ]
     both = [pd.concat(pair) for pair in zip(other, (tables.scalars, tables.series), strict=True)]
-    rows = simplex.rows({"e": {"diffusion": Tables(*both)}}, diffusion.CLAIMS, diffusion.PAPER)
+    rows = statements.rows({"e": {"diffusion": Tables(*both)}}, diffusion.CLAIMS, diffusion.PAPER)
     assert any(words in str(cell) for row in rows if row[1] == "C1" for cell in row)
 
 

@@ -2,23 +2,22 @@
 
 import math
 from collections.abc import Callable
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from lossatlas.claims import simplex, verdicts
+from lossatlas.claims import paired, simplex, statements, verdicts
 from lossatlas.figures import Tables
 from lossatlas.simplex.columns import columns
 from lossatlas.store import Scalar, Series
 from lossatlas.tables import collect
 
-Numbers = dict[str, float]
 
-
-def tables(scalars: dict[str, float], frames: dict[str, pd.DataFrame]) -> Tables:
+def tables(rows: list[Scalar], frames: dict[str, pd.DataFrame]) -> Tables:
     axes: dict = {"cell": {}}
-    rows = [Scalar(name, value) for name, value in scalars.items()]
     series: list[Series] = []
     for name, table in frames.items():
         series += columns(name, {key: table[key].to_numpy() for key in table})
@@ -26,6 +25,23 @@ def tables(scalars: dict[str, float], frames: dict[str, pd.DataFrame]) -> Tables
         collect.scalar_frame("e", axes, {"cell": rows}),
         collect.series_frame("e", axes, {"cell": series}),
     )
+
+
+def complexes(count: int = 5, **spoiled: object) -> list[Scalar]:
+    """Return the scalars of complexes between neighbouring replicas, some spoiled by name."""
+    return [
+        Scalar(name, spoiled[name][k] if isinstance(spoiled.get(name), list) else value, 2 * k)
+        for k in range(count)
+        for name, value in {**SCALARS, **spoiled}.items()
+    ]
+
+
+def disagreement(inside: float = 1.0, between: float = 3.0, replicas: int = 10) -> list[Scalar]:
+    pairs = combinations(range(replicas), 2)
+    return [
+        *(Scalar("simplex_disagreement", inside, seed) for seed in range(replicas)),
+        *(Scalar("mode_disagreement", between, *pair) for pair in pairs),
+    ]
 
 
 SCALARS = {
@@ -65,24 +81,27 @@ def corruption(gap: float = -0.01) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def volume(fixed: float = 1.1, paper: float = 0.5, small: float = 1.0) -> pd.DataFrame:
+def volume(
+    fixed: float = 1.1, paper: float = 0.5, small: float = 1.0, pairs: int = 5
+) -> pd.DataFrame:
     rows = []
-    for way, shrink in ((0, fixed), (1, 0.5), (2, paper)):
-        for strength in (0.0, 1e-6, 0.05):
-            for k in range(1, 9):
-                height = shrink ** (k - 2)
-                log_volume = (k - 2) * math.log(0.01)
-                rows.append(
-                    {
-                        "way": way,
-                        "regularisation": strength,
-                        "connectors": k,
-                        "simplex": 0,
-                        "height": height,
-                        "log_volume": log_volume,
-                        "test_nll": {0.0: 1.0, 1e-6: small, 0.05: 1.3}[strength],
-                    }
-                )
+    ways = product(range(pairs), ((0, fixed), (1, 0.5), (2, paper)), (0.0, 1e-6, 0.05))
+    for pair, (way, shrink), strength in ways:
+        for k in range(1, 9):
+            height = shrink ** (k - 2)
+            log_volume = (k - 2) * math.log(0.01)
+            rows.append(
+                {
+                    "pair": pair,
+                    "way": way,
+                    "regularisation": strength,
+                    "connectors": k,
+                    "simplex": 0,
+                    "height": height,
+                    "log_volume": log_volume,
+                    "test_nll": {0.0: 1.0, 1e-6: small, 0.05: 1.3}[strength],
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -110,30 +129,33 @@ def curves(gap: float = 0.0) -> Tables:
 
 
 def found(
-    scalars: Numbers | None = None, apart: Numbers | None = None, **frames: object
+    scalars: list[Scalar] | None = None, apart: list[Scalar] | None = None, **frames: object
 ) -> dict[str, Tables]:
-    one = {"simplex_disagreement": 1.0, "mode_disagreement": 3.0, **(apart or {})}
     get: Callable = frames.get
     return {
-        "simplex": tables({**SCALARS, **(scalars or {})}, {"inside": get("inside", inside())}),
-        "simplex_volume": tables({}, {"volume": get("volume", volume())}),
+        "simplex": tables(scalars or complexes(), {"inside": get("inside", inside())}),
+        "simplex_volume": tables([], {"volume": get("volume", volume())}),
         "espro": tables(
-            one,
+            apart or disagreement(),
             {
                 "ensembles": get("ensembles", ensembles()),
                 "corruption": get("corruption", corruption()),
                 **{f"corruption {kind}": t for kind, t in get("kinds", {}).items()},
             },
         ),
-        "sampling_bias": tables({}, {"tests": get("tests", bias())}),
+        "sampling_bias": tables([], {"tests": get("tests", bias())}),
         "connectivity": get("curves", curves()),
     }
 
 
 def verdict(name: str, given: dict[str, Tables]) -> str:
-    rows = [row for row in simplex.rows({"e": given}) if row[1] == name]
-    assert len(rows) == 1
-    return rows[0][-1]
+    return row(name, given)[-1]
+
+
+def row(name: str, given: dict[str, Tables]) -> tuple:
+    rows = statements.rows({"e": given}, simplex.CLAIMS, simplex.PAPER)
+    (found,) = [row for row in rows if row[1] == name]
+    return found
 
 
 @pytest.mark.parametrize("claim", [c.name for c in simplex.CLAIMS])
@@ -143,13 +165,18 @@ def test_holds_where_it_should(claim: str) -> None:
 
 
 SPOILED = {
-    "C1": found({"inside_loss_max": 0.3}),
-    "C2": found({"path_loss_max": 0.3}),
+    "C1": found(complexes(inside_loss_max=0.3)),
+    "C1 in two of five": found(complexes(inside_loss_max=[0.05, 0.3, 0.05, 0.05, 0.3])),
+    "C1 in one of two": found(complexes(2, inside_loss_max=[0.05, 0.26])),
+    "C2": found(complexes(path_loss_max=0.3)),
+    "C2 by size": found(complexes(path_loss_max=[0.1, 0.1, 0.1, 0.1, 0.9])),
     "C3": found(),  # no collapse without the constant
-    "C4": found({"inside_accuracy_min": 97.9}),
+    "C3 in some": found(volume=pd.concat([volume(0.5, pairs=3), volume().query("pair > 2")])),
+    "C4": found(complexes(inside_accuracy_min=[99.0, 99.0, 97.9, 99.0, 99.0])),
     "C5": found(ensembles=ensembles(gap=0.0, noise=0.01)),
     "C6": found(ensembles=ensembles().assign(error=lambda t: 8.0 / t["components"])),
-    "C7": found(apart={"simplex_disagreement": 3.5}),
+    "C7": found(apart=disagreement(3.5)),
+    "C7 without any": found(apart=disagreement(0.0)),
     "C8": found(ensembles=ensembles(excess=0.01)),
     "C9": found(volume=volume(small=1.02)),
     "C10": found(tests=bias(p=1e-4)),
@@ -169,9 +196,51 @@ def test_too_little_is_not_testable() -> None:
     assert verdict("C5", found(ensembles=few)) == "not testable"
     short = volume()[lambda t: t["connectors"] < 3]
     assert verdict("C3", found(volume=short)) == "not testable"
-    assert verdict("C1", found({"segment_loss_max": math.nan})) == "not testable"
+    assert verdict("C1", found(complexes(segment_loss_max=math.nan))) == "not testable"
+    assert verdict("C7", found(apart=disagreement(replicas=1))) == "not testable"
     sparse = found(inside=inside(24))
     assert verdict("C1", sparse) == verdict("C4", sparse) == "not testable"
+
+
+def test_complexes_are_judged_by_a_paired_test() -> None:
+    """With five or more by mean and Wilcoxon's test, with fewer by each."""
+    values = [0.05, 0.05, 0.06, 0.05, 0.05, 0.05, 0.06, 0.3]  # one of eight misses the size
+    many = row("C1", found(complexes(8, inside_loss_max=values)))
+    p = stats.wilcoxon([v - 0.25 for v in values], alternative="less").pvalue
+    assert p < paired.LEVEL
+    assert many[-1] == "yes"
+    assert f"7 of 8 complexes, p = {p:.3f}" in many[-3]
+    assert many[-2] == pytest.approx(np.mean(values))
+    few = row("C1", found(complexes(2)))
+    assert few[-1] == "yes"
+    assert "2 of 2 complexes, too few for a test" in few[-3]
+
+
+def test_pairs_of_simplexes_share_no_replica() -> None:
+    """Neighbours make a pair; a pair with a replica that is missing is left out."""
+    rows = [one for one in disagreement() if 3 not in (one.replica, one.partner)]
+    assert "4 of 4 pairs of modes" in row("C7", found(apart=rows))[-3]  # 0 1, 2 4, 5 6, 7 8
+    wrong = [
+        Scalar(one.name, 0.5, one.replica, one.partner)
+        if (one.replica, one.partner) == (2, 3)
+        else one
+        for one in disagreement()
+    ]
+    assert "4 of 5 pairs of modes" in row("C7", found(apart=wrong))[-3]
+
+
+def test_gaps() -> None:
+    gaps = np.array([-1.0, -2.0, -3.0, -4.0, -5.0])
+    assert paired.p_below(gaps) == pytest.approx(1 / 32)  # all signs alike, one of 2^5
+    assert paired.below(gaps)
+    assert not paired.below(-gaps)
+    assert math.isnan(paired.p_below(gaps[:4]))
+    assert paired.below(gaps[:4])
+    assert not paired.below(np.array([-1.0, 0.1]))
+    assert paired.p_below(np.zeros(6)) == 1
+    assert not paired.below(np.zeros(6))
+    assert paired.standard_error(gaps) == pytest.approx(math.sqrt(2.5 / 5))
+    assert math.isnan(paired.standard_error(gaps[:1]))
 
 
 def test_ways_of_different_length_are_not_compared() -> None:

@@ -94,6 +94,54 @@ def test_complex_between_modes(networks: Networks) -> None:
     assert float(record.arrays["projection_share"].values) == pytest.approx(1.0)  # 4 points
 
 
+def test_complexes_of_other_replicas(networks: Networks) -> None:
+    """Each complex has the numbers that it has by itself; tables are those of the first."""
+    few = {**FAST, "epochs": 1, "connectors": 1, "points": 3, "places": 3, "raster": 3}
+    both = measure.measure(networks, Simplex(modes=1, repeats=2, **few))
+    first = measure.measure(networks, Simplex(modes=1, **few))
+    later = replace(
+        networks,
+        params={n: v[1:] for n, v in networks.params.items()},
+        buffers={n: v[1:] for n, v in networks.buffers.items()},
+        seeds=[1, 4],
+    )
+    second = measure.measure(later, Simplex(modes=1, **few))
+    assert both.scalars == first.scalars + second.scalars
+    assert {s.replica for s in both.scalars} == {0, 1}
+    assert [s.name for s in both.series] == [s.name for s in first.series]
+    np.testing.assert_array_equal(both.arrays["weights"].values, first.arrays["weights"].values)
+    three = measure.measure(networks, Simplex(modes=2, repeats=3, **few))
+    assert {s.replica for s in three.scalars if s.name == "path_loss_max"} == {0}  # 3 replicas
+    with pytest.raises(ValueError, match="repeats: a listed complex"):
+        Simplex(complex=[["w0", "c0"]], repeats=2)
+
+
+def test_volumes_of_other_replicas(networks: Networks) -> None:
+    settings = {**FAST, "epochs": 1, "connectors": 2, "regularisations": [0.3], "points": 2}
+    four = replace(
+        networks,
+        params={n: torch.cat([v, v[:1] + 0.1]) for n, v in networks.params.items()},
+        buffers={n: torch.cat([v, v[:1]]) for n, v in networks.buffers.items()},
+        seeds=[0, 1, 4, 6],
+    )
+    both = measure_volume.measure(four, SimplexVolume(repeats=2, **settings))
+    first = measure_volume.measure(networks, SimplexVolume(**settings))
+    table = frame(both, "volume")
+    pd.testing.assert_frame_equal(table[table["pair"] == 0], frame(first, "volume"))
+    assert len(table) == 2 * len(table[table["pair"] == 0])
+    assert {(s.replica, s.partner) for s in both.scalars} == {(0, 1), (4, 6)}
+    ends = table[(table["connectors"] == 2) & (table["simplex"] == 0)].set_index(["pair", "way"])
+    for way, name in enumerate(measure_volume.WAYS):
+        for pair, seed in enumerate((0, 4)):
+            (one,) = (
+                s for s in both.scalars if (s.name, s.replica) == (f"log_volume_{name}", seed)
+            )
+            assert one.value == ends.loc[(pair, way), "log_volume"]
+    assert both.arrays["singular_values"].values.shape == (2, 3, 2, 2)
+    with pytest.raises(UserError, match="2 modes are asked for, and 1 replicas"):
+        measure_volume.measure(replace(four, seeds=[0]), SimplexVolume(**settings))
+
+
 def test_triangles() -> None:
     assert measure.triangles(shared([0, 1], 2)) == [(0, 1, 2), (0, 1, 3), (0, 2, 3), (1, 2, 3)]
     assert measure.triangles(shared([0, 1], 1)) == [(0, 1, 2)]
@@ -276,8 +324,7 @@ def test_diverged_simplexes_are_left_out(networks: Networks, monkeypatch) -> Non
     record = measure_espro.measure(networks, settings)
     assert record.status == "diverged"
     assert {(s.name, s.replica, s.status) for s in record.scalars} == {
-        *(("simplex_disagreement", seed, "diverged") for seed in (0, 1, 4)),
-        ("mode_disagreement", None, "diverged"),
+        ("simplex_disagreement", seed, "diverged") for seed in (0, 1, 4)
     }
     assert all(np.isnan(s.value) for s in record.scalars)
     assert not record.series

@@ -245,6 +245,8 @@ def test_bad_config_is_one_clear_line(path: str, value: Any, says: str) -> None:
     ("metric", "says"),
     [
         ({"kind": "simplex", "modes": 3}, "connects 3 replicas, and there are 2 seeds"),
+        ({"kind": "simplex", "repeats": 2}, "connects 4 replicas, and there are 2 seeds"),
+        ({"kind": "simplex_volume", "repeats": 2}, "connects 4 replicas, and there are 2 seeds"),
         ({"kind": "espro"}, "held-out training images, and there are none (a fraction below 1)"),
         ({"kind": "espro", "draws": 0}, "metrics.mine.draws"),
         ({"kind": "espro", "components": 0}, "metrics.mine.components"),

@@ -126,8 +126,10 @@ def test_disk_of_vertices() -> None:
     """Every vertex is a file of P float32 numbers."""
     chosen = [
         (Simplex(connectors=3), 3),
+        (Simplex(connectors=3, repeats=2), 6),
         (Simplex(complex=[["w0", "c0"], ["w1", "c0", "c1"]]), 2),
         (SimplexVolume(connectors=4, regularisations=[0.0, 0.1]), 3 * 2 * 4),
+        (SimplexVolume(connectors=4, regularisations=[0.1], repeats=2), 3 * 4 * 2),
         (Espro(vertices=2), 2 * 5),
         (Cka(), 0),
     ]

@@ -13,7 +13,7 @@ from scipy import stats
 
 from lossatlas.claims.checks import Finding
 from lossatlas.claims.grid import NotTestableError
-from lossatlas.claims.simplex import Claim, Found
+from lossatlas.claims.statements import Claim, Found
 from lossatlas.errors import UserError
 from lossatlas.figures.walks import Walks, typical
 from lossatlas.tables.collect import axes_of

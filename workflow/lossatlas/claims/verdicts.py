@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from lossatlas.claims import diffusion, simplex, taxonomy
+from lossatlas.claims import diffusion, simplex, statements, taxonomy
 from lossatlas.claims.grid import Grid, NotTestableError, grid
 from lossatlas.reference import taxonomy_tables
 from lossatlas.spec.figures import Thresholds
@@ -33,7 +33,7 @@ def claims(paper: str, told: Mapping[str, Any]) -> pd.DataFrame:
 
     Args:
         paper: "taxonomy", "simplex" or "diffusion".
-        told: Experiment -> what `taxonomy_claims`, or else `simplex.rows`, takes of it.
+        told: Experiment -> what `taxonomy_claims`, or else `statements.rows`, takes of it.
 
     Returns:
         One row per claim and experiment, with the columns of `COLUMNS`. `holds` is "yes", "no" or
@@ -41,10 +41,8 @@ def claims(paper: str, told: Mapping[str, Any]) -> pd.DataFrame:
     """
     if paper == "taxonomy":
         return taxonomy_claims(told)
-    if paper == "simplex":
-        return pd.DataFrame(simplex.rows(told), columns=COLUMNS)
-    rows = simplex.rows(told, diffusion.CLAIMS, diffusion.PAPER)
-    return pd.DataFrame(rows, columns=COLUMNS)
+    said = {"simplex": simplex, "diffusion": diffusion}[paper]
+    return pd.DataFrame(statements.rows(told, said.CLAIMS, said.PAPER), columns=COLUMNS)
 
 
 def together(paths: Sequence[str | os.PathLike[str]]) -> pd.DataFrame:

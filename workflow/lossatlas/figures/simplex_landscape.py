@@ -161,7 +161,10 @@ WAYS = {2: "paper", 1: "fixed, V² + 10⁻⁴", 0: "fixed"}
 
 
 def volume(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw volume, height of the newest vertex and loss against the number of connectors."""
+    """Draw volume, height of the newest vertex and loss against the number of connectors.
+
+    Means over pairs of replicas, and the range between them.
+    """
     del chosen, load, temperature
     table = frame(tables, "volume")
     table = table[table["simplex"] == 0].assign(
@@ -183,10 +186,15 @@ def volume(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn
             panels[-1, column].set_xlabel("connectors")
             for colour, strength in zip(colours, strengths, strict=True):
                 run = table[(table["way"] == way) & (table["regularisation"] == strength)]
+                over = run.groupby("connectors")[list(rows)]
+                mean, low, high = over.mean(), over.min(), over.max()
                 for row, name in enumerate(rows):
                     axes = panels[row, column]
                     width = 1.0 if strength else 2.5  # what lies on top of it stays visible
-                    axes.plot(run["connectors"], run[name], ".-", color=colour, lw=width, ms=4)
+                    axes.plot(mean.index, mean[name], ".-", color=colour, lw=width, ms=4)
+                    axes.fill_between(
+                        mean.index, low[name], high[name], color=colour, alpha=0.2, lw=0
+                    )
         for row, words in enumerate(rows.values()):
             panels[row, 0].set_ylabel(words)
         panels[1, 0].set_yscale("log")
@@ -196,5 +204,5 @@ def volume(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn
         figure.legend(lines, words_, loc="upper center", ncols=len(lines))
         figure.subplots_adjust(0.08, 0.07, 0.98, 0.91, wspace=0.06, hspace=0.1)
     named = table.assign(way=[WAYS[int(way)] for way in table["way"]])
-    columns = ["way", "regularisation", "strength", "connectors", *rows, "width", "edge"]
+    columns = ["pair", "way", "regularisation", "strength", "connectors", *rows, "width", "edge"]
     return Drawn(figure, named[columns].reset_index(drop=True))

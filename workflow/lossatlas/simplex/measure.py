@@ -40,47 +40,65 @@ def measure(networks: Networks, settings: Simplex, state: State | None = None) -
         state: Where unfinished work is kept and found.
 
     Returns:
-        A record with the scalars of `spec.metrics.PRODUCES`: loss (nats) of each mode; mean and
-        largest loss and least accuracy (percent) at random points inside; largest loss on the
-        straight segments between modes, and on the least bad path over one connector. All on the
-        training images. Tables as series (see `columns`): `inside`, `edges`, `segments`, `volumes`,
+        A record with the scalars of `spec.metrics.PRODUCES`: loss (nats) of each mode; and of each
+        complex, under the seed of its first mode, mean and largest loss and least accuracy
+        (percent) at random points inside; largest loss on the straight segments between modes, and
+        on the least bad path over connectors. All on the training images. Of the first complex,
+        tables as series (see `columns`): `inside`, `edges`, `segments`, `volumes`,
         `complex` (vertices in three principal directions), and for each plane its raster and its
         corners. Array `weights`: barycentric weights of the random points. If a connector diverges
         the tables show the complex without it and those after it, and what depends on them is NaN
-        with the status "diverged".
+        with the status "diverged". If fewer replicas ended well than `repeats` asks for, there are
+        fewer complexes.
 
     Raises:
         UserError: If the complex does not fit the replicas or the network.
         Preempted: If a signal asked the job to leave; the state has been saved.
     """
-    plan = complexes.chosen(
-        settings.complex, settings.modes, settings.connectors, networks.seeds, "metrics: simplex"
-    )
-    asked = dict.fromkeys(plan.indices(v, "metrics: simplex: planes") for v in settings.planes)
-    record = Record("simplex", mode=settings.mode)
+    plans = _plans(networks.seeds, settings)
+    asked = dict.fromkeys(plans[0].indices(v, "metrics: simplex: planes") for v in settings.planes)
+    train = shuffled(networks.data.train, "simplex", settings.seed)
+    ruler, record = Ruler(networks, train), Record("simplex", mode=settings.mode)
+    for plan in plans:
+        part = None if state is None else state.part("complex", *plan.modes)
+        made, grown = _grow(networks, train, plan, settings, part)
+        one = Record("simplex", status="diverged" if grown.diverged else "ok")
+        _modes(one, made, grown, ruler)
+        _inside(one, made, grown, ruler, settings)
+        _edges(one, made, grown, ruler, settings)
+        if grown.diverged:
+            _mark(one)
+        record.scalars += one.scalars
+        if plan is plans[0]:
+            record.status, record.series, record.arrays = one.status, one.series, one.arrays
+            _volumes(record, made, grown)
+            there = [corners for corners in asked if max(corners) < len(grown.vertices)]
+            _planes(record, made, grown, ruler, settings, there if asked else triangles(made))
+    return record
+
+
+def _plans(seeds: Sequence[int], settings: Simplex) -> list[Complex]:
+    """Return the complexes: as many as asked for, if so many replicas ended well."""
+    where, shape, connectors = "metrics: simplex", settings.complex, settings.connectors
+    first = complexes.chosen(shape, settings.modes, connectors, seeds, where)
+    size = len(first.modes)
+    count = min(settings.repeats, len(seeds) // size)
+    later = [seeds[size * i : size * (i + 1)] for i in range(1, count)]
+    return [first, *(complexes.chosen(shape, size, connectors, some, where) for some in later)]
+
+
+def _grow(
+    networks: Networks, train: Split, plan: Complex, settings: Simplex, state: State | None
+) -> tuple[Complex, Grown]:
+    """Train the connectors; return what there is of the complex, and its vertices."""
     points = rows(networks.params, networks.functional.shapes)
     modes = points[[networks.seeds.index(seed) for seed in plan.modes]]
-    train = shuffled(networks.data.train, "simplex", settings.seed)
-    buffers = networks.one(0)[1]
-    part = None if state is None else state.part("complex")
-    grown = grow(networks.functional, buffers, modes, train, plan, settings, part, ("complex",))
+    buffers, words = networks.one(0)[1], ("complex", *plan.modes)
+    grown = grow(networks.functional, buffers, modes, train, plan, settings, state, words)
     if grown.diverged:
-        record.status = "diverged"
-        plan = Complex(
-            plan.modes,
-            len(grown.losses),
-            tuple(plan.until(len(grown.losses))),
-        )
-    ruler = Ruler(networks, train)
-    _modes(record, plan, grown, ruler)
-    _inside(record, plan, grown, ruler, settings)
-    _edges(record, plan, grown, ruler, settings)
-    _volumes(record, plan, grown)
-    there = [corners for corners in asked if max(corners) < len(grown.vertices)]
-    _planes(record, plan, grown, ruler, settings, there if asked else triangles(plan))
-    if grown.diverged:
-        _mark(record)
-    return record
+        count = len(grown.losses)
+        plan = Complex(plan.modes, count, tuple(plan.until(count)))
+    return plan, grown
 
 
 def _mark(record: Record) -> None:
@@ -134,10 +152,11 @@ def _inside(record: Record, plan: Complex, grown: Grown, ruler: Ruler, settings:
             found.add(simplex=index, **{name: v[row] for name, v in values.items()})
     losses = np.array([row["train_loss"] for row in found.rows])
     errors = np.array([row["train_error"] for row in found.rows])
+    seed = plan.modes[0]
     record.scalars += [
-        scalar("inside_loss", float(losses.mean()), unit="nats"),
-        scalar("inside_loss_max", float(losses.max()), unit="nats"),
-        scalar("inside_accuracy_min", float(100.0 - errors.max()), unit="percent"),
+        scalar("inside_loss", float(losses.mean()), replica=seed, unit="nats"),
+        scalar("inside_loss_max", float(losses.max()), replica=seed, unit="nats"),
+        scalar("inside_accuracy_min", 100.0 - float(errors.max()), replica=seed, unit="percent"),
     ]
     record.series += found.series("inside")
     axes = ("simplex", "point", "vertex")
@@ -190,8 +209,8 @@ def _edges(record: Record, plan: Complex, grown: Grown, ruler: Ruler, settings: 
     ways = lowest_ways(len(grown.vertices), {edge: highest[edge] for edge in plan.edges()})
     worst = max((float(ways[pair]) for pair in pairs), default=math.nan)
     bent = worst if math.isfinite(worst) else math.nan
-    record.scalars.append(scalar("segment_loss_max", straight, unit="nats"))
-    record.scalars.append(scalar("path_loss_max", bent, unit="nats"))
+    for name, value in (("segment_loss_max", straight), ("path_loss_max", bent)):
+        record.scalars.append(scalar(name, value, replica=plan.modes[0], unit="nats"))
 
 
 def lowest_ways(count: int, edges: Mapping[tuple[int, int], float]) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,7 +77,7 @@ def measure(networks: Networks, settings: Espro, state: State | None = None) -> 
 
     Returns:
         A record with, per replica, `simplex_disagreement` (percent of test images on which two
-        networks of its largest simplex disagree) and, of the cell, `mode_disagreement`. Tables as
+        networks of its largest simplex disagree) and, per pair, `mode_disagreement`. Tables as
         series: `ensembles`, `reliability`, `corruption`, and one of `corruption <kind>` for each
         kind of the archive. Arrays: log-probabilities of every network (`<method>_<split>`), of
         the mixture of each component on shifted images (`<method>_<kind>`), labels.
@@ -98,7 +99,6 @@ def measure(networks: Networks, settings: Espro, state: State | None = None) -> 
     for seed in lost:
         record.scalars.append(Scalar(DISAGREEMENT, math.nan, seed, status="diverged"))
     if not good:
-        record.scalars.append(Scalar("mode_disagreement", math.nan, status="diverged"))
         record.status = "diverged"
         return record
     labels = {
@@ -261,8 +261,11 @@ def _diversity(record: Record, seeds: list[int], methods: list[Method]) -> None:
         apart = ensembles.diversity(logs)
         record.scalars.append(scalar(DISAGREEMENT, apart, replica=seed, unit="percent"))
     modes = next(method for method in methods if method.code == 0).logs["test"][:, 0]
-    between = ensembles.diversity(modes)
-    record.scalars.append(scalar("mode_disagreement", between, unit="percent"))
+    for (first, one), (second, other) in combinations(enumerate(seeds), 2):
+        between = ensembles.diversity(modes[[first, second]])
+        record.scalars.append(
+            scalar("mode_disagreement", between, replica=one, partner=other, unit="percent")
+        )
 
 
 def groups(count: int, size: int) -> list[tuple[list[int], bool]]:

@@ -40,7 +40,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def measure(networks: Networks, settings: SimplexVolume, state: State | None = None) -> Record:
-    """Grow the complex between the first two replicas in each way and strength.
+    """Grow the complex between two replicas, and again between the next two, in all ways.
 
     Args:
         networks: The replicas.
@@ -48,50 +48,71 @@ def measure(networks: Networks, settings: SimplexVolume, state: State | None = N
         state: Where unfinished work is kept and found.
 
     Returns:
-        A record with the final log-volume of each way (at the largest strength) as scalars, and
-        the table `volume` as series (what diverged is missing): way (see `WAYS`), regularisation,
-        strength, connectors, simplex, log_volume, height (of the newest vertex), width (least
-        singular value of the edges), edge (of the regular simplex of that volume), train_loss
-        (mean) and train_accuracy (least) at random points, test_nll and test_error (of their
-        mixture). Array `singular_values` (run, connectors, value), of the first simplex.
+        A record with the final log-volume of each way (at the largest strength) and pair as
+        scalars, and the table `volume` as series (what diverged is missing, and pairs for which
+        too few replicas ended well): pair, way (see `WAYS`), regularisation, strength, connectors,
+        simplex, log_volume, height (of the newest vertex), width (least singular value of the
+        edges), edge (of the regular simplex of that volume), train_loss (mean) and train_accuracy
+        (least) at random points, test_nll and test_error (of their mixture). Array
+        `singular_values` (pair, run, connectors, value), of the first simplex.
 
     Raises:
         UserError: If there are fewer than two replicas, or they are the same.
         Preempted: If a signal asked the job to leave; the state has been saved.
     """
-    plan = complexes.chosen(
-        "shared", 2, settings.connectors, networks.seeds, "metrics: simplex_volume"
-    )
+    where, seeds = "metrics: simplex_volume", networks.seeds
+    count = max(1, min(settings.repeats, len(seeds) // 2))
+    plans = [
+        complexes.chosen("shared", 2, settings.connectors, seeds[2 * pair :], where)
+        for pair in range(count)
+    ]
     record, found = Record("simplex_volume"), Rows()
-    functional, buffers = networks.functional, networks.one(0)[1]
-    modes = rows(networks.params, functional.shapes)[:2]
     train = shuffled(networks.data.train, "simplex", settings.seed)
+    spectra = []
+    for pair, plan in enumerate(plans):
+        spectra.append(_pair(record, found, pair, networks, train, plan, settings, state))
+    record.series += found.series("volume")
+    axes = ("pair", "run", "connectors", "value")
+    what = "of the first simplex's edges"
+    record.arrays["singular_values"] = Array(np.stack(spectra), axes, "", what)
+    return record
+
+
+def _pair(
+    record: Record,
+    found: Rows,
+    pair: int,
+    networks: Networks,
+    train: Split,
+    plan: Complex,
+    settings: SimplexVolume,
+    state: State | None,
+) -> np.ndarray:
+    """Grow the complex of one pair in all ways; return singular values (run, connectors, value)."""
+    functional, buffers = networks.functional, networks.one(0)[1]
+    points = rows(networks.params, functional.shapes)
+    modes = points[[networks.seeds.index(seed) for seed in plan.modes]]
     strengths = sorted(set(settings.regularisations))
-    count = settings.connectors
+    (first, second), count = plan.modes, settings.connectors
+    words = ("volume", first, second)
     spectra = np.full((len(WAYS) * len(strengths), count, count), math.nan)
     run = 0
     for number, (way, changes) in enumerate(WAYS.items()):
         last, status = math.nan, "undefined"
         for regularisation in strengths:
             asked = settings.model_copy(update={**changes, "regularisation": regularisation})
-            part = None if state is None else state.part(way, regularisation)
-            grown = grow(functional, buffers, modes, train, plan, asked, part, ("volume",))
-            head = {"way": float(number), "regularisation": regularisation}
+            part = None if state is None else state.part(first, second, way, regularisation)
+            grown = grow(functional, buffers, modes, train, plan, asked, part, words)
+            head = {"pair": float(pair), "way": float(number), "regularisation": regularisation}
             shapes = _add(found, head, networks, train, plan, grown, settings)
             for row, shape in enumerate(shapes):
                 spectra[run, row, : row + 1] = shape.singular_values.numpy()
             status = "diverged" if grown.diverged else "undefined"
             last = math.nan if grown.diverged else shapes[-1].log_volume
             run += 1
-        name = f"log_volume_{way}"
-        known = math.isfinite(last)
-        record.scalars.append(
-            Scalar(name, last) if known else Scalar(name, math.nan, status=status)
-        )
-    record.series += found.series("volume")
-    axes = ("run", "connectors", "value")
-    record.arrays["singular_values"] = Array(spectra, axes, "", "of the first simplex's edges")
-    return record
+        value, status = (last, "ok") if math.isfinite(last) else (math.nan, status)
+        record.scalars.append(Scalar(f"log_volume_{way}", value, first, second, status=status))
+    return spectra
 
 
 def _add(

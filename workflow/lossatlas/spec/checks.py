@@ -237,9 +237,9 @@ def _check_network(cell: Cell, where: str) -> None:
 def _check_simplexes(config: Config, one: Experiment, name: str, where: str) -> None:
     """Refuse complexes that the seeds do not make up, and temperatures without held-out images."""
     settings, count = config.metric(name), len(one.seed_list)
-    modes = 2 if isinstance(settings, SimplexVolume) else 1
-    if isinstance(settings, Simplex) and settings.complex == "shared":
-        modes = settings.modes
+    modes = 2 * settings.repeats if isinstance(settings, SimplexVolume) else 1
+    if isinstance(settings, Simplex) and not isinstance(settings.complex, list):
+        modes = settings.replicas
     if count < modes:
         what = f"'{name}' connects {modes} replicas, and there are {count} seeds"
         raise UserError(what, where=f"{where}.seeds", fix=f"at least {modes} seeds")

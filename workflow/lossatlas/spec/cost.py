@@ -66,9 +66,9 @@ def _vertices(settings: Spro, replicas: int) -> int:
     if isinstance(settings, Simplex):
         listed = settings.complex if isinstance(settings.complex, list) else []
         names = {vertex for simplex in listed for vertex in simplex if vertex.startswith("c")}
-        return len(names) or settings.connectors
+        return len(names) or settings.repeats * settings.connectors
     if isinstance(settings, SimplexVolume):
-        return 3 * len(settings.regularisations) * settings.connectors
+        return 3 * settings.repeats * len(settings.regularisations) * settings.connectors
     return replicas * settings.vertices if isinstance(settings, Espro) else 0
 
 
@@ -175,7 +175,7 @@ def _spro(planned: PlannedCell, settings: Spro) -> list[tuple[float, float, int]
     vertices, networks, seen = _vertices(settings, len(planned.seeds)), 0, images + test
     if isinstance(settings, Simplex):
         listed = settings.complex if isinstance(settings.complex, list) else []
-        simplexes = len(listed) or (settings.modes if settings.complex == "shared" else 1)
+        simplexes = len(listed) or settings.replicas
         edges = simplexes * (settings.connectors + 1)
         networks = simplexes * settings.points + edges * settings.places
     elif isinstance(settings, SimplexVolume):

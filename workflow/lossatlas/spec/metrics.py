@@ -196,6 +196,12 @@ class Simplex(Spro):
     )
     modes: int = Field(2, ge=1, description="replicas that 'shared' connects: the first ones")
     connectors: int = Field(3, ge=1, description="trained vertices of 'shared' and 'single'")
+    repeats: int = Field(
+        1,
+        ge=1,
+        description="complexes of 'shared' or 'single', each with the next replicas as modes, for "
+        "statistics over seeds; tables show the first",
+    )
     points: int = Field(25, ge=1, description="random points at which each simplex is evaluated")
     places: int = Field(21, ge=3, description="places on each segment")
     planes: list[Annotated[list[str], Field(min_length=3, max_length=3)]] = Field(
@@ -205,6 +211,17 @@ class Simplex(Spro):
     )
     raster: int = Field(21, ge=2, description="points along each side of a plane")
     images: int = Field(512, ge=1, description="training images for planes")
+
+    @model_validator(mode="after")
+    def _repeats(self) -> Simplex:
+        if self.repeats > 1 and isinstance(self.complex, list):
+            raise ValueError("repeats: a listed complex has its modes by name; ask for 1")
+        return self
+
+    @property
+    def replicas(self) -> int:
+        """Modes of all complexes together, if they are not listed."""
+        return self.repeats * (self.modes if self.complex == "shared" else 1)
 
 
 class SimplexVolume(Spro):
@@ -218,6 +235,9 @@ class SimplexVolume(Spro):
     connectors: int = Field(12, ge=1, description="vertices trained, one after another")
     regularisations: list[Annotated[float, Field(ge=0)]] = Field(
         [0.0, 1e-6, 2e-2, 6e-2], min_length=1, description="strengths, each in all three ways"
+    )
+    repeats: int = Field(
+        1, ge=1, description="pairs of replicas, each the next two, for statistics over seeds"
     )
     points: int = Field(25, ge=1, description="random points at which each complex is evaluated")
 
@@ -380,7 +400,7 @@ PRODUCES: dict[str, dict[str, str]] = {
         "log_volume_epsilon": "cell",
         "log_volume_paper": "cell",
     },
-    "espro": {"simplex_disagreement": "replica", "mode_disagreement": "cell"},
+    "espro": {"simplex_disagreement": "replica", "mode_disagreement": "pair"},
     "diffusion": {f"{n}_{w}": "replica" for n in WINDOW_SCALARS for w in ("first", "last")},
     "hessian_path": {
         "eigenvalue_start": "replica",
