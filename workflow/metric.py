@@ -1,6 +1,7 @@
 """Measure one metric on the replicas of one cell."""
 
 import json
+from functools import partial
 
 from lossatlas.entry import job
 
@@ -17,12 +18,12 @@ with job(snakemake) as s:  # noqa: F821
         s.input.get("dataset", ""),
         s.input.get("performance", ""),
     )
-    record = measuring.measure_cell(
+    measuring.measure_cell(
         s.params.kind,
         json.loads(s.params.settings),
         json.loads(s.params.spec),
         s.params.seeds,
         inputs,
         s.params.code,
+        write=partial(store.write, s.output[0]),
     )
-    store.write(s.output[0], record)

@@ -161,6 +161,36 @@ def test_a_killed_job_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, k
     assert not list((tmp_path / "results/state").iterdir())
 
 
+def test_work_is_kept_until_its_record_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full at the last moment costs the last moment."""
+    monkeypatch.setattr(paths, "ROOT", str(tmp_path / "results"))
+    recorded, inputs = path_of(tmp_path)
+    arguments = ("hessian", SETTINGS["hessian"], recorded.spec, [0, 1], inputs, "code")
+    taken = stopped_after(monkeypatch, -1)
+
+    def full(_: store.Record) -> None:
+        raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        measuring.measure_cell(*arguments, write=full)
+    needed, taken[0], written = taken[0], 0, []
+    measuring.measure_cell(*arguments, write=written.append)
+    assert needed > 0
+    assert taken[0] == 0
+    assert len(written) == 1
+    assert not list((tmp_path / "results/state").iterdir())
+
+
+def test_inputs_that_are_not_there(tmp_path: Path) -> None:
+    inputs = prepared(tmp_path, [0, 1], [])
+    Path(inputs.weights[0]).unlink()
+    for kind in ("hessian", "cka"):
+        with pytest.raises(UserError, match=r"w\.safetensors: (cannot be read|no such file)"):
+            measured(kind, [0, 1], inputs)
+
+
 @pytest.mark.parametrize("kind", ["hessian", "connectivity"])
 def test_a_state_of_other_weights_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

@@ -23,6 +23,7 @@ from lossatlas.training import checkpoints
 
 if TYPE_CHECKING:
     from lossatlas.training.networks import Networks
+    from lossatlas.training.state import State
 
 ADAPTERS = {
     "performance": "lossatlas.similarity.performance:measure",
@@ -63,6 +64,7 @@ def measure_cell(
     seeds: Sequence[int],
     inputs: Inputs,
     code: str,
+    write: Callable[[store.Record], None] = lambda _: None,
 ) -> store.Record:
     """Measure one metric on the replicas of a cell.
 
@@ -73,6 +75,7 @@ def measure_cell(
         seeds: The replicas.
         inputs: What to read.
         code: Fingerprint of the code.
+        write: Puts the record in its place; unfinished work is kept until it has.
 
     Returns:
         The record, with a row of status "diverged" for each replica (or pair, or cell) that
@@ -90,14 +93,18 @@ def measure_cell(
         raise UserError(f"no training record of seeds {unknown}", where=where, fix=checkpoints.REDO)
     good = [seed for seed in seeds if status[seed] == "ok"]
     lost = [seed for seed in seeds if seed not in good]
-    record = store.Record(kind)
+    record, state = store.Record(kind), None
     if len(good) >= min(LEAST[of] for of in PRODUCES[kind].values()):
-        record = _adapter(kind, chosen, cell, good, lost, inputs, code)
+        state = _state(kind, chosen, cell, good, inputs, code) if kind in RESUMES else None
+        record = _adapter(kind, chosen, cell, good, lost, inputs, state)
     add_diverged(record, kind, good, lost, _pairs(chosen, seeds))
     record.spec, record.settings = cell.spec, chosen.model_dump()
     record.mode = getattr(chosen, "mode", "")
     record.provenance = {**_provenance(kind), "code": code, "seeds": list(seeds)}
     record.times = used()
+    write(record)
+    if state is not None:
+        state.clear()
     return record
 
 
@@ -108,7 +115,7 @@ def _adapter(
     good: list[int],
     lost: list[int],
     inputs: Inputs,
-    code: str,
+    state: State | None,
 ) -> store.Record:
     checkpoint = settings.checkpoint or cell.recipe.checkpoints[0]
     if kind == "diffusion":
@@ -125,41 +132,45 @@ def _adapter(
         )
         return adapter(kind)({seed: params for seed, (params, _) in read.items()}, logits, settings)
     if kind == "hessian_path":
-        stages = _stages(cell, good, lost, inputs)
-        return _resumable(kind, stages, settings, cell, good, inputs, code)
+        return adapter(kind)(_stages(cell, good, lost, inputs), settings, state)
     networks = _networks(cell, good, lost, checkpoint, inputs)
     if kind == "landscape" and cell.recipe.record is not None:
         stages = _stages(cell, good, lost, inputs)
         return adapter(kind)(networks, settings, stages)
-    if kind not in RESUMES:
+    if state is None:
         return measure_networks(kind, networks, settings)
-    return _resumable(kind, networks, settings, cell, good, inputs, code)
+    return adapter(kind)(networks, settings, state)
 
 
-def _resumable(
+def _state(
     kind: str,
-    measured: Networks | Mapping[int, Networks],
     settings: MetricSettings,
     cell: Cell,
     good: list[int],
     inputs: Inputs,
     code: str,
-) -> store.Record:
-    """Call an adapter that keeps its unfinished work, and forget that work when it is done."""
+) -> State:
+    """Return where a metric's unfinished work is kept.
+
+    Raises:
+        UserError: If an input cannot be read.
+    """
     from lossatlas.training.state import State
 
     asked = json.dumps(settings.model_dump(), sort_keys=True)
     name = f"{cell.id}.{kind}.{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
     # Weights that were trained anew since are other weights, though of the same cell.
-    read = [seal.stamp(path) for path in (*inputs.weights, inputs.dataset)]
+    try:
+        read = [seal.stamp(path) for path in (*inputs.weights, inputs.dataset)]
+    except OSError as error:
+        what, fix = f"cannot be read: {error.strerror}", "run the command that makes it"
+        raise UserError(what, where=str(error.filename), fix=fix) from None
     state = State(paths.state(name), f"{cell.digest}:{code}:{good}:{asked}:{read}").listen()
     if kind in SIMPLEXES:
         # A vertex depends on how it is trained, not on how a metric then looks at it.
         trained = code_of(*SIMPLEX_TRAINING, target_of(cell.model.builder))
         state.keep(paths.vertices(cell.id), f"{cell.digest}:{trained}")
-    record = adapter(kind)(measured, settings, state)
-    state.clear()
-    return record
+    return state
 
 
 def adapter(kind: str) -> Callable[..., store.Record]:
