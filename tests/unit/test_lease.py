@@ -45,6 +45,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PAUSE", 0.05)
     monkeypatch.setattr(module, "BEAT", 0.05)
     monkeypatch.setattr(module, "DEAD", 0.6)
+    monkeypatch.setattr(module, "GONE", 1.2)
 
 
 def test_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -156,6 +157,79 @@ def test_an_owner_that_was_suspended_leaves_without_writing(tmp_path: Path) -> N
     assert said(first) == "held"
     elsewhere(tmp_path / "x", 7)
     assert first.wait(10) == module.LOST
+
+
+LOCKED = """
+import fcntl, sys, time
+file = open(sys.argv[1], "r+")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("where", ["other/1", module.machine()])
+def test_a_lock_that_outlives_its_machine_does_not_count(tmp_path: Path, where: str) -> None:
+    """A file server may keep it; on this machine, a silent owner with a lock is a suspended one."""
+    path = tmp_path / "x"
+    content = {"token": "t", "key": "work", "machine": where, "done": False, "beats": 1}
+    path.write_text(json.dumps(content).ljust(module.SIZE))
+    command = [sys.executable, "-c", LOCKED, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        assert said(first) == "held"
+        waiting, started = Lease(path, "work"), time.monotonic()
+        while (held := waiting._look()) is None and time.monotonic() < started + 2.4:
+            time.sleep(0.05)
+        assert held is (True if where == "other/1" else None)
+        assert time.monotonic() - started >= 1.2
+        waiting.release(done=False)
+        first.kill()
+
+
+def test_a_file_server_that_is_away_costs_no_work(tmp_path: Path) -> None:
+    """An owner that cannot look at its lease still has it."""
+    code = """
+import os, sys, time
+import lossatlas.lease as m
+m.BEAT = 0.05
+stat = os.stat
+with m.lease(sys.argv[1], "work"):
+    asked = []
+    def away(*given, **more):
+        asked.append(given)
+        raise OSError(5, "Input/output error")
+    os.stat = away
+    while len(asked) < 5:
+        time.sleep(0.01)
+    os.stat = stat
+    time.sleep(0.2)
+    print("goes on", flush=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "x")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(LIBRARY.parent)},
+    )
+    assert (done.stdout, done.returncode) == ("goes on\n", 0), done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("call", ["pread", "fstat", "pwrite"])
+def test_a_stale_handle_is_opened_anew(tmp_path: Path, monkeypatch, call: str) -> None:
+    """The owner has ended on another machine, and its lease is gone while it is open here."""
+    real, failures = getattr(os, call), [1]
+
+    def stale(*given, **more):
+        if failures:
+            failures.pop()
+            raise OSError(module.errno.ESTALE, "Stale file handle")
+        return real(*given, **more)
+
+    monkeypatch.setattr(module.os, call, stale)
+    with lease(tmp_path / "x", "work") as held:
+        assert held
+        assert not failures
 
 
 def test_garbage_and_unwritable_folders(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ nothing to do; if it dies, the second takes over and resumes from its saved stat
 
 The lease is a file, held in two ways. `flock` tells at once when an owner on the same machine has
 died. Owners on other machines, where a file system may keep `flock` to itself, are known by a
-heartbeat: one that stands still for `DEAD` seconds, by the waiting job's own clock, is dead. An
-owner that finds its lease taken (it had been suspended) leaves at once without writing.
+heartbeat: one that stands still for `DEAD` seconds, by the waiting job's own clock, is dead. A file
+server may hold the lock of a machine that is gone for ever: after `GONE` seconds without a
+heartbeat it does not count. An owner that finds its lease taken (it had been suspended) leaves at
+once without writing; one that cannot look, because the file server is away, goes on.
 """
 
 from __future__ import annotations
@@ -29,7 +31,10 @@ from typing import Any
 from lossatlas.files import unwritable
 
 BEAT = 10.0  # seconds between heartbeats
-DEAD = 60.0  # seconds without a heartbeat after which an owner elsewhere is dead
+# Seconds without a heartbeat after which an owner elsewhere is dead; saving gigabytes to a slow
+# disk holds Python, and with it the heartbeat, for a minute.
+DEAD = 180.0
+GONE = 600.0  # the same, for one whose lock still stands
 PAUSE = 1.0  # seconds between looks at a lease that another holds
 SIZE = 1024  # bytes of a lease
 LOST = 75  # exit code of an owner whose lease was taken
@@ -58,6 +63,8 @@ class Lease:
         self.token, self.beats = uuid.uuid4().hex, 0
         self._file: int | None = None
         self._flock = True
+        self._seen: tuple[Any, Any] | None = None  # the owner's heartbeat
+        self._since = time.monotonic()
         self._ended = threading.Event()
 
     def take(self) -> bool:
@@ -70,31 +77,49 @@ class Lease:
         Raises:
             UserError: If the folder of leases cannot be written to.
         """
-        seen, since, told = None, time.monotonic(), False
-        while True:
-            file = self._open()
-            locked, owner = self._lock(file), self._read(file)
-            if owner.get("done"):
-                self._drop()
-                if owner.get("key") == self.key:
-                    return False
-                continue
-            if not self._stands(file):
-                self._drop()
-                continue
-            state = (owner.get("token"), owner.get("beats"))
-            if state != seen:
-                seen, since = state, time.monotonic()
-            silent = time.monotonic() - since >= DEAD
-            if locked and (not owner or self._dead(owner) or silent) and self._claim(file):
-                return True
-            if locked and self._flock:
-                fcntl.flock(file, fcntl.LOCK_UN)
+        told = False
+        while (held := self._look()) is None:
             if not told:
                 line = f"lossatlas: waiting for another job that works on it ({self.path})"
                 print(line, file=sys.stderr, flush=True)
                 told = True
             time.sleep(PAUSE)
+        return held
+
+    def _look(self) -> bool | None:
+        """Look at the lease once; None if another job has it, or had it a moment ago.
+
+        Raises:
+            UserError: As `take`.
+        """
+        try:
+            return self._try()
+        except OSError as error:
+            self._drop()
+            if error.errno != errno.ESTALE:  # removed by another machine while it was open here
+                raise unwritable(self.path, error) from None
+        return None
+
+    def _try(self) -> bool | None:
+        file = self._open()
+        locked, owner = self._lock(file), self._read(file)
+        if owner.get("done"):
+            self._drop()
+            return False if owner.get("key") == self.key else None
+        if not self._stands(file):
+            self._drop()
+            return None
+        state = (owner.get("token"), owner.get("beats"))
+        if state != self._seen:
+            self._seen, self._since = state, time.monotonic()
+        silence = time.monotonic() - self._since
+        if locked and (not owner or self._dead(owner) or silence >= DEAD) and self._claim(file):
+            return True
+        if locked and self._flock:
+            fcntl.flock(file, fcntl.LOCK_UN)
+        if not locked and silence >= GONE and owner.get("machine") != machine():
+            self.path.unlink(missing_ok=True)
+        return None
 
     def release(self, *, done: bool) -> None:
         """Give the lease back; `done` tells a job that waits that the results are there."""
@@ -109,11 +134,8 @@ class Lease:
 
     def _open(self) -> int:
         if self._file is None:
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-            except OSError as error:
-                raise unwritable(self.path, error) from None
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         return self._file
 
     def _drop(self) -> None:
@@ -129,7 +151,7 @@ class Lease:
             return False
         except OSError as error:
             if error.errno not in UNSUPPORTED:
-                raise unwritable(self.path, error) from None
+                raise
             self._flock = False
         return True
 
@@ -138,10 +160,7 @@ class Lease:
         return self._flock and owner.get("machine") == machine()
 
     def _claim(self, file: int) -> bool:
-        try:
-            self._write(file, done=False)
-        except OSError as error:
-            raise unwritable(self.path, error) from None
+        self._write(file, done=False)
         if not self._flock:
             time.sleep(2 * PAUSE)  # two jobs that both saw a silent owner: the last one to write
         if not self._owns(file):
@@ -169,13 +188,15 @@ class Lease:
         """Say whether the open file is still the one at the path."""
         try:
             return os.path.samestat(os.fstat(file), os.stat(self.path))
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ESTALE):
+                return False
+            raise
 
     def _read(self, file: int) -> dict[str, Any]:
         try:
             found = json.loads(os.pread(file, SIZE, 0) or b"{}")
-        except (OSError, ValueError):
+        except ValueError:
             return {}
         return found if isinstance(found, dict) else {}
 
