@@ -17,7 +17,7 @@ from lossatlas.models.folded import evaluator
 from lossatlas.models.functional import Functional, Tensors, reestimate_norms
 from lossatlas.models.layout import fast
 from lossatlas.training.networks import chunk_of
-from lossatlas.training.seeds import generator, seed_of
+from lossatlas.training.seeds import generator, seed_default
 
 NORM_BATCH = 256  # images per batch from which BatchNorm statistics are estimated
 
@@ -118,7 +118,7 @@ def estimate_norms(functional: Functional, network: Network, images: Tensor, bat
     if len(images) % batch == 1 and len(images) > 1:
         images = images[:-1]
     with torch.random.fork_rng([images.device] if images.device.type == "cuda" else []):
-        torch.manual_seed(seed_of("norms"))
+        seed_default(images.device, "norms")
         return reestimate_norms(functional, *network, fast(images), batch)
 
 

@@ -20,7 +20,7 @@ from lossatlas.data.augment import changed
 from lossatlas.data.tensors import Split
 from lossatlas.models.functional import Functional, Tensors, stack
 from lossatlas.models.layout import Layout
-from lossatlas.training.seeds import generator, seed_of
+from lossatlas.training.seeds import generator, seed_default
 
 if TYPE_CHECKING:
     from lossatlas.spec.metrics import Connectivity
@@ -155,7 +155,7 @@ class CurveFit:
         for number, (index, weights) in enumerate(self._draws(epoch)):
             if epoch * self.steps + number < self.step:
                 continue
-            torch.manual_seed(seed_of("noise", *self.words, self.step))  # for dropout
+            seed_default(self.points.device, "noise", *self.words, self.step)  # for dropout
             self._step(index, weights, rate)
             self.step += 1
             if save is not None:

@@ -9,7 +9,7 @@ from lossatlas.data.augment import augmented_batch
 from lossatlas.data.tensors import Split
 from lossatlas.models.functional import Functional, Tensors
 from lossatlas.simplex.spro import loss_and_gradient
-from lossatlas.training.seeds import generator, seed_of
+from lossatlas.training.seeds import generator, seed_default
 
 
 def cyclic_rate(step: float, cycle: float, largest: float, smallest: float) -> float:
@@ -67,7 +67,7 @@ def members(
                 draw = generator("fge", *words, step // steps)
                 order = torch.randperm(len(split), generator=draw).to(device)
             first = step % steps * size
-            torch.manual_seed(seed_of("noise", "fge", *words, step))  # for dropout
+            seed_default(device, "noise", "fge", *words, step)  # for dropout
             name = ("fge", *words, step)
             batch = augmented_batch(split.take(order[first : first + size]), name)
             _, gradient = loss_and_gradient(functional, buffers, nothing, theta, alone, batch)

@@ -28,7 +28,7 @@ from lossatlas.simplex.points import group_size, named
 from lossatlas.simplex.strength import strength
 from lossatlas.simplex.volume_term import VolumeTerm
 from lossatlas.spec.metrics import Spro
-from lossatlas.training.seeds import generator, seed_of
+from lossatlas.training.seeds import generator, seed_default
 from lossatlas.training.state import State
 
 
@@ -205,7 +205,7 @@ class _Vertex:
             weights = self._weights(draw, step < self.step)
             if step < self.step:
                 continue
-            torch.manual_seed(seed_of("noise", *self.words, self.epoch, step))  # for dropout
+            seed_default(self.theta.device, "noise", *self.words, self.epoch, step)  # for dropout
             name = ("spro", *self.words, self.epoch, step)
             batch = augmented_batch(self.split.take(index.to(self.theta.device)), name)
             self._move(weights, batch, rate)

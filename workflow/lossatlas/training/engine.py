@@ -36,7 +36,7 @@ from lossatlas.training.networks import chunk_of
 from lossatlas.training.recorder import PREFIX, Recorder
 from lossatlas.training.rows import Group, Run
 from lossatlas.training.schedules import has_settled, learning_rate
-from lossatlas.training.seeds import generator, seed_of
+from lossatlas.training.seeds import generator, seed_default
 from lossatlas.training.state import State
 
 Report = Callable[[dict[str, Any]], None]
@@ -74,7 +74,7 @@ class Trained:
 def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     """Build a network with the initial weights of a seed, on the CPU."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of("init", seed))
+        seed_default(torch.device("cpu"), "init", seed)
         return build()
 
 
@@ -262,7 +262,7 @@ class Engine:
     def _seed(self, group: Group) -> None:
         """Let whatever a module draws, such as dropout, depend on the replicas and the step."""
         seeds = self.seeds[group.rows]
-        torch.manual_seed(seed_of("noise", *seeds, self.run.epoch, self.run.step))
+        seed_default(self.device, "noise", *seeds, self.run.epoch, self.run.step)
 
     def _images(self, group: Group, index: Tensor) -> Tensor:
         """Return the images (g, B, C, H, W) of a step, augmented if that was asked for."""
