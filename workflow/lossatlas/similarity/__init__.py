@@ -3,7 +3,9 @@
 The plain functions below are imported on first use, so that importing this package (and the
 modules of it that need NumPy alone) does not import torch:
 
-    from lossatlas.similarity import cka, ensemble_log_probs
+    from lossatlas.similarity import cka
+
+    cka(features_of_one, features_of_another, unbiased=True)  # (N, d) and (N, e), any float type
 """
 
 from __future__ import annotations
