@@ -1,5 +1,6 @@
 """The recorder: against every weight vector kept in float64; resumed; windows; divergence."""
 
+import copy
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def naive(chosen: Recipe, seed: int) -> tuple[np.ndarray, list[float], np.ndarra
             grads = torch.autograd.grad(loss, parameters)
             with torch.no_grad():
                 for p, g in zip(parameters, grads, strict=True):
-                    p -= chosen.learning_rate * g
+                    p -= chosen.learning_rate * (g + chosen.weight_decay * p)
             losses.append(loss.item())
             gradients.append(flat(grads))
             points.append(flat(parameters))
@@ -96,6 +97,31 @@ def test_equals_every_weight_vector_kept(recorded: dict[str, np.ndarray]) -> Non
             )
             wanted = squared_distances(path_of_points(exact[first:end]))
             np.testing.assert_allclose(squared_distances(path), wanted, rtol=1e-3, atol=1e-9)
+            cut = np.split(exact[end - 1], np.cumsum(recorded["path_size"])[:-1])
+            norms = [np.linalg.norm(tensor) for tensor in cut]
+            np.testing.assert_allclose(recorded["path_layer_weight"][number, place], norms, 1e-4)
+
+
+def test_weight_decay_and_short_batches() -> None:
+    """L2 is no part of what is recorded, and a last batch counts by its own size."""
+    chosen = recipe(weight_decay=0.5, incomplete_batch="keep")
+    path = Engine(mlp, chosen, [2], split()).train().path
+    points, losses, gradients = naive(chosen, 2)
+    assert len(losses) == 8 * 7
+    np.testing.assert_allclose(path["path_loss"].values[:, 0], losses, rtol=1e-4)
+    squares = path["path_layer_gradient"].values[:, 0].sum(1)
+    np.testing.assert_allclose(squares, np.square(gradients).sum(1), rtol=1e-3)
+    steps = np.square(np.diff(points.astype(np.float64), axis=0)).sum(1)
+    np.testing.assert_allclose(path["path_step"].values[:, 0], steps, rtol=1e-3)
+
+
+def test_the_seed_of_the_plan_draws_entries_and_projection(recorded: dict[str, np.ndarray]) -> None:
+    other = Engine(mlp, recipe(record=PLAN.model_copy(update={"seed": 1})), SEEDS, split()).train()
+    assert np.array_equal(other.path["path_loss"].values, recorded["path_loss"])
+    for name in ("gradient", "reservoir", "projection"):
+        found, before = other.path[f"path_{name}"].values, recorded[f"path_{name}"]
+        assert found.shape == before.shape
+        assert (np.sort(found[1:], axis=2) != np.sort(before[1:], axis=2)).any()
 
 
 def test_records_are_read_back_as_paths(tmp_path: Path) -> None:
@@ -246,11 +272,35 @@ def test_weights_along_the_way_are_those_of_a_run_that_ended_there() -> None:
             assert torch.equal(tensor, trained.checkpoints["epoch-0"][0][name][place])
 
 
-def test_buffers_are_kept_with_their_weights() -> None:
-    def normed() -> torch.nn.Module:
-        layers = [torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Flatten()]
-        return torch.nn.Sequential(*layers, torch.nn.Linear(72, 4))
+def normed() -> torch.nn.Module:
+    layers = [torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Flatten()]
+    return torch.nn.Sequential(*layers, torch.nn.Linear(72, 4))
 
+
+def test_losses_of_a_network_with_norms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a step by the statistics of its batch; on all images by the running ones, in chunks."""
+    monkeypatch.setattr(engine_module, "chunk_of", lambda _: 16)
+    chosen = recipe(learning_rate=0.05)
+    path = Engine(normed, chosen, [2], split()).train().path
+    module, data = initialise(normed, 2), split()
+    after, whole = [], []
+    for step, index in enumerate(i for e in range(8) for i in batches(50, [2], e, chosen)):
+        if step % 5 == 0:
+            with torch.no_grad():
+                whole.append(F.cross_entropy(module.eval()(data.images), data.labels).item())
+        batch, parameters = data.take(index[0]), list(module.train().parameters())
+        loss = F.cross_entropy(module(batch.images), batch.labels)
+        with torch.no_grad():
+            for p, g in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+                p -= 0.05 * g
+            if step % 4 == 0:
+                probe = copy.deepcopy(module)
+                after.append(F.cross_entropy(probe(batch.images), batch.labels).item())
+    np.testing.assert_allclose(path["path_after"].values[:, 0], after, rtol=1e-3)
+    np.testing.assert_allclose(path["path_whole"].values[:, 0], whole, rtol=1e-3)
+
+
+def test_buffers_are_kept_with_their_weights() -> None:
     trained = Engine(normed, recipe(), SEEDS, split()).train()
     short = Engine(normed, recipe(epochs=6, record=None), SEEDS, split()).train()
     for name, buffer in short.checkpoints["final"][1].items():

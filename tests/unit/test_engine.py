@@ -1,6 +1,8 @@
 """The training engine: against a plain PyTorch loop, together and alone, resumed and diverged."""
 
+import hashlib
 import signal
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +12,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from lossatlas import models
+from lossatlas.data.augment import Augmentation
 from lossatlas.data.tensors import Split
 from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, one_of
-from lossatlas.spec.parts import EarlyStop, Recipe
+from lossatlas.spec.parts import Augment, EarlyStop, Recipe, Recording
 from lossatlas.training import engine as engine_module
 from lossatlas.training.engine import Engine, Trained, batches, initialise
 from lossatlas.training.job import training_record
 from lossatlas.training.schedules import has_settled, learning_rate
+from lossatlas.training.seeds import seed_of
 from lossatlas.training.state import Preempted, State
 
 torch.set_num_threads(1)
@@ -39,6 +43,11 @@ def mlp() -> nn.Module:
     return models.build("mlp", {"width": 6, "depth": 1}, **shape)
 
 
+def normed() -> nn.Module:
+    layers = [nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 4)]
+    return nn.Sequential(*layers)
+
+
 RECIPES = [
     Recipe(epochs=3, batch_size=16, learning_rate=0.05, incomplete_batch="keep"),
     Recipe(epochs=3, batch_size=16, learning_rate=0.05, nesterov=True, decay_epochs=[2]),
@@ -49,7 +58,9 @@ RECIPES = [
 ]
 
 
-def plain_loop(build, recipe: Recipe, seed: int, data: Split) -> tuple[nn.Module, list[float]]:
+def plain_loop(
+    build, recipe: Recipe, seed: int, data: Split
+) -> tuple[nn.Module, dict[str, list[float]]]:
     """The same training as a researcher would write it, with torch.optim.SGD."""
     module = initialise(build, seed).to(data.images.dtype)
     optimiser = torch.optim.SGD(
@@ -59,19 +70,22 @@ def plain_loop(build, recipe: Recipe, seed: int, data: Split) -> tuple[nn.Module
         nesterov=recipe.nesterov,
         weight_decay=recipe.weight_decay,
     )
-    losses = []
+    history: dict[str, list[float]] = {"train_loss": [], "train_accuracy": []}
     for epoch in range(recipe.epochs):
         optimiser.param_groups[0]["lr"] = learning_rate(recipe, epoch)
-        total = seen = 0.0
+        total = right = seen = 0.0
         for index in batches(len(data), [seed], epoch, recipe):
             batch = data.take(index[0])
-            loss = F.cross_entropy(module(batch.images), batch.labels)
+            logits = module(batch.images)
+            loss = F.cross_entropy(logits, batch.labels)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             total, seen = total + loss.item() * len(batch), seen + len(batch)
-        losses.append(total / seen)
-    return module, losses
+            right += (logits.argmax(1) == batch.labels).sum().item()
+        history["train_loss"].append(total / seen)
+        history["train_accuracy"].append(100 * right / seen)
+    return module, history
 
 
 # Steps at these rates magnify rounding, by how much depends on the processor: 5e-9 has been seen.
@@ -86,15 +100,15 @@ def test_equals_a_plain_loop(build, recipe: Recipe) -> None:
     try:
         trained = Engine(build, recipe, [5, 9], data).train()
         for index, seed in enumerate(trained.seeds):
-            module, losses = plain_loop(build, recipe, seed, data)
+            module, history = plain_loop(build, recipe, seed, data)
             params, buffers = (one_of(t, index) for t in trained.checkpoints["final"])
             for name, p in module.named_parameters():
                 torch.testing.assert_close(params[name], p.detach(), **CLOSE)
             for name, b in module.named_buffers():
                 torch.testing.assert_close(buffers[name], b, **CLOSE)
-            np.testing.assert_allclose(
-                trained.history["train_loss"][:, index], losses, rtol=CLOSE["rtol"]
-            )
+            for name, values in history.items():
+                found = trained.history[name][:, index]
+                np.testing.assert_allclose(found, values, rtol=CLOSE["rtol"])
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -222,8 +236,39 @@ def test_divergence_is_a_status_and_spares_the_others(monkeypatch: pytest.Monkey
         sick.run.flat[0] *= float("inf")
     trained = sick.train()
     assert trained.diverged.tolist() == [True, False]
+    assert training_record(trained).status == "ok"  # of the cell: not all are lost
     for name, tensor in weights(healthy).items():
         torch.testing.assert_close(weights(trained)[name][1], tensor[1])
+
+
+def test_losses_and_weights_must_both_be_finite() -> None:
+    engine = Engine(mlp, Recipe(epochs=1, batch_size=52), [0, 1, 2], split())
+    engine.run.velocity[0] = float("inf")  # the one step comes after the one loss
+    engine.run.sums[0, 1] = float("inf")
+    assert engine.train().diverged.tolist() == [True, True, False]
+
+
+def test_what_happens_to_a_replica_after_it_stopped_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rule = EarlyStop(after=4, epochs=1, tolerance=0.004, stop=True)
+    recipe = Recipe(epochs=40, batch_size=16, early_stop=rule)
+    healthy = Engine(mlp, recipe, [0, 1, 2], split()).train()
+    first = int(healthy.ends.argmin())
+    assert healthy.ends[first] < healthy.ends.max()
+    gradient = Engine._gradient
+
+    def poisoned(self: Engine, group, index: torch.Tensor) -> torch.Tensor:
+        found = gradient(self, group, index)
+        if self.run.epoch >= healthy.ends[first]:
+            found[first] = float("nan")
+        return found
+
+    monkeypatch.setattr(Engine, "_gradient", poisoned)
+    trained = Engine(mlp, recipe, [0, 1, 2], split()).train()
+    assert not trained.diverged.any()
+    assert np.isnan(trained.history["train_loss"][-1, first])
+    assert_same(weights(trained), weights(healthy))
 
 
 def test_stops_when_all_have_diverged() -> None:
@@ -231,6 +276,7 @@ def test_stops_when_all_have_diverged() -> None:
     trained = Engine(resnet, recipe, [0, 1], split()).train()
     assert trained.diverged.all()
     assert len(trained.rates) < 50
+    assert training_record(trained).status == "diverged"
 
 
 def test_a_batch_larger_than_the_data_is_refused() -> None:
@@ -254,10 +300,30 @@ def test_best_is_the_epoch_of_lowest_training_loss() -> None:
     lowest = trained.history["train_loss"].argmin(axis=0) + 1
     assert len(set(lowest.tolist())) > 1
     assert trained.epoch_of["best"].tolist() == lowest.tolist()
+    rows = training_record(trained).scalars
+    assert [row.value for row in rows if row.name == "best_epoch"] == lowest.tolist()
+    last = [row.value for row in rows if row.name == "final_train_loss"]
+    assert last == trained.history["train_loss"][-1].tolist()
+    assert last != trained.history["train_loss"].min(axis=0).tolist()
     short = Recipe(epochs=int(lowest[1]), batch_size=8, learning_rate=0.4)
     again = Engine(mlp, short, [0, 1, 2], split()).train()
     for name, tensor in weights(again).items():
         assert torch.equal(weights(trained, "best")[name][1], tensor[1])
+
+
+def test_copies_take_their_statistics_along() -> None:
+    """Of BatchNorm: those of the best epoch, and the last ones where a replica never settled."""
+    kinds, rule = ["best", "early", "final"], EarlyStop(after=99)
+    plan = Recipe(epochs=6, batch_size=8, learning_rate=0.4, checkpoints=kinds, early_stop=rule)
+    trained = Engine(normed, plan, [0, 1], split()).train()
+    assert trained.epoch_of["best"].min() < 6
+    for index, epochs in enumerate(trained.epoch_of["best"].tolist()):
+        short = Recipe(epochs=epochs, batch_size=8, learning_rate=0.4)
+        again = weights(Engine(normed, short, [0, 1], split()).train())
+        for name, tensor in again.items():
+            assert torch.equal(weights(trained, "best")[name][index], tensor[index]), name
+    assert trained.epoch_of["early"].tolist() == [0, 0]
+    assert_same(weights(trained, "early"), weights(trained))
 
 
 def test_early_stop_keeps_the_first_settled_epoch_and_may_end_training() -> None:
@@ -297,6 +363,11 @@ def test_settling_rule() -> None:
     assert has_settled(losses, EarlyStop(after=0, epochs=2)).tolist() == [True, False]
     assert not has_settled(losses, EarlyStop(after=5, epochs=2)).any()
     assert not has_settled(losses, EarlyStop(after=0, epochs=3)).any()
+    halves = np.array([[1.0, 1.0], [0.5, 0.4375]])  # at most the tolerance: equal is settled
+    assert has_settled(halves, EarlyStop(after=0, epochs=1, tolerance=0.5)).tolist() == [
+        True,
+        False,
+    ]
 
 
 def test_rates() -> None:
@@ -307,6 +378,26 @@ def test_rates() -> None:
     cosine = Recipe(epochs=10, learning_rate=0.01, cosine=True)
     expected = [0.01, 0.009755, 0.009045, 0.007939, 0.006545, 0.005, 0.003455, 0.002061, 0.000955]
     assert [round(learning_rate(cosine, e), 6) for e in range(9)] == expected
+
+
+def test_rates_are_told_as_they_were() -> None:
+    lines: list[dict] = []
+    window = {"length": 2, "projection": 0}
+    recipe = Recipe(epochs=3, batch_size=26, learning_rate=0.5, decay_epochs=[2], record=window)
+    trained = Engine(mlp, recipe, [0, 1], split(), report=lines.append).train()
+    arrays = {name: array.values for name, array in training_record(trained).arrays.items()}
+    assert trained.rates == pytest.approx([0.5, 0.5, 0.05])
+    assert [line["learning_rate"] for line in lines] == trained.rates
+    assert arrays["learning_rate"].tolist() == trained.rates
+    assert arrays["path_rate"] == pytest.approx([0.5] * 4 + [0.05] * 2)
+    assert arrays["path_epoch"].tolist() == [0, 0, 1, 1, 2, 2]
+    assert arrays["path_optimiser"].tolist() == [0.9, 0.0, 5e-4]
+
+
+def test_seeds_are_hashes_of_words_that_do_not_run_together() -> None:
+    digest = hashlib.sha256(b"order\0003\00017").hexdigest()
+    assert seed_of("order", 3, 17) == int(digest[:16], 16) // 2
+    assert seed_of("order", 3, 17) != seed_of("order", 31, 7)
 
 
 def test_batches_cover_the_data_once() -> None:
@@ -364,6 +455,37 @@ def test_every_random_number_comes_from_the_seeds(
     if alone:  # one by one, they do not depend on each other
         other = Engine(Noisy, recipe, [1], split()).train()
         assert_same(weights(other), {n: w[1:] for n, w in weights(first).items()})
+
+
+class Same(nn.Module):
+    """Starts with the same weights whatever the seed."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.drop, self.last = nn.Dropout(dropout), nn.Linear(64, 4)
+        with torch.no_grad():
+            self.last.weight.copy_(torch.linspace(-1, 1, 256).view(4, 64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.drop(x.flatten(1)))
+
+
+@pytest.mark.parametrize("drawn", ["dropout", "augmentation"])
+def test_every_step_of_every_replica_has_draws_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, drawn: str
+) -> None:
+    """On equal weights and images, losses differ by what was drawn alone."""
+    monkeypatch.setattr(engine_module, "is_small", lambda *_: False)
+    half, crop = split(13), Augmentation(Augment(crop=2), torch.zeros(1))
+    twice = [torch.cat([one, one]) for one in (half.images, half.labels)]
+    data = Split(*twice, crop if drawn == "augmentation" else None)
+    window = Recording(length=2, stride=1, projection=0)
+    still = {"learning_rate": 1e-12, "momentum": 0.0, "weight_decay": 0.0, "shuffle": False}
+    recipe = Recipe(epochs=2, batch_size=13, record=window, **still)
+    build = partial(Same, 0.5 if drawn == "dropout" else 0.0)
+    losses = Engine(build, recipe, [3, 4], data).train().path["path_loss"].values
+    assert losses.shape == (4, 2)
+    assert len(np.unique(losses.round(6))) == 8
 
 
 @pytest.mark.parametrize("seeds", [[0], [0, 1]])
