@@ -132,6 +132,13 @@ def test_blocks_do_not_change_the_average():
     assert not plain.reliable[-1]
 
 
+def test_groups_of_long_lags_are_not_reliable():
+    time = np.arange(16.0)
+    found = grouped_pairs(time - time[:, None], np.ones((16, 16)))
+    assert found.x.tolist() == list(range(1, 16))
+    assert found.reliable.tolist() == [lag <= 4 for lag in range(1, 16)]
+
+
 def test_dimension_of_a_path():
     walk = fit_exponent(msd_against_contour(path_of_points(brownian(600, 20, 3))), 40, 400)
     assert walk.value == pytest.approx(1, abs=0.15)

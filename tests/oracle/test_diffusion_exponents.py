@@ -148,6 +148,35 @@ def test_two_segments_found():
     assert found.straight_residual > 5 * found.residual
 
 
+def test_errors_are_those_of_fitting_every_replicate() -> None:
+    x = np.arange(1, 400)
+    y = 2 * np.where(x < 30, x**1.4, 30**1.4 * (x / 30) ** 0.7)
+    drawn = y * np.exp(0.05 * rng(1).standard_normal((40, len(x))))
+    drawn *= x ** (0.1 * rng(2).standard_normal((40, 1)))
+    whole = two_segments(curve_of(x, y, drawn))
+    each = [two_segments(curve_of(x, one)) for one in drawn]
+    first, second, bend = (
+        np.array([getattr(one, name) for one in each]) for name in ("first", "second", "crossover")
+    )
+    assert whole.first_stderr == pytest.approx(first.std(ddof=1))
+    assert whole.second_stderr == pytest.approx(second.std(ddof=1))
+    assert whole.change_stderr == pytest.approx((second - first).std(ddof=1))
+    assert whole.crossover_low == pytest.approx(np.percentile(bend, 16))
+    assert whole.crossover_high == pytest.approx(np.percentile(bend, 84))
+    slopes = [fit_exponent(curve_of(x, one)).value for one in drawn]
+    assert fit_exponent(curve_of(x, y, drawn)).stderr == pytest.approx(np.std(slopes, ddof=1))
+
+
+def test_local_exponents_are_weighted() -> None:
+    curve = msd_curve(brownian(300, 2, 5))
+    local = local_exponents(curve)
+    place = int(np.argmin(np.abs(local.x - 40)))
+    inside = np.abs(np.log10(curve.x / local.x[place])) <= 0.15 + 1e-9
+    x, stretches = curve.x[inside], curve.count[inside] / curve.x[inside]
+    fit = np.polyfit(np.log(x), np.log(curve.y[inside]), 1, w=np.sqrt(stretches))
+    assert local.value[place] == pytest.approx(fit[0], rel=1e-9)
+
+
 def test_segments_without_a_bend():
     x = np.arange(1, 400)
     found = two_segments(curve_of(x, x**1.0))

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_diffusion_gram import late_window
 
+from lossatlas.diffusion.curves import block_length, curve_of_blocks
 from lossatlas.diffusion.gram import path_of_points, squared_distances, without_drift
 from lossatlas.diffusion.msd import (
     displacement_of_walkers,
@@ -144,6 +145,19 @@ def test_bootstrap_error_has_the_right_size():
     spread = np.std([run.y for run in runs], axis=0)
     claimed = np.mean([run.stderr for run in runs], axis=0)
     np.testing.assert_allclose(claimed / spread, 1, atol=0.35)
+
+
+def test_bootstrap_error_of_independent_blocks_is_the_usual_one() -> None:
+    """B - 1 of B blocks are drawn, so that the variance is that of a mean, s^2 / B, unbiased."""
+    means = rng(0).standard_normal((4, 3))
+    counts = np.full((4, 3), 7)
+    found = curve_of_blocks(np.arange(3.0), means * counts, counts, np.ones(3) > 0, rng(1), 40_000)
+    np.testing.assert_allclose(found.y, means.mean(axis=0))
+    np.testing.assert_allclose(found.stderr, means.std(axis=0, ddof=1) / 2, rtol=0.02)
+
+
+def test_default_blocks_are_a_tenth_of_the_window() -> None:
+    assert [block_length(points, None) for points in (5, 99, 1000)] == [1, 9, 100]
 
 
 def test_walkers_one_by_one():

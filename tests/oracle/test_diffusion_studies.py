@@ -14,6 +14,11 @@ from lossatlas import measuring, store
 from lossatlas.data.convert import convert
 from lossatlas.data.tensors import Split, TensorData
 from lossatlas.diffusion import landscape, toy
+from lossatlas.diffusion.ensembles import ensemble
+from lossatlas.diffusion.recorded import seeded
+from lossatlas.diffusion.roughness import structure_function
+from lossatlas.diffusion.surfaces import cone
+from lossatlas.diffusion.walker import Rules
 from lossatlas.figures import Tables, diffusion_more
 from lossatlas.models.functional import Functional
 from lossatlas.spec.config import load
@@ -23,6 +28,7 @@ from lossatlas.store import Record
 from lossatlas.tables.collect import scalar_frame, series_frame
 from lossatlas.training.job import train_block
 from lossatlas.training.networks import Networks
+from lossatlas.training.seeds import generator
 
 torch.set_num_threads(1)
 
@@ -170,6 +176,81 @@ def test_principal_plane_holds_the_path() -> None:
         tables(record), Figure(draws="diffusion_landscape_fractal"), "", ""
     )
     assert "path x" in set(drawn.numbers["line"])
+
+
+def test_maps_reach_as_far_as_asked_and_replicas_have_their_own() -> None:
+    nets = networks()
+    nets = replace(
+        nets,
+        params={name: torch.cat([p, p]) for name, p in nets.params.items()},
+        seeds=[7, 8],
+    )
+    settings = Landscape(side=9, extent=0.3, samples=30)
+    loss = landscape.plane(nets, 0, nets.data.train, settings)
+    params, _ = nets.one(0)
+    u, v = (
+        landscape.filter_normalised(params, generator("direction", 0, 7, axis)) for axis in "uv"
+    )
+    for row, column, a, b in ((0, 8, 0.3, -0.3), (8, 0, -0.3, 0.3), (6, 8, 0.3, 0.15)):
+        point = {name: p + a * u[name] + b * v[name] for name, p in params.items()}
+        logits = nets.functional(point, {}, nets.data.train.images, train=False)
+        wanted = torch.nn.functional.cross_entropy(logits, nets.data.train.labels)
+        assert loss[row, column] == pytest.approx(float(wanted), rel=1e-5)
+    other = landscape.plane(nets, 1, nets.data.train, settings)
+    assert other[4, 4] == pytest.approx(loss[4, 4], rel=1e-6)
+    assert np.abs(other - loss).max() > 1e-3
+
+
+def test_roughness_of_a_map_by_definition() -> None:
+    record = landscape.measure(networks(), Landscape(side=17, extent=0.5, samples=30))
+    curves, found = {s.name: s for s in record.series}, {s.name: s.value for s in record.scalars}
+    z = curves["plane:loss"].y.reshape(17, 17)
+
+    def structure(surface: np.ndarray, lag: int) -> float:
+        apart = surface[lag:] - surface[:-lag], surface[:, lag:] - surface[:, :-lag]
+        return float(np.mean([np.square(one).mean() for one in apart]))
+
+    one = curves["structure:loss"]
+    assert one.x.tolist() == [1 / 16, 2 / 16, 4 / 16]
+    np.testing.assert_allclose(one.y, [structure(z, lag) / z.var() for lag in (1, 2, 4)])
+    for name, surface in (("", z), ("log_", np.log(z))):
+        slopes = np.diff(np.log([structure(surface, lag) for lag in (1, 2, 4)])) / np.log(2)
+        assert found[f"{name}roughness_exponent"] == pytest.approx(slopes.mean())
+    assert found["log_roughness_exponent"] != pytest.approx(found["roughness_exponent"], abs=1e-3)
+
+
+def test_pictures_of_walkers(walkers: Record) -> None:
+    """f = 10 - z, row by row from (-1, -1); the path starts at its own x and y."""
+    curves = {series.name: series for series in walkers.series}
+    f = curves["surface:cone"].y.reshape(toy.SHOWN, toy.SHOWN)
+    assert (f[64, 64], f[64, 0]) == (9, 9.5)
+    start = [curves[f"path_{axis}:cone"].y[0] for axis in "xy"]
+    assert start == [-0.6, -0.5]
+    assert curves["gradients:cone"].y.sum() * 0.2 == pytest.approx(1)  # all are at most 1/2
+
+
+def test_exponents_of_walkers_are_those_of_their_windows(walkers: Record) -> None:
+    found = {scalar.name: scalar for scalar in walkers.scalars}
+    count = toy.WALKERS * toy.SURFACES
+    again = ensemble(
+        [cone()],
+        Rules(eta=0.001, noise=0.0005),
+        walkers=count,
+        steps=1000,
+        rng=seeded("walkers", "cone small"),
+    )
+    for prefix, curves in (("", again.msd), ("still_", again.msd_without_drift)):
+        for when, curve, long in (("early", curves[0], 50), ("late", curves[1], 100)):
+            for lags, low, high in (("short", 1, 10), ("long", 10, long)):
+                inside = (curve.x >= low) & (curve.x <= high)
+                slope = np.polyfit(np.log(curve.x[inside]), np.log(curve.y[inside]), 1)[0]
+                scalar = found[f"cone small {prefix}{when}_{lags}"]
+                assert scalar.value == pytest.approx(slope, abs=1e-9)
+                assert scalar.stderr > 0
+    surfaces = toy.landscapes()
+    for kind in ("fractal", "shuffled"):
+        local = structure_function(surfaces[kind][0]).local.mean()
+        assert found[f"{kind} structure_exponent"].value == pytest.approx(local)
 
 
 def test_diverged_planes_are_undefined() -> None:

@@ -6,7 +6,7 @@ from lossatlas.diffusion.arrays import log_lags
 from lossatlas.diffusion.ensembles import ensemble, walker_msd
 from lossatlas.diffusion.exponents import fit_exponent
 from lossatlas.diffusion.surfaces import cone, diamond_square, flat, quadratic
-from lossatlas.diffusion.walker import Field, Rules, _redrawn, walk
+from lossatlas.diffusion.walker import Field, Rules, _at_wall, _redrawn, walk
 
 
 def slopes(surfaces, rules, windows, fits, walkers=256, steps=1000):
@@ -195,6 +195,39 @@ def test_paper_ensembles_drop_walkers_whose_last_step_failed():
     nobody = ensemble([outward], still, walkers=3, steps=20, rng=rng(), windows=[(0, 20)])
     assert nobody.discarded == 1
     assert np.isnan(nobody.msd[0].y).all()
+
+
+def test_steps_are_mirrored_at_the_wall() -> None:
+    there = np.array([[1.3, 0.2], [-1.2, 1.5], [3.5, -0.4], [-2.9, -5.0]])
+    found, skipped = _at_wall(there, there, 0.1, "reflect", rng())
+    np.testing.assert_allclose(found, [[0.7, 0.2], [-0.8, 0.5], [-0.5, -0.4], [0.9, -1.0]])
+    assert not skipped.any()
+
+
+def test_share_of_steps_at_the_wall_and_gradients_met() -> None:
+    """Down a ramp of slope -1/2 in x: every step from the second on would leave the box."""
+    ramp = np.linspace(0, 1, 33) + np.zeros((33, 1))
+    rules = Rules(eta=0.2, noise=0, wall="clip", start=(0.85, 0.3))
+    found = walk(ramp, rules, walkers=2, steps=10, rng=rng(), keep_gradients=True)
+    np.testing.assert_allclose(found.wall_share, 0.9)
+    np.testing.assert_allclose(found.gradients, np.broadcast_to([-0.5, 0], (10, 2, 2)), atol=1e-9)
+    both = ensemble([ramp, flat(33)], rules, walkers=2, steps=10, rng=rng(), windows=[(0, 10)])
+    assert both.wall_share == pytest.approx(0.45)
+    assert both.stuck == 0
+
+
+def test_errors_are_those_of_surfaces_from_five_on() -> None:
+    surfaces = [diamond_square(33, rng(seed)) for seed in range(5)]
+    for count in (4, 5):
+        found = ensemble(
+            surfaces[:count], Rules(), walkers=6, steps=40, rng=rng(1), windows=[(0, 40)]
+        )
+        draws = rng(1)
+        walks = [walk(z, Rules(), walkers=6, steps=40, rng=draws) for z in surfaces[:count]]
+        paths = np.concatenate([one.positions for one in walks], axis=1)
+        groups = np.repeat(np.arange(5), 6) if count == 5 else None
+        wanted = walker_msd(paths, groups=groups, rng=draws)
+        np.testing.assert_allclose(found.msd[0].stderr, wanted.stderr)
 
 
 def test_same_seed_same_walk():

@@ -12,7 +12,7 @@ from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, Tensors, flatten, state_of, unflatten
 from lossatlas.models.mlp import MLP
 from lossatlas.simplex import sampling, spro
-from lossatlas.simplex.complexes import grown, shared
+from lossatlas.simplex.complexes import grown, listed, shared
 from lossatlas.simplex.geometry import face_of, regular_log_volume, shape_of
 from lossatlas.simplex.points import buffers_at, log_probs, loss_and_error, named, rows
 from lossatlas.simplex.spro import grow, loss_and_gradient
@@ -354,6 +354,65 @@ def test_paper_mode_sums_losses() -> None:
         done = grow(functional, buffers, modes, split_of(), shared([0, 1], 1), chosen)
         steps[mode] = done.vertices[2] - modes.mean(0)
     torch.testing.assert_close(steps["paper"], 3 * steps["fixed"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("mode", "epsilon"), [("fixed", 0.3), ("paper", 0.02)])
+def test_volume_gradient_with_an_epsilon(mode: str, epsilon: float) -> None:
+    """Half of log(V^2 + epsilon), V summed; in mode "paper" the whole of it, of the first."""
+    draw = torch.Generator().manual_seed(1)
+    frozen = torch.randn(4, 6, generator=draw, dtype=torch.float64)
+    theta = torch.randn(6, generator=draw, dtype=torch.float64).requires_grad_()
+    simplexes = [(0, 2, 3, 4), (1, 2, 3, 4)]
+    chosen = settings(mode=mode, epsilon=epsilon)
+    gradient = torch.zeros(6, dtype=torch.float64)
+    VolumeTerm(frozen, simplexes, 0.7, chosen).add_gradient(theta.detach(), gradient)
+    corners = torch.cat([frozen, theta[None]])
+    volumes = [squared_volume(corners[list(simplex)]).sqrt() for simplex in simplexes]
+    volume, factor = (volumes[0], 1.0) if mode == "paper" else (sum(volumes), 0.5)
+    (expected,) = torch.autograd.grad(-0.7 * factor * torch.log(volume**2 + epsilon), theta)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_kept_vertices_are_of_their_own_modes_words_and_complex(tmp_path, monkeypatch) -> None:
+    """What is kept under one name must not serve another complex, mode or use."""
+    functional, modes, buffers = setting()
+    trained: list[int] = []
+    train = spro._Vertex.train
+    monkeypatch.setattr(
+        spro._Vertex, "train", lambda vertex, state: (trained.append(1), train(vertex, state))
+    )
+    apart, one = shared([0, 1], 1), listed([["w0", "w1", "c0"]], [0, 1])
+    moved = modes + 0.01
+    cases = [(modes, apart, ()), (moved, apart, ()), (modes, one, ()), (modes, apart, ("volume",))]
+    found = []
+    for points, plan, words in cases:
+        for again in (False, True):
+            trained.clear()
+            state = State(tmp_path / "state", "key").keep(tmp_path / "kept", "code")
+            done = grow(functional, buffers, points, split_of(), plan, settings(), state, words)
+            assert len(trained) == (not again)
+            found.append(done.vertices[2])
+    for place in range(0, 8, 2):
+        assert torch.equal(found[place], found[place + 1])
+        assert not any(torch.equal(found[place], other) for other in found[place + 2 :: 2])
+
+
+class Dropped(MLP):
+    """An MLP with dropout."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(F.dropout(x, 0.3, self.training))
+
+
+def test_dropout_resumes_too(tmp_path) -> None:
+    functional, modes, buffers = setting(lambda: Dropped(3, 6, 1, 4, 1))
+    arguments = (functional, buffers, modes, split_of(), shared([0, 1], 1), settings())
+    whole = grow(*arguments)
+    with pytest.raises(Preempted):
+        grow(*arguments, Interrupted(tmp_path / "state", "key", 4))
+    torch.rand(5)  # what others have drawn in between
+    resumed = grow(*arguments, State(tmp_path / "state", "key"))
+    assert torch.equal(whole.vertices, resumed.vertices)
 
 
 class Pair(MLP):

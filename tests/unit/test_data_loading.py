@@ -11,7 +11,7 @@ import torch
 from lossatlas import paths, store
 from lossatlas.data import transforms
 from lossatlas.data.arrays import to_record
-from lossatlas.data.loading import load, open_data
+from lossatlas.data.loading import inputs, load, open_data
 from lossatlas.errors import UserError
 from lossatlas.spec.parts import DataPart
 
@@ -115,6 +115,26 @@ def test_paper_load_piece_by_piece(toy):
     unit = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
     assert torch.allclose(data.train.images, (unit - mean) / std, atol=1e-5)
     assert data.train.labels.tolist() == labels.tolist()
+
+
+def test_held_out_images_are_the_others_and_clean(toy):
+    """What a fraction leaves out: no image of the training split, true labels, no noise."""
+    clean, labels = load(toy), toy.arrays["train_labels"].values
+    part = DataPart(fraction=0.4, label_noise=1.0, pixel_noise=0.3, seed=7)
+    data = load(toy, part)
+    kept = set(transforms.fixed_subset(labels, 0.4, 7).tolist())
+    rest = [place for place in range(60) if place not in kept]
+    assert data.held_out.labels.tolist() == labels[rest].tolist()
+    assert torch.equal(data.held_out.images, clean.train.images[rest])
+    assert clean.held_out is None
+    assert load(toy, DataPart(fraction=0.4, transforms="paper")).held_out is None
+
+
+def test_inputs_of_other_images_are_normalised_alike(toy):
+    scaled = to_record("toy", arrays(), scale=51.0, mean=MEAN, std=STD)
+    data = load(scaled)
+    found = inputs(scaled.arrays["test_images"].values, data.pixels, "cpu")
+    assert torch.equal(found, data.test.images)
 
 
 def test_the_device_is_that_asked_for(toy):

@@ -107,6 +107,35 @@ def test_changes(package: Path, file: str, old: str, new: str) -> None:
     assert digest() != before
 
 
+MORE = [  # beyond single assignments and functions
+    ("TABLE = {}\nTABLE['a'] = 1\nTABLE['b'] = 2\n", "TABLE['a'] = 1", "TABLE['a'] = 3"),
+    ("TABLE = {}\nTABLE['a'] = 1\nTABLE['b'] = 2\n", "= {}", "= {'c': 3}"),
+    ("TABLE = 1\nTABLE += 2\n", "TABLE += 2", "TABLE += 3"),
+    ("TABLE: int = 1\n", "= 1", "= 2"),
+    ("TABLE, other = 1, 2\n", "= 1, 2", "= 3, 2"),
+    ("class TABLE:\n    x = 1\n", "x = 1", "x = 2"),
+    ("async def TABLE():\n    return 1\n", "return 1", "return 2"),
+    ("from lossatlas.deep import constant as TABLE\n", "constant as", "unrelated as"),
+    ("from lossatlas.tools import constant as TABLE\n", "", ""),  # deep.py is edited
+]
+
+
+@pytest.mark.parametrize(("text", "old", "new"), MORE)
+def test_every_kind_of_definition_counts(package: Path, text: str, old: str, new: str) -> None:
+    (package / "tables.py").write_text(text)
+    edit(
+        package / "entry.py",
+        "return h(x)",
+        "from lossatlas.tables import TABLE\n    return h(TABLE)",
+    )
+    before = digest()
+    if old:
+        edit(package / "tables.py", old, new)
+    else:
+        edit(package / "deep.py", "constant = 2", "constant = 3")
+    assert digest() != before
+
+
 def edit(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text

@@ -1,5 +1,6 @@
 """Metric jobs: diverged replicas become rows, inputs are checked, what is measured is recorded."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +218,71 @@ def test_a_state_of_other_weights_is_not_used(
     job.train_block(recorded.spec, [0, 1], inputs.dataset, inputs.weights[0], *inputs.histories, "")
     found = [measuring.measure_cell(*arguments).scalars for _ in range(2)]  # the state is gone then
     assert [s.value for s in found[0]] == [s.value for s in found[1]]
+
+
+def test_unfinished_work_is_named_after_all_it_depends_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = prepared(tmp_path, [0, 1, 2], [])
+    keys, kept = [], []
+
+    class Noted(State):
+        def __init__(self, path: object, key: str) -> None:
+            super().__init__(None, key)
+            keys.append(f"{path}:{key}")
+
+        def keep(self, folder: object, made_by: str) -> State:
+            kept.append(made_by)
+            return self
+
+    monkeypatch.setattr("lossatlas.training.state.State", Noted)
+    monkeypatch.setattr(measuring, "adapter", lambda kind: lambda *_: store.Record(kind))
+    other = str(tmp_path / "other.h5")
+    digits = convert("digits")
+    digits.arrays["train_images"].values[0] = 0
+    store.write(other, digits)
+
+    def run(kind="hessian", settings=None, seeds=(0, 1, 2), given=inputs, code="code") -> str:
+        measuring.measure_cell(kind, settings or {}, cell().spec, list(seeds), given, code)
+        return keys[-1]
+
+    once = [run(), run(settings={"seed": 1}), run(seeds=(0, 1)), run(code="other")]
+    once += [run(kind="connectivity"), run(given=replace(inputs, dataset=other))]
+    assert len(set(once)) == len(once)
+    assert run() == once[0]
+    for code in ("one", "two"):
+        monkeypatch.setattr(measuring, "code_of", lambda *_, code=code: code)
+        run(kind="simplex", settings={"points": 3})
+        run(kind="simplex", settings={"points": 4})
+    assert kept[0] == kept[1] != kept[2] == kept[3]
+
+
+def test_what_a_metric_sees_of_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, weights, history = (str(tmp_path / n) for n in ("d.h5", "w.safetensors", "h.h5"))
+    store.write(dataset, convert("digits"))
+    recipe = Recipe(epochs=3, batch_size=16, augment={"crop": 1}, checkpoints=["best", "final"])
+    own = Cell(cell().data, cell().model, recipe)
+    job.train_block(own.spec, [0, 1], dataset, weights, history, "code")
+    seen = []
+    read = checkpoints.read_weights
+    monkeypatch.setattr(
+        checkpoints, "read_weights", lambda *a, **k: (seen.append(a[2]), read(*a, **k))[1]
+    )
+    given = []
+
+    def adapter(_kind: str):
+        return lambda networks, *_: (given.append(networks), store.Record("cka"))[1]
+
+    monkeypatch.setattr(measuring, "adapter", adapter)
+    inputs = measuring.Inputs([weights], [history], dataset)
+    for settings in ({}, {"checkpoint": "final"}):
+        record = measuring.measure_cell(
+            "cka", {"mode": "paper", **settings}, own.spec, [0, 1], inputs, "code"
+        )
+        assert record.mode == "paper"
+    assert seen == ["best", "final"]
+    assert given[0].epochs == 3
+    assert given[0].data.train.augmentation.plan == recipe.augment
 
 
 def test_work_on_other_data_is_not_taken_up(

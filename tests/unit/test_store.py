@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -55,6 +56,39 @@ def test_round_trip(tmp_path: Path) -> None:
         1.5,
     )
     assert store.read_status(path) == "ok"
+
+
+def test_every_field_survives(tmp_path: Path) -> None:
+    one = store.Record(
+        "any",
+        [store.Scalar("a", 1.0, 3, 7, 0.5, "unconverged", "nats")],
+        [
+            store.Series(
+                "s", np.arange(2.0), np.array([1 / 3, NAN]), "t", 4, 9, "m", "s", "undefined"
+            )
+        ],
+        {"x": store.Array(np.arange(3, dtype=np.int16), ("axis",), "unit", "words")},
+        "diverged",
+        "paper",
+        {"a": 1},
+        {"b": [2]},
+        {"code": "c", "seeds": [1]},
+        {"seconds": 2.5},
+    )
+    store.write(tmp_path / "a.h5", one)
+    back = store.read(tmp_path / "a.h5")
+    for part in ("kind", "scalars", "status", "mode", "spec", "settings", "provenance", "times"):
+        assert getattr(back, part) == getattr(one, part)
+    before, after = one.series[0], back.series[0]
+    assert replace(after, x=0, y=0) == replace(before, x=0, y=0)
+    np.testing.assert_array_equal(after.x, before.x)
+    np.testing.assert_array_equal(after.y, before.y)
+    array = back.arrays["x"]
+    assert replace(array, values=0) == replace(one.arrays["x"], values=0)
+    np.testing.assert_array_equal(array.values, [0, 1, 2])
+    assert array.values.dtype == np.int16
+    assert store.read_status(tmp_path / "a.h5") == "diverged"
+    assert store.read(tmp_path / "a.h5", arrays=False).arrays == {}
 
 
 @given(
