@@ -12,8 +12,10 @@ from lossatlas import measuring, paths, store
 from lossatlas.connectivity.fit import CurveFit
 from lossatlas.curvature.operator import HessianOperator
 from lossatlas.custom import measure_custom
+from lossatlas.data.augment import augmented
 from lossatlas.data.convert import convert
 from lossatlas.errors import UserError
+from lossatlas.models.functional import Functional
 from lossatlas.spec.cells import Cell
 from lossatlas.spec.metrics import KINDS, PRODUCES, Distance
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe
@@ -304,6 +306,44 @@ def test_work_on_other_data_is_not_taken_up(
         store.write(tmp_path / name, digits)
         job.train_block(cell().spec, [0], str(tmp_path / name), weights, history, "code")
     assert keys[0] == keys[1] != keys[2]
+    for seeds, code in (([0], "other code"), ([0, 1], "code")):
+        job.train_block(cell().spec, seeds, str(tmp_path / "same"), weights, history, code)
+    assert len(set(keys)) == 4
+
+
+def test_a_job_augments_and_leaves_no_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "ROOT", str(tmp_path / "results"))
+    monkeypatch.setattr(State, "due", lambda state: state.path is not None)
+    monkeypatch.setattr(State, "listen", lambda state: state)
+    dataset, weights, history = (str(tmp_path / n) for n in ("d.h5", "w.safetensors", "h.h5"))
+    store.write(dataset, convert("digits"))
+    recipe = Recipe(epochs=1, batch_size=30, augment={"crop": 1})
+    moved = Cell(cell().data, cell().model, recipe)
+    job.train_block(moved.spec, [0], dataset, weights, history, "code")
+    assert list((tmp_path / "results/state").iterdir()) == []
+    found = checkpoints.read_weights([weights], [0], "final", "pt", moved.digest)[0][0]
+    data = job.load(dataset, moved.data)
+    for split, same in ((augmented(data, recipe.augment).train, True), (data.train, False)):
+        trained = Engine(job.builder_of(moved, data), recipe, [0], split).train()
+        last = trained.checkpoints["final"][0]
+        assert all(torch.equal(found[name], last[name][0]) for name in found) is same
+
+
+def test_replicas_are_in_the_order_of_their_seeds(tmp_path: Path) -> None:
+    """Not in that of their names in the file, where 10 comes before 2; without the diverged."""
+    inputs = prepared(tmp_path, [2, 10], [])
+    read = checkpoints.read_weights(inputs.weights, [10, 2], "final", "pt", cell().digest)
+    assert list(read) == [2, 10]
+    data = job.load(inputs.dataset, cell().data)
+    functional = Functional(job.builder_of(cell(), data)())
+    for lost, left in (([], [2, 10]), ([2], [10])):
+        networks = checkpoints.assemble(functional, read, data, torch.device("cpu"), lost)
+        assert (networks.seeds, networks.diverged) == (left, lost)
+        for index, seed in enumerate(left):
+            for name, tensor in networks.one(index)[0].items():
+                assert torch.equal(tensor, read[seed][0][name])
 
 
 class HalfFrozen(nn.Module):
