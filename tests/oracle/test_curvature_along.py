@@ -8,13 +8,14 @@ import torch
 from curvature_cases import Dense, dense_hessian, images_and_labels, spectrum_like_a_network
 
 from lossatlas import store
-from lossatlas.curvature import power_iteration
+from lossatlas.curvature import along, hessian_of, power_iteration
 from lossatlas.curvature.along import NextBatch, measure
+from lossatlas.curvature.lanczos import Eigenvalues
 from lossatlas.curvature.operator import HessianOperator
 from lossatlas.data.tensors import Split, TensorData
 from lossatlas.errors import UserError
 from lossatlas.measuring import measure_networks
-from lossatlas.models.functional import one_of
+from lossatlas.models.functional import flatten, one_of
 from lossatlas.models.mlp import MLP
 from lossatlas.spec.config import load
 from lossatlas.spec.metrics import PRODUCES, HessianPath
@@ -47,11 +48,11 @@ def stages() -> dict[int, Networks]:
     return found
 
 
-def dense(networks: Networks, index: int) -> np.ndarray:
-    """Return the eigenvalues of the Hessian on all images, largest modulus first."""
+def dense(networks: Networks, index: int, places: slice | torch.Tensor = slice(None)) -> np.ndarray:
+    """Return the eigenvalues of the Hessian on all or some images, largest modulus first."""
     module = mlp()
     module.load_state_dict(one_of(networks.params, index))
-    images, labels = images_and_labels(40, size=4)
+    images, labels = (one[places] for one in images_and_labels(40, size=4))
     names = [name for name, _ in module.named_parameters()]
     values = torch.linalg.eigvalsh(dense_hessian(module.double(), images, labels, names)).numpy()
     return values[np.argsort(-np.abs(values))]
@@ -79,8 +80,81 @@ def test_eigenvalues_are_those_of_dense_hessians(stages: dict[int, Networks]) ->
             trace = float(np.trapezoid(curve.y * curve.x, curve.x))
             mean = dense(networks, index).mean()
             assert trace == pytest.approx(mean, abs=0.6 * abs(mean))  # one probe
-        assert series["distance", seed].y[0] == 0
-        assert (np.diff(series["distance", seed].y) > 0).all()
+        flat = [flatten(networks.one(index)[0]).double() for networks in stages.values()]
+        moved = [float(torch.linalg.vector_norm(one - flat[0])) for one in flat]
+        np.testing.assert_allclose(series["distance", seed].y, moved, rtol=1e-5)
+        for rank in (1, 2, 3):
+            small = series[f"residual:{rank}", seed].y
+            assert (small <= 1e-5 * np.abs(series[f"eigenvalue:{rank}", seed].y)).all()
+            assert (small > 0).all()
+
+
+@pytest.mark.parametrize("chosen", [{"samples": 12}, {"samples": 12, "seed": 3}])
+def test_some_images_are_drawn_by_the_seed(stages: dict[int, Networks], chosen: dict) -> None:
+    asked = {"eigenvalues": 1, "tolerance": 1e-5, "density_probes": 0}
+    record = measure(stages, HessianPath(**asked, **chosen))
+    words = ("hessian path", chosen.get("seed", 0))
+    places = torch.randperm(40, generator=generator(*words))[:12]
+    for index, seed in enumerate(SEEDS):
+        found = next(s for s in record.series if (s.name, s.replica) == ("eigenvalue:1", seed))
+        wanted = [dense(networks, index, places)[0] for networks in stages.values()]
+        np.testing.assert_allclose(found.y, wanted, rtol=1e-4)
+
+
+def test_statuses_and_the_peak(
+    stages: dict[int, Networks], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A series converged if all of its values did; the peak is the largest value, with its sign."""
+    tables = iter(
+        Eigenvalues(torch.tensor(values).double(), torch.zeros(2).double(), torch.tensor(good), 1)
+        for values, good in (
+            ([1.0, -0.5], [True, True]),
+            ([-5.0, 0.25], [False, True]),
+            ([3.0, float("nan")], [True, False]),
+            ([2.0, 1.0], [True, True]),
+            ([6.0, 1.0], [False, True]),
+            ([float("nan")] * 2, [False, False]),
+        )
+    )
+    spectrum = along._Spectrum
+    monkeypatch.setattr(along, "_spectrum", lambda *_: spectrum(next(tables), None))
+    record = measure(stages, HessianPath(eigenvalues=2))
+    scalars = {(s.name.removeprefix("eigenvalue_"), s.replica): s for s in record.scalars}
+    assert [(scalars[w, 1].value, scalars[w, 1].status) for w in ("start", "end", "peak")] == [
+        (1.0, "ok"),
+        (3.0, "ok"),
+        (3.0, "ok"),
+    ]
+    assert [scalars[w, 4].status for w in ("start", "end", "peak")] == [
+        "ok",
+        "undefined",
+        "unconverged",
+    ]
+    assert scalars["peak", 4].value == 6.0
+    series = {(s.name, s.replica): s for s in record.series}
+    assert series["eigenvalue:1", 1].y.tolist() == [1.0, -5.0, 3.0]
+    assert series["eigenvalue:2", 1].x.tolist() == [0, 2]
+    assert {s.status for (name, _), s in series.items() if "eigenvalue" in name} == {"unconverged"}
+
+
+def test_paper_mode_iterates_over_batches(stages: dict[int, Networks]) -> None:
+    asked = {"mode": "paper", "batch_size": 8, "eigenvalues": 2, "density_probes": 0}
+    record = measure(stages, HessianPath(samples=20, **asked))
+    places = torch.randperm(40, generator=generator("hessian path", 0))[:20]
+    images, labels = images_and_labels(40, size=4)
+    for epoch, networks in stages.items():
+        module = mlp()
+        module.load_state_dict(one_of(networks.params, 1))
+        parts = [hessian_of(module, images[p].float(), labels[p]) for p in places.split(8)]
+        random = generator("hessian path", 0, SEEDS[1], epoch, "start")
+        wanted = power_iteration(
+            NextBatch(parts), 2, iterations=20, tolerance=1e-4, generator=random
+        )
+        for rank in (0, 1):
+            name = f"eigenvalue:{rank + 1}"
+            found = next(s for s in record.series if (s.name, s.replica) == (name, SEEDS[1]))
+            value = found.y[found.x.tolist().index(epoch)]
+            assert value == pytest.approx(wanted.values[rank].item(), rel=1e-4)
 
 
 def test_few_products_are_not_called_converged(stages: dict[int, Networks]) -> None:
@@ -116,10 +190,10 @@ def test_next_batch_goes_round(stages: dict[int, Networks]) -> None:
 
 
 def test_kept_epochs_are_read_from_the_file(tmp_path: Path, stages: dict[int, Networks]) -> None:
-    recipe = Recipe(epochs=3, batch_size=10, record={"length": 5, "snapshots": 1})
+    recipe = Recipe(epochs=12, batch_size=40, record={"length": 5, "snapshots": 4})
     split = stages[0].data.train
     checkpoints.save(tmp_path / "w", Engine(mlp, recipe, SEEDS, split).train(), "digest")
-    assert checkpoints.kept_epochs([str(tmp_path / "w")]) == [0, 1, 2, 3]
+    assert checkpoints.kept_epochs([str(tmp_path / "w")]) == [0, 4, 8, 12]
 
 
 def test_needs_the_path(stages: dict[int, Networks]) -> None:

@@ -135,12 +135,13 @@ def _power_iteration_by_hand(matrix: np.ndarray, start: np.ndarray, most: int, t
         v = v / (np.sqrt(v @ v) + 1e-6)
         product = matrix @ v
         history.append(product @ v)
+        rest = product - history[-1] * v
         v = product / (np.sqrt(product @ product) + 1e-6)
         if len(history) > 1:
             old = history[-2]
             if abs(old - history[-1]) / (abs(old) + 1e-6) < tolerance:
-                return old, len(history), True
-    return history[-1], len(history), False
+                return old, np.sqrt(rest @ rest), len(history), True
+    return history[-1], np.sqrt(rest @ rest), len(history), False
 
 
 @pytest.mark.parametrize(("most", "tolerance"), [(100, 1e-3), (100, 1e-6), (4, 1e-3), (1, 1e-3)])
@@ -148,11 +149,12 @@ def test_power_iteration_follows_the_rule(most, tolerance):
     matrix = spectrum_like_a_network(200, sign=-1.0)
     operator = Dense(matrix)
     start = gaussian(operator, random(5))
-    value, products, converged = _power_iteration_by_hand(
+    value, residual, products, converged = _power_iteration_by_hand(
         matrix.numpy(), start.numpy(), most, tolerance
     )
     found = power_iteration(operator, iterations=most, tolerance=tolerance, generator=random(5))
     assert found.values.item() == pytest.approx(value, rel=1e-12)
+    assert found.residuals.item() == pytest.approx(residual, rel=1e-9)
     assert (found.products, found.converged.item()) == (products, converged)
     assert value < 0
 

@@ -74,6 +74,9 @@ def test_fixed_mode_against_the_dense_hessian():
         total = _rows(record, "hessian_trace")[place]
         assert abs(total.value - matrix.trace().item()) < 4 * total.stderr
         assert total.status == "ok"
+        residuals = record.arrays["residuals"].values[place]
+        assert (residuals <= 1e-5 * np.abs(expected)).all()
+    assert (record.arrays["converged"].values == 1).all()
 
 
 def test_the_trace_and_its_error_can_be_redone_from_the_arrays():
@@ -94,7 +97,14 @@ def test_density_series():
     ]
     for one in record.series:
         assert np.trapezoid(one.y, one.x) == pytest.approx(1, abs=1e-4)
-    assert record.arrays["density_nodes"].values.shape == (2, 2, 8)
+    nodes, weights = (record.arrays[f"density_{n}"].values for n in ("nodes", "weights"))
+    assert nodes.shape == weights.shape == (2, 2, 8)
+    np.testing.assert_allclose(weights.sum(axis=2), 1)
+    for place, one in enumerate(record.series):
+        first = (nodes[place] * weights[place]).sum(axis=1).mean()
+        width = record.arrays["density_width"].values[place]
+        assert np.trapezoid(one.x * one.y, one.x) == pytest.approx(first, rel=1e-3)
+        assert one.x[0] == pytest.approx(nodes[place].min() - 5 * width)
     none = measure(_networks(), Hessian(density_probes=0, samples=30))
     assert not none.series
     assert "density_nodes" not in none.arrays
@@ -136,6 +146,7 @@ def test_too_few_iterations_are_flagged(mode):
         assert all(math.isfinite(row.value) for row in _rows(record, name))
     assert not record.arrays["converged"].values.any()
     assert (record.arrays["residuals"].values > 0).all()
+    assert set(record.arrays["trace_converged"].values) == {mode == "fixed"}
     told = {"fixed": "ok", "paper": "unconverged"}[mode]  # the paper's rule has a tolerance, too
     assert {row.status for row in _rows(record, "hessian_trace")} == {told}
 
@@ -145,6 +156,16 @@ def test_same_numbers_each_time_and_for_each_replica_alone():
     alone = measure(_networks(_modules()[:1]), Hessian(**SMALL))
     assert [row.value for row in both.scalars] == [row.value for row in again.scalars]
     assert [r.value for r in both.scalars if r.replica == 3] == [r.value for r in alone.scalars]
+
+
+def test_the_seed_draws_the_probes_too():
+    first, other = (
+        measure(_networks(), Hessian(**{**SMALL, "samples": 40, "seed": s})) for s in (0, 1)
+    )
+    assert np.array_equal(first.arrays["images"].values, other.arrays["images"].values)
+    assert not np.isclose(
+        first.arrays["trace_probes"].values, other.arrays["trace_probes"].values
+    ).any()
 
 
 def test_does_not_depend_on_the_chunk():
