@@ -97,6 +97,10 @@ def test_statistics_of_a_polygon():
 def test_length_and_distance():
     assert plane("polygon").length() == pytest.approx(math.sqrt(5) + math.sqrt(13))
     assert plane("bezier").distance() == pytest.approx(4.0)
+    # the integral of |gamma'| = 2 |(1 + 2 t, 2 - 4 t)|
+    fine = np.linspace(0, 1, 200_001)
+    speed = 2 * np.hypot(1 + 2 * fine, 2 - 4 * fine)
+    assert plane("bezier").length() == pytest.approx(np.trapezoid(speed, fine), rel=1e-6)
     assert straight(plane("bezier")).length() == pytest.approx(4.0)
 
 

@@ -204,6 +204,34 @@ def test_record():
     assert arrays["stored_values"][1, 1] == pytest.approx(plain(network(2), TRAIN)[1])
 
 
+def test_the_line_of_the_record_equals_plain_loops():
+    """Norms are estimated on one batch here: at most 256 images, whatever the fit's batch."""
+    one, two = network(1), network(2)
+    record = measure(networks_of([one, two], TRAIN, TEST), QUICK)
+    series = {s.name: s.y for s in record.series}
+    module = network(3)
+    pairs = list(zip(module.parameters(), one.parameters(), two.parameters(), strict=True))
+    for i, t in enumerate(T5):
+        for p, a, b in pairs:
+            p.data = (1 - t) * a.data + t * b.data
+        update_norms(module, TRAIN.images, 256)
+        for name, split in (("train", TRAIN), ("test", TEST)):
+            loss, error = plain(module, split)
+            assert series[f"linear_{name}_loss"][i] == pytest.approx(loss, rel=1e-5)
+            assert series[f"linear_{name}_error"][i] == pytest.approx(error)
+
+
+def test_curves_have_batches_of_their_own():
+    """Between the same two networks, pairs and seeds give different curves."""
+    networks = networks_of([network(seed) for seed in (1, 2, 1, 2)], TRAIN, TEST)
+    chosen = QUICK.model_copy(update={"pairs": [[0, 1], [2, 3]]})
+    other = chosen.model_copy(update={"seed": 1})
+    records = [measure(networks, settings) for settings in (chosen, other)]
+    lengths = np.concatenate([record.arrays["curve_length"].values for record in records])
+    assert len(np.unique(lengths)) == 4
+    assert len(np.unique([r.arrays["straight_distance"].values for r in records])) == 1
+
+
 def test_record_is_written_and_repeats(tmp_path):
     networks = networks_of([network(seed) for seed in (1, 2)], TRAIN, TEST)
     for name in ("one", "two"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,10 +22,12 @@ from lossatlas.connectivity import (
     linear_barrier,
 )
 from lossatlas.connectivity.fit import learning_rate
+from lossatlas.data.augment import Augmentation
 from lossatlas.data.tensors import Split
 from lossatlas.models.functional import Functional, flatten, stack, state_of, unflatten
 from lossatlas.models.layout import is_small
 from lossatlas.spec.metrics import Connectivity
+from lossatlas.spec.parts import Augment
 from lossatlas.training.seeds import generator
 from lossatlas.training.state import Preempted, State
 
@@ -124,6 +127,8 @@ def test_many_curves_equal_one_by_one(start):
 
 def test_random_start_is_drawn_as_the_authors_do():
     modules = [network(seed) for seed in (1, 2)]
+    for module in modules:
+        nn.init.ones_(module.norm.bias)
     settings = QUICK.model_copy(update={"mode": "paper"})
     fit = fit_of(modules, random_split(40), settings)
     bends = [unflatten(bend, fit.functional.shapes) for bend in fit.controls[0, 1:-1]]
@@ -135,6 +140,11 @@ def test_random_start_is_drawn_as_the_authors_do():
             assert named[f"{layer}.{part}"].abs().max() <= fan_in**-0.5
     assert named["conv.weight"].abs().max() > 0.8 / 3
     assert not fit.controls[0, 1].equal(fit.controls[0, 2])
+    line = unflatten(torch.lerp(*fit.controls[0, [0, -1]], 1 / 3), fit.functional.shapes)
+    for name, drawn in bends[0].items():
+        assert (drawn != line[name]).all(), name  # biases too
+    two = fit_of([modules[0], modules[1], modules[0]], random_split(40), settings)
+    assert not two.controls[0, 1:-1].eq(two.controls[1, 1:-1])[:, :27].any()
 
 
 @pytest.mark.parametrize("options", [{}, {"dropout": 0.5}, {"norm": False}])
@@ -161,6 +171,29 @@ def test_dropout_is_active_and_leaves_the_global_generator_alone():
     dropped = fit_of(modules, split).run()[0]
     assert torch.rand(3).equal(expected)
     assert not dropped.controls.equal(fit_of(plain, split).run()[0].controls)
+
+
+@pytest.mark.parametrize("drawn", ["dropout", "augmentation"])
+def test_every_step_has_draws_of_its_own(drawn):
+    """On equal points and images, gradients differ by what was drawn alone."""
+    seen = []
+
+    class Watched(CurveFit):
+        def _draws(self, epoch):
+            first = next(super()._draws(0))
+            yield from [first] * self.steps
+
+        def _gradient(self, index):
+            seen.append(super()._gradient(index))
+            return seen[-1]
+
+    modules = [network(seed, dropout=0.5 * (drawn == "dropout")) for seed in (1, 2)]
+    crop = Augmentation(Augment(crop=2), torch.zeros(1))
+    split = replace(random_split(40), augmentation=crop if drawn == "augmentation" else None)
+    start, end = map(state_of, modules)
+    still = QUICK.model_copy(update={"learning_rate": 1e-30})
+    Watched(Functional(modules[0]), [start], [end], split, still, [("one",)]).run()
+    assert len(seen) == len(torch.cat(seen).unique(dim=0)) == 9
 
 
 def test_fit_curves_resumes_across_groups(tmp_path, monkeypatch):
