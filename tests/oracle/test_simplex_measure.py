@@ -22,6 +22,7 @@ from lossatlas.spec.parts import Recipe
 from lossatlas.store import Record, differences, write
 from lossatlas.training.engine import Engine
 from lossatlas.training.networks import Networks
+from lossatlas.training.seeds import generator
 from lossatlas.training.state import Preempted, State
 
 torch.set_num_threads(1)
@@ -348,32 +349,36 @@ def test_cyclic_rate() -> None:
     assert rates == pytest.approx([0.05, 0.02505, 0.0001, 0.02505])
 
 
-def test_members_of_a_linear_network() -> None:
-    """Against torch.optim with the rate set by hand."""
-    data = split(32, 0)
-    module = MLP(3, 1, 3, 4, 1)
+def test_members_are_those_of_plain_sgd() -> None:
+    """Against torch.optim, epoch by epoch: batches in random order, the rate set by hand."""
+    data, module = split(40, 0), MLP(3, 1, 3, 4, 1)
     params, buffers = state_of(module)
-    start = flatten(params)
     found = fge.members(
         Functional(module),
         buffers,
-        start,
+        flatten(params),
         data,
         count=2,
         cycle_epochs=2,
         rates=(0.1, 0.01),
-        batch_size=32,
+        batch_size=16,
+        weight_decay=0.05,
+        words=("some", 3),
     )
-    optimiser = torch.optim.SGD(module.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)
-    expected = []
-    for step in range(3):
-        optimiser.param_groups[0]["lr"] = fge.cyclic_rate(step + 1, 2, 0.1, 0.01)
-        optimiser.zero_grad()
-        torch.nn.functional.cross_entropy(module(data.images), data.labels).backward()
-        optimiser.step()
-        if step in (0, 2):
-            expected.append(flatten(state_of(module)[0]))
-    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-5)
+    optimiser = torch.optim.SGD(module.parameters(), 0.1, momentum=0.9, weight_decay=0.05)
+    expected, step = [], 0
+    for epoch in range(3):
+        order = torch.randperm(40, generator=generator("fge", "some", 3, epoch))
+        for index in order.split(16)[:2]:  # 8 images make no batch
+            step += 1
+            optimiser.param_groups[0]["lr"] = fge.cyclic_rate(step, 4, 0.1, 0.01)
+            optimiser.zero_grad()
+            logits = module(data.images[index])
+            torch.nn.functional.cross_entropy(logits, data.labels[index]).backward()
+            optimiser.step()
+            if step in (2, 6):  # in the middle of each cycle of 4
+                expected.append(flatten(state_of(module)[0]))
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-5, atol=1e-6)
 
 
 class Tuned(MLP):
