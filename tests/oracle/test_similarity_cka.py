@@ -30,7 +30,9 @@ def test_agrees_with_the_modules_on_the_same_blended_images():
     networks = cell(members, of, [4, 6, 9])
     settings = Cka(samples=24, batch_size=8, layers=["softmax", "output", "conv"])
     record = measure_cka.measure(networks, settings)
-    _, images, _ = measure_cka.blended_images(of.train.images, settings)
+    places, images, blend = measure_cka.blended_images(of.train.images, settings)
+    assert record.arrays["images"].values.tolist() == places.tolist()
+    assert record.arrays["blend"].values.tolist() == blend.tolist()
     with torch.no_grad():
         logits = [m(images) for m in members]
         conv = [m.conv(images) for m in members]

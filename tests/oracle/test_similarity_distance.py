@@ -84,6 +84,7 @@ def test_rows_of_every_pair():
     rows = {s.name: s for s in record.scalars if (s.replica, s.partner) == (4, 7)}
     tables = [predictions.log_softmax(z[s]) for s in (4, 7)]
     assert rows["l2_distance"].value == distance.l2_distance(w[4], w[7])
+    assert rows["normalised_distance"].value == distance.normalised_distance(w[4], w[7])
     assert rows["js_divergence"].value == predictions.js_divergence(*tables)
     assert rows["disagreement"].value == predictions.disagreement(z[4], z[7])
     assert rows["logit_cosine"].value == predictions.logit_cosine(z[4], z[7])

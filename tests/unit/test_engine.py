@@ -311,6 +311,14 @@ def test_best_is_the_epoch_of_lowest_training_loss() -> None:
         assert torch.equal(weights(trained, "best")[name][1], tensor[1])
 
 
+def test_of_equally_good_epochs_the_first_is_best() -> None:
+    still = {"learning_rate": 1e-30, "momentum": 0.0, "shuffle": False}
+    recipe = Recipe(epochs=3, batch_size=52, checkpoints=["best"], **still)
+    trained = Engine(mlp, recipe, [0, 1], split()).train()
+    assert np.ptp(trained.history["train_loss"], axis=0).tolist() == [0, 0]
+    assert trained.epoch_of["best"].tolist() == [1, 1]
+
+
 def test_copies_take_their_statistics_along() -> None:
     """Of BatchNorm: those of the best epoch, and the last ones where a replica never settled."""
     kinds, rule = ["best", "early", "final"], EarlyStop(after=99)
