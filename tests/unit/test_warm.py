@@ -127,15 +127,56 @@ def test_fork_dies_with_its_job(tmp_path, place, server):
     _until(lambda: not _alive(fork))
 
 
-def test_job_and_fork_die_with_the_warm_process(tmp_path, place, server):
-    job = _start(tmp_path, place, "print(os.getpid(), flush=True); time.sleep(60)")
+TWICE = """
+print(os.getpid(), flush=True)
+if not os.path.exists("begun"):
+    open("begun", "w").close()
+    time.sleep(60)
+"""
+
+
+def test_job_runs_by_itself_when_the_warm_process_dies(tmp_path, place, server):
+    job = _start(tmp_path, place, TWICE)
     fork = int(job.stdout.readline())
     server.kill()
-    _, complaints = job.communicate(timeout=30)
-    assert "run the command again" in complaints
-    assert job.returncode == 1
+    printed, complaints = job.communicate(timeout=30)
+    assert (int(printed), complaints, job.returncode) == (job.pid, "", 0)
     server.wait(30)
     _until(lambda: not _alive(fork))
+
+
+def test_a_warning_is_not_lost_with_the_warm_process(tmp_path, place, server):
+    """The fork has no time to obey: the job, which is then alone, is told once more."""
+    job = _start(tmp_path, place, "import signal\nsignal.signal(15, signal.SIG_IGN)\n" + TWICE)
+    job.stdout.readline()
+    job.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    server.kill()
+    assert job.communicate(timeout=30)[0] == ""
+    assert job.returncode == -signal.SIGTERM
+
+
+def test_job_runs_by_itself_when_there_is_no_fork(tmp_path, place):
+    poor = "import os\ndef fork(): raise OSError(12, 'Cannot allocate memory')\nos.fork = fork\n"
+    with subprocess.Popen([sys.executable, "-c", poor + SERVER, str(place)]) as server:
+        _until(place.exists)
+        for _ in range(2):
+            job = _start(tmp_path, place, "print(os.getpid())")
+            assert int(job.communicate(timeout=60)[0]) == job.pid
+        server.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_signals_that_a_job_ignores_its_fork_ignores(tmp_path, place, server, number):
+    """`nohup snakemake &`, and a closed terminal; Snakemake itself has its jobs ignore SIGUSR1."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        job = _start(tmp_path, place, "print(os.getppid(), flush=True); time.sleep(0.5); print(1)")
+    finally:
+        signal.signal(number, before)
+    assert int(job.stdout.readline()) == server.pid
+    job.send_signal(number)
+    assert (job.communicate(timeout=60)[0], job.returncode) == ("1\n", 0)
 
 
 def test_jobs_run_side_by_side(tmp_path, place, server):
@@ -175,6 +216,16 @@ def test_it_leaves_with_snakemake_and_cleans_up(place):
             snakemake.wait()
             server.wait(30)
     assert list(folder.iterdir()) == []
+
+
+def test_nobody_is_invited_where_temporary_files_have_no_place(monkeypatch):
+    def full() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.delenv(warm.VARIABLE, raising=False)
+    monkeypatch.setattr(warm.tempfile, "gettempdir", full)
+    warm.invite(here=True)
+    assert warm.VARIABLE not in os.environ
 
 
 def test_only_a_run_on_this_machine_invites(monkeypatch):

@@ -6,8 +6,9 @@ their terminal, and get back how the script ended. A job never waits for it: whi
 yet, or where it can't be (another operating system, more than one thread), a job runs by itself.
 
 A job and its fork live and die together: the fork ends when the job's connection does, signals
-are passed on, and the job ends as its fork ended. The process leaves with Snakemake. It has one
-thread and never touches a GPU, so that a fork of it is a process like any other.
+are passed on, and the job ends as its fork ended. If the process dies, or cannot fork, its jobs run
+by themselves. It leaves with Snakemake. It has one thread and never touches a GPU, so that a fork
+of it is a process like any other.
 
 The socket's place stands in an environment variable, which only Snakemake's main process sets.
 """
@@ -60,8 +61,8 @@ def invite(*, here: bool) -> None:
         return
     os.environ.pop(VARIABLE, None)
     if here and sys.platform == "linux":
-        folder = Path(tempfile.gettempdir()) / f"lossatlas-warm-{os.getuid()}"
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # a full disk, among others
+            folder = Path(tempfile.gettempdir()) / f"lossatlas-warm-{os.getuid()}"
             folder.mkdir(mode=0o700, exist_ok=True)
             if folder.stat().st_uid == os.getuid():
                 place = str(folder / f"{os.getpid()}-{time.monotonic_ns()}")
@@ -70,7 +71,7 @@ def invite(*, here: bool) -> None:
 
 
 def hand_over(threads: int) -> None:
-    """Let the warm process run this script, and end as it ends; return if there is none.
+    """Let the warm process run this script, and end as it ends; return if there is none left.
 
     Args:
         threads: Threads that the job may use.
@@ -88,29 +89,47 @@ def hand_over(threads: int) -> None:
         connection.close()
         _start(place)
         return
-    for number in PASSED_ON:
-        signal.signal(number, lambda which, _frame: _pass_on(connection, which))
-    said = {"script": sys.argv[0], "cwd": os.getcwd(), "environment": dict(os.environ)}
+    before = {number: signal.getsignal(number) for number in PASSED_ON}
+    told = []
+
+    def pass_on(number: int, _frame: object) -> None:
+        told.append(number)
+        with contextlib.suppress(OSError):  # the fork has just ended
+            connection.send(bytes([number]))
+
+    for one in PASSED_ON:
+        signal.signal(one, pass_on)
+    ignored = [int(one) for one, handler in before.items() if handler is signal.SIG_IGN]
+    answer = _ask(connection, ignored)
+    if answer:
+        _end(int(answer))
+    for one, handler in before.items():  # the fork is dead, too: it held the connection
+        signal.signal(one, handler)
+    for number in told:
+        os.kill(os.getpid(), number)
+
+
+def _ask(connection: socket.socket, ignored: list[int]) -> bytes:
+    """Have this script run in a fork, and return how it ended; nothing if nobody can tell."""
+    place = {"script": sys.argv[0], "cwd": os.getcwd(), "environment": dict(os.environ)}
+    said = {**place, "ignored": ignored}
     ends = array.array("i", [0, 1, 2])
     sys.stdout.flush()
     sys.stderr.flush()
-    with connection:
+    with connection, contextlib.suppress(OSError):
         connection.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, ends)])
         connection.sendall(json.dumps(said).encode() + b"\n")
-        answer = connection.recv(16)
-    if not answer:
-        sys.exit("lossatlas: the process that runs short jobs has died; run the command again")
-    code = int(answer)
+        return connection.recv(16)
+    return b""
+
+
+def _end(code: int) -> NoReturn:
+    """End as the fork has ended: with its exit code, or by its signal."""
     if code < 0:
         with contextlib.suppress(OSError):  # SIGKILL has no other meaning
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     sys.exit(code)
-
-
-def _pass_on(connection: socket.socket, number: int) -> None:
-    with contextlib.suppress(OSError):  # the fork has just ended
-        connection.send(bytes([number]))
 
 
 def _start(place: str) -> None:
@@ -136,11 +155,17 @@ def _import_all() -> None:
 
 @dataclass(frozen=True)
 class _Job:
-    """What a job says (script, working folder, environment), its terminal, and the way to it."""
+    """What a job says (script, folder, environment, signals), its terminal, and the way to it."""
 
     said: dict[str, Any]
     ends: list[int]
     connection: socket.socket
+
+    def refuse(self) -> None:
+        """Let the job run by itself."""
+        self.connection.close()
+        for end in self.ends:
+            os.close(end)
 
 
 class _Server:
@@ -194,7 +219,11 @@ class _Server:
                 job = _hear(door) if door.fileno() in ready else None
                 if job is None:
                     continue
-                process = os.fork()
+                try:
+                    process = os.fork()
+                except OSError:  # no memory or no process is left
+                    job.refuse()
+                    continue
                 if not process:
                     signal.set_wakeup_fd(-1)
                     os.close(woken)
@@ -229,10 +258,11 @@ class _Server:
 def _become(job: _Job) -> str:
     """Turn this fork into the job and return its script."""
     _die_with_parent()
-    for number in PASSED_ON:
+    for number in (*PASSED_ON, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in job.said["ignored"]:  # by whoever started the job, as `nohup` does
+        signal.signal(number, signal.SIG_IGN)
     for end, place in zip(job.ends, (0, 1, 2), strict=True):
         os.dup2(end, place)
         os.close(end)
