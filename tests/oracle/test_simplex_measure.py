@@ -191,6 +191,16 @@ def test_each_way_of_volume_has_its_own_epsilon(networks: Networks) -> None:
     pd.testing.assert_frame_equal(frame(first, "volume"), frame(second, "volume"))
 
 
+def test_without_strength_the_epsilon_is_not_trained_again(networks: Networks, tmp_path) -> None:
+    state = State(tmp_path / "state", "key").keep(tmp_path / "kept", "code")
+    few = {**FAST, "epochs": 1, "connectors": 2, "points": 2}
+    record = measure_volume.measure(networks, SimplexVolume(regularisations=[0.0], **few), state)
+    assert len(list((tmp_path / "kept").iterdir())) == 2 * 2  # of "fixed" and of "paper"
+    table = frame(record, "volume")
+    same = [table[table["way"] == way].drop(columns="way") for way in (0, 1)]
+    pd.testing.assert_frame_equal(*(one.reset_index(drop=True) for one in same))
+
+
 SMALL = Espro(draws=4, severities=[0.5], cycles=2, cycle_epochs=2, components=3, **FAST)
 
 

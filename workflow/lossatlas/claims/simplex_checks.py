@@ -116,9 +116,10 @@ def accurate_inside(found: Found) -> Finding:
     """C4: the least training accuracy inside."""
     _enough_points(found)
     leasts = _by_complex(found, "inside_accuracy_min")["inside_accuracy_min"].to_numpy()
-    least, error = float(leasts.min()), standard_error(leasts)
-    text = f"at least {least:.2f}% in {len(leasts)} complexes, each at least "
-    text += f"{leasts.mean():.2f} ± {error:.2f}% on average"
+    least, text = float(leasts.min()), f"at least {leasts.min():.2f}%"
+    if len(leasts) > 1:
+        mean, error = leasts.mean(), standard_error(leasts)
+        text += f" in {len(leasts)} complexes, whose least are {mean:.2f} ± {error:.2f}%"
     return Finding(least > 98, least, text)
 
 

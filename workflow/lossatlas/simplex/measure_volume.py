@@ -100,7 +100,9 @@ def _pair(
     for number, (way, changes) in enumerate(WAYS.items()):
         last, status = math.nan, "undefined"
         for regularisation in strengths:
-            asked = settings.model_copy(update={**changes, "regularisation": regularisation})
+            same = way == "epsilon" and not regularisation  # as "fixed": its vertices are taken
+            how = {**(WAYS["fixed"] if same else changes), "regularisation": regularisation}
+            asked = settings.model_copy(update=how)
             part = None if state is None else state.part(first, second, way, regularisation)
             grown = grow(functional, buffers, modes, train, plan, asked, part, words)
             head = {"pair": float(pair), "way": float(number), "regularisation": regularisation}
