@@ -153,8 +153,8 @@ def verdict(name: str, given: dict[str, Tables]) -> str:
 
 
 def row(name: str, given: dict[str, Tables]) -> tuple:
-    rows = statements.rows({"e": given}, simplex.CLAIMS, simplex.PAPER)
-    (found,) = [row for row in rows if row[1] == name]
+    claims = [claim for claim in simplex.CLAIMS if claim.name == name]
+    (found,) = statements.rows({"e": given}, claims, simplex.PAPER)
     return found
 
 
