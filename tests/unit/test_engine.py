@@ -470,7 +470,7 @@ class Same(nn.Module):
 
     def __init__(self, dropout: float) -> None:
         super().__init__()
-        self.drop, self.last = nn.Dropout(dropout), nn.Linear(64, 4)
+        self.drop, self.last = nn.Dropout(dropout), nn.Linear(64, 4, bias=False)
         with torch.no_grad():
             self.last.weight.copy_(torch.linspace(-1, 1, 256).view(4, 64))
 
