@@ -251,7 +251,7 @@ BAD = [
     ),
     (
         [*HESSIAN, "--model", "cli_net:broken", "--data", "digits"],
-        "refuses its arguments: no",
+        "refuses its arguments: ValueError: no (cli_net.py, line 26)",
     ),
     (
         [*PAPER_CURVE, "bends=0"],

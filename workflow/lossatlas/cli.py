@@ -42,16 +42,22 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lossatlas", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    several: dict[str, Any] = {"action": "extend", "nargs": "*", "default": []}
 
     metric = commands.add_parser("metric", help="measure one metric of your own checkpoints")
     metric.add_argument("name", metavar="NAME", help=", ".join(KINDS))
     metric.add_argument(
-        "--checkpoint", nargs="+", required=True, metavar="FILE", help="one file per replica"
+        "--checkpoint",
+        action="extend",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="one file per replica",
     )
     metric.add_argument("--model", required=True, help="built-in name, or package.module:object")
     metric.add_argument("--data", required=True, help="name, .h5, .npz or package.module:object")
-    metric.add_argument("--arg", nargs="*", default=[], metavar="KEY=VALUE", help="of the model")
-    metric.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of the metric")
+    metric.add_argument("--arg", **several, metavar="KEY=VALUE", help="of the model")
+    metric.add_argument("--set", **several, metavar="KEY=VALUE", help="of the metric")
     metric.add_argument("--out", metavar="FILE.h5", help="write the record there too")
     metric.add_argument("--threads", type=int, default=0, help="CPU threads; default: torch's own")
     metric.set_defaults(run=_metric)
@@ -62,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     plane.add_argument("--model", required=True, help="built-in name, or package.module:object")
     plane.add_argument("--data", required=True, help="name, .h5, .npz or package.module:object")
-    plane.add_argument("--arg", nargs="*", default=[], metavar="KEY=VALUE", help="of the model")
+    plane.add_argument("--arg", **several, metavar="KEY=VALUE", help="of the model")
     plane.add_argument("--points", type=int, default=21, help="along each side; default 21")
     plane.add_argument("--images", type=int, default=512, help="training images; default 512")
     plane.add_argument("-o", "--out", nargs="+", required=True, metavar="FILE", help=".h5, .png")

@@ -52,7 +52,11 @@ def measure_custom(
     if len(files) < least:
         what = f"'{kind}' compares checkpoints; {len(files)} given"
         raise UserError(what, where="--checkpoint", fix=f"give at least {least}")
-    networks = read_networks(files, model, arguments, data)
+    trains = kind in ("connectivity", *measuring.SIMPLEXES)
+    networks = read_networks(files, model, arguments, data, trains=trains)
+    if kind == "espro" and networks.data.held_out is None:
+        fix = "give 'package.module:object', a TensorData with `held_out`"
+        raise UserError("no training images are held out", where="--data", fix=fix)
     record = measuring.measure_networks(kind, networks, settings)
     record.settings, record.mode = settings.model_dump(), getattr(settings, "mode", "")
     record.spec = {"model": model, "arguments": dict(arguments), "data": data}
@@ -93,9 +97,8 @@ def plane_custom(
         what = f"a plane goes through three checkpoints; {len(files)} given"
         raise UserError(what, where="--checkpoint", fix="give three files")
     networks = read_networks(files, model, arguments, data)
-    functional, (first, buffers) = networks.functional, networks.one(0)
+    functional, buffers = networks.functional, networks.one(0)[1]
     corners = rows(networks.params, functional.shapes)
-    check_logits(functional, first, buffers, networks.data.train.images[:2])
     raster = planes.raster(corners, points)
     train = shuffled(networks.data.train, "plane")
     some = train.take(slice(0, images))
@@ -114,9 +117,21 @@ def plane_custom(
 
 
 def read_networks(
-    files: Sequence[str], model: str, arguments: Mapping[str, Any], data: str
+    files: Sequence[str],
+    model: str,
+    arguments: Mapping[str, Any],
+    data: str,
+    *,
+    trains: bool = False,
 ) -> Networks:
-    """Read checkpoints, their model and their data; arguments as in `measure_custom`.
+    """Read checkpoints, their model and their data.
+
+    Args:
+        files: As in `measure_custom`, as are `model`, `arguments` and `data`.
+        model: As there.
+        arguments: As there.
+        data: As there.
+        trains: Whether the network is trained on.
 
     Raises:
         UserError: If something is missing or does not fit.
@@ -128,7 +143,10 @@ def read_networks(
     weights: dict[int, tuple[Tensors, Tensors]] = {}
     for seed, file in enumerate(files):
         weights[seed] = divide(functional, unwrapped(functional, read_state(file)), file)
-    return checkpoints.assemble(functional, weights, images, device.choose())
+    networks = checkpoints.assemble(functional, weights, images, device.choose())
+    first = networks.one(0)
+    check_logits(functional, *first, images.train.images[:2], images.classes, train=trains)
+    return networks
 
 
 def read_state(file: str) -> dict[str, Tensor]:
@@ -150,7 +168,7 @@ def read_state(file: str) -> dict[str, Tensor]:
         what = f"not a file of tensors ({type(error).__name__})"
         fix = "save it with torch.save(model.state_dict(), file)"
         raise UserError(what, where=file, fix=fix) from None
-    for key in ("state_dict", "model_state_dict", "model"):
+    for key in ("state_dict", "model_state_dict", "model", "net"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
@@ -165,7 +183,10 @@ def unwrapped(functional: Functional, state: Mapping[str, Tensor]) -> Mapping[st
     DataParallel, `torch.compile` and training frameworks hold a network as an attribute ("module.",
     "_orig_mod.", "model."), whose name then stands before all others.
     """
-    known, first = functional.module.state_dict().keys(), next(iter(state), "")
+    known = functional.module.state_dict().keys()
+    if "n_averaged" not in known:  # torch.optim.swa_utils counts there
+        state = {name: tensor for name, tensor in state.items() if name != "n_averaged"}
+    first = next(iter(state), "")
     for end in [0, *(place + 1 for place, letter in enumerate(first) if letter == ".")]:
         if not all(name.startswith(first[:end]) for name in state):
             break
@@ -178,14 +199,27 @@ def unwrapped(functional: Functional, state: Mapping[str, Tensor]) -> Mapping[st
 def divide(
     functional: Functional, state: Mapping[str, Tensor], where: str
 ) -> tuple[Tensors, Tensors]:
-    """Divide a state dict into parameters and buffers.
+    """Divide a state dict into parameters and buffers, in the types of the network's own.
+
+    Of tied tensors any of their names will do. Buffers that no state dict holds
+    (`persistent=False`) are the network's own.
 
     Raises:
         UserError: If a tensor is unknown to the network, or one is missing.
     """
-    tied = {name for name in functional.module.state_dict() if name not in functional.shapes}
-    buffers = {name for name, _ in functional.module.named_buffers()}
-    params = {name: t for name, t in state.items() if name not in buffers and name not in tied}
-    given = {name: t for name, t in state.items() if name in buffers}
-    checkpoints.match(functional, params, given, where)
-    return params, given
+    module, held = functional.module, functional.module.state_dict()
+    firsts: dict[int, str] = {}
+    tied = module.named_parameters(remove_duplicate=False)
+    names = {name: firsts.setdefault(id(p), name) for name, p in tied}
+    own = dict(module.named_buffers())
+    again = held.keys() - names.keys() - own.keys()  # further names of tied buffers
+    rest = {name: t for name, t in state.items() if name not in again}
+    params = {names.get(name, name): t for name, t in rest.items() if name not in own}
+    buffers = {name: b for name, b in own.items() if name not in held}
+    buffers |= {name: t for name, t in rest.items() if name in own}
+    checkpoints.match(functional, params, buffers, where)
+    like = {**dict(module.named_parameters()), **own}
+    cast = (
+        {name: t.to(like[name].dtype) for name, t in part.items()} for part in (params, buffers)
+    )
+    return next(cast), next(cast)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import sysconfig
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -33,3 +36,23 @@ def nearest(word: object, choices: Iterable[str]) -> str:
     if close:
         return f"did you mean '{close[0]}'?"
     return f"valid: {', '.join(known)}" if known else "nothing is valid here"
+
+
+def told(error: BaseException) -> str:
+    """Return an error of the user's own code in one line: its type, what it says, and where.
+
+    Where is the last line outside of this package and of the libraries that it came through.
+    """
+    libraries = [
+        sysconfig.get_path("purelib"),
+        sysconfig.get_path("stdlib"),
+        str(Path(__file__).parent),
+    ]
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((*libraries, "<"))
+    ]
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    first = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}{': ' * bool(first)}{first}{where}"

@@ -141,12 +141,14 @@ def _from_object(text: str, device: torch.device | str) -> TensorData:
     if not isinstance(found, TensorData):
         what = f"gives a {type(found).__name__}"
         raise UserError(what, where=text, fix="give a TensorData or a mapping of four arrays")
-    for split, where in ((found.train, f"{text}, train"), (found.test, f"{text}, test")):
-        _check_split(split, found, where)
-    train, test = (
-        Split(s.images.to(device), s.labels.to(device)) for s in (found.train, found.test)
-    )
-    return TensorData(found.name, train, test, found.classes)
+
+    def moved(name: str, split: Split) -> Split:
+        _check_split(split, found, f"{text}, {name}")
+        return Split(split.images.to(device), split.labels.to(device))
+
+    held_out = None if found.held_out is None else moved("held_out", found.held_out)
+    train, test = moved("train", found.train), moved("test", found.test)
+    return TensorData(found.name, train, test, found.classes, held_out)
 
 
 def _check_split(split: Split, data: TensorData, where: str) -> None:

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lossatlas.errors import UserError, nearest
+from lossatlas.errors import UserError, nearest, told
 from lossatlas.spec.catalogue import NETWORKS
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def load_object(target: str, where: str = "model") -> Any:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # the user's module may fail in any way while it is imported
-        what = f"'{module_name}' does not import: {type(error).__name__}: {error}"
+        what = f"'{module_name}' does not import: {told(error)}"
         raise UserError(what, where=where, fix="mend it, or correct the path") from error
     if not hasattr(module, name):
         names = [key for key in vars(module) if not key.startswith("_")]
@@ -53,6 +53,7 @@ def build(
     Args:
         builder: A built-in name or "package.module:object". The object is called with
             `num_classes`, `in_channels`, `image_size` (each only if it takes it) and `arguments`.
+            Lazy layers get their shapes from an image of zeros.
         arguments: The builder's own arguments.
         num_classes: Number of classes.
         in_channels: Channels of an image.
@@ -64,6 +65,7 @@ def build(
     import inspect
 
     from torch import nn
+    from torch.nn.parameter import is_lazy
 
     make = load_object(target_of(builder))
     if not callable(make):
@@ -74,9 +76,23 @@ def build(
         given = {key: value for key, value in given.items() if key in parameters}
     try:
         network = make(**given, **arguments)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"refuses its arguments: {error}", where=builder) from error
+    except Exception as error:  # the user's builder may fail in any way
+        raise UserError(f"refuses its arguments: {told(error)}", where=builder) from error
     if not isinstance(network, nn.Module):
         what = f"makes a {type(network).__name__}, not a torch.nn.Module"
         raise UserError(what, where=builder)
+    if any(map(is_lazy, network.parameters())):
+        _give_shapes(network, in_channels, image_size, builder)
     return network
+
+
+def _give_shapes(network: nn.Module, channels: int, size: int, builder: str) -> None:
+    """Let lazy layers see an image, from which they learn their shapes."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(2, channels, size, size))
+    except Exception as error:
+        raise UserError(f"forward fails: {told(error)}", where=builder) from error
+    network.train()

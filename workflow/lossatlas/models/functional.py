@@ -13,8 +13,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils import parametrize
 
-from lossatlas.errors import UserError
+from lossatlas.errors import UserError, told
 
 Tensors = dict[str, Tensor]
 
@@ -25,36 +26,66 @@ class Functional:
     """A module without weights of its own.
 
     Args:
-        module: Any module from images to logits; copied. The weights of the copy are never used:
-            every call must bring all of its own. Tied weights stay tied, under their first name.
+        module: Any module from images to logits; copied. The copy has no weights, and every call
+            must bring all of its own. Tied weights stay tied, under their first name.
+
+    Raises:
+        UserError: If the module cannot be copied.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.shapes = {name: p.shape for name, p in module.named_parameters()}
         self.trainable = [name for name, p in module.named_parameters() if p.requires_grad]
-        self.module = copy.deepcopy(module)
+        try:
+            self.module = _without_weights(copy.deepcopy(module))
+        except RuntimeError as error:
+            fix = "torch.nn.utils.parametrizations has norms of weights that can be copied"
+            raise UserError(f"cannot be copied: {told(error)}", where="model", fix=fix) from error
         self.norms = [m for m in self.module.modules() if isinstance(m, _NORMS)]
         self.has_norms = any(norm.track_running_stats for norm in self.norms)
         self._momenta = [norm.momentum for norm in self.norms]
+        self._vectorises: dict[tuple[bool, bool], bool] = {}
 
     def __call__(self, params: Tensors, buffers: Tensors, x: Tensor, *, train: bool) -> Tensor:
         """Return logits of one network.
 
         Args:
             params: Name -> tensor; differentiable.
-            buffers: Name -> tensor; BatchNorm statistics are updated in place if `train`.
+            buffers: Name -> tensor; what the module changes of them, such as BatchNorm statistics
+                if `train`, is changed in place.
             x: Images (N, C, H, W).
             train: Training mode (batch statistics, dropout) or evaluation mode.
 
         Returns:
             Logits (N, classes).
+
+        Raises:
+            UserError: If the module writes into its images.
         """
         if self.module.training != train:
             self.module.train(train)
-        return functional_call(self.module, (params, buffers), (x,), strict=True)
+        writes = 0 if x.is_inference() else x._version  # noqa: SLF001 -- there is no public one
+        logits = self._forward(params, buffers, x)
+        if not x.is_inference() and x._version != writes:  # noqa: SLF001
+            what = "forward changes its images in place, and they are used again"
+            fix = "write x = x * 2 in place of x *= 2, and no inplace=True on the images themselves"
+            raise UserError(what, where="model", fix=fix)
+        return logits
+
+    def _forward(self, params: Tensors, buffers: Tensors, x: Tensor) -> Tensor:
+        tensors = {**params, **buffers}
+        logits: Tensor = functional_call(self.module, tensors, (x,), strict=True)
+        with torch.no_grad():
+            for name, buffer in buffers.items():
+                if tensors[name] is not buffer:  # `self.mean = ...` puts another in its place
+                    buffer.copy_(tensors[name])
+        return logits
 
     def many(self, params: Tensors, buffers: Tensors, x: Tensor, *, train: bool) -> Tensor:
         """Return logits of G networks, each on its own images.
+
+        They are one vectorised network. A module that `torch.vmap` does not take, such as one that
+        branches on values or is recurrent, is called G times.
 
         Args:
             params: Name -> (G, ...).
@@ -65,16 +96,31 @@ class Functional:
         Returns:
             Logits (G, N, classes).
         """
-        if len(x) == 1:
-            one = self(one_of(params, 0), one_of(buffers, 0), x[0], train=train)
-            return one.unsqueeze(0)
+        if len(x) > 1 and self._takes_vmap(params, buffers, x, train=train):
+            return self._together(params, buffers, x, train=train)
+        each = [
+            self(one_of(params, index), one_of(buffers, index), images, train=train)
+            for index, images in enumerate(x)
+        ]
+        return torch.stack(each)
+
+    def _together(self, params: Tensors, buffers: Tensors, x: Tensor, *, train: bool) -> Tensor:
         if self.module.training != train:
             self.module.train(train)
+        return torch.vmap(self._forward, randomness="different")(params, buffers, x)
 
-        def forward(p: Tensors, b: Tensors, images: Tensor) -> Tensor:
-            return functional_call(self.module, (p, b), (images,), strict=True)
-
-        return torch.vmap(forward, randomness="different")(params, buffers, x)
+    def _takes_vmap(self, params: Tensors, buffers: Tensors, x: Tensor, *, train: bool) -> bool:
+        """Say whether `torch.vmap` takes the module; tried once, on two images of each network."""
+        mode = train, torch.is_grad_enabled()  # transformers take a shorter way without gradients
+        if mode not in self._vectorises:
+            fresh = {name: b.clone() for name, b in buffers.items()}
+            with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+                try:
+                    self._together(params, fresh, x[:, :2].clone(), train=train)
+                    self._vectorises[mode] = True
+                except (RuntimeError, NotImplementedError):
+                    self._vectorises[mode] = False
+        return self._vectorises[mode]
 
     def untrained(self, device: torch.device) -> Tensor | None:
         """Return which parameters (P,) the module does not train; None if it trains all."""
@@ -96,28 +142,90 @@ class Functional:
                 norm.momentum = original
 
 
-@torch.no_grad()
-def check_logits(functional: Functional, params: Tensors, buffers: Tensors, images: Tensor) -> None:
-    """Refuse a network whose forward pass gives no logits.
+def _without_weights(module: nn.Module) -> nn.Module:
+    """Take away the values of a module's parameters; names, shapes and ties stay.
+
+    What uses them would be wrong and not fail: a checkpointed layer (`torch.utils.checkpoint`) runs
+    again during the backward pass, when the weights of the call are no longer in their places.
+    """
+    empty: dict[int, nn.Parameter] = {}
+    for part in module.modules():
+        if isinstance(part, parametrize.ParametrizationList):
+            continue  # from its values a layer makes the weight that it shows
+        for name, own in part._parameters.items():  # noqa: SLF001 -- assigning would run setters
+            if own is not None:
+                nothing = torch.empty_like(own, device="meta")
+                kept = empty.setdefault(id(own), nn.Parameter(nothing, own.requires_grad))
+                part._parameters[name] = kept  # noqa: SLF001
+    return module
+
+
+def check_logits(
+    functional: Functional,
+    params: Tensors,
+    buffers: Tensors,
+    images: Tensor,
+    classes: int,
+    *,
+    train: bool,
+) -> None:
+    """Refuse a network whose forward pass fails, or gives no logits.
 
     Args:
         functional: The network.
         params: Name -> tensor, of one network.
         buffers: Name -> tensor; not changed.
-        images: (N, C, H, W), a few.
+        images: (N, C, H, W); the first two are used.
+        classes: How many the labels have.
+        train: Look at training mode and at the backward pass, too.
 
     Raises:
-        UserError: If it returns a tuple or anything but a tensor (N, classes).
+        UserError: If it fails, or returns anything but a tensor (N, classes) or wider.
     """
-    fresh = {name: b.clone() for name, b in buffers.items()}
-    out: object = functional(params, fresh, images, train=False)
+    some = images[:2].clone()
+    modes = (False, True) if train and len(some) > 1 else (False,)  # one image has no variance
+    with torch.random.fork_rng([some.device] if some.device.type == "cuda" else []):
+        for mode in modes:
+            fresh = {name: b.clone() for name, b in buffers.items()}
+            leaves = {
+                name: p.detach().requires_grad_(mode and p.dtype.is_floating_point)
+                for name, p in params.items()
+            }
+            try:
+                with torch.set_grad_enabled(mode):
+                    out: object = functional(leaves, fresh, some, train=mode)
+                _check_shape(out, len(some), classes)
+                if isinstance(out, Tensor) and out.requires_grad:
+                    torch.autograd.backward(out.sum())
+            except UserError:
+                raise
+            except Exception as error:  # a user's module may fail in any way
+                raise _failed(error, some) from error
+
+
+def _check_shape(out: object, count: int, classes: int) -> None:
+    """Refuse what is not a tensor of logits (N, classes) for so many images."""
     fix = "wrap it in a module whose forward returns the logits alone"
     if not isinstance(out, Tensor):
         what = f"forward returns a {type(out).__name__}, not a tensor of logits"
         raise UserError(what, where="model", fix=fix)
-    if out.dim() != 2:
-        what = f"forward returns a tensor of shape {tuple(out.shape)}, not (N, classes)"
+    if out.dim() != 2 or len(out) != count or not out.is_floating_point():
+        kind = "" if out.is_floating_point() else f" of {out.dtype}"
+        what = f"forward returns a tensor of shape {tuple(out.shape)}{kind} for {count} images"
+        raise UserError(f"{what}, not (N, classes)", where="model", fix=fix)
+    if out.shape[1] < classes:
+        what = f"forward returns {out.shape[1]} logits, and there are {classes} classes"
+        fix = "let its builder take `num_classes`, and have so many outputs"
         raise UserError(what, where="model", fix=fix)
+
+
+def _failed(error: Exception, images: Tensor) -> UserError:
+    """Say how a module failed."""
+    if "meta" in str(error) or "Meta" in type(error).__name__:
+        what = "forward runs a part of itself again during the backward pass"
+        return UserError(what, where="model", fix="switch activation checkpointing off")
+    what = f"forward fails on images {tuple(images.shape)} of {images.dtype}: {told(error)}"
+    return UserError(what, where="model", fix="mend it; images are (N, C, H, W)")
 
 
 def state_of(module: nn.Module) -> tuple[Tensors, Tensors]:

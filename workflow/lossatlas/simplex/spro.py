@@ -124,7 +124,8 @@ def _check(
         raise ValueError(f"{len(modes)} modes for a complex of {len(plan.modes)}")
     check_dimension(plan, modes.shape[1])
     check_modes(modes, plan.modes)
-    check_logits(functional, unflatten(modes[0], functional.shapes), buffers, split.images[:2])
+    first, classes = unflatten(modes[0], functional.shapes), int(split.labels.max()) + 1
+    check_logits(functional, first, buffers, split.images[:2], classes, train=True)
 
 
 def check_modes(modes: Tensor, seeds: Sequence[int]) -> None:

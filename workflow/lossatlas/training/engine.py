@@ -129,7 +129,8 @@ class Engine:
         modules = [initialise(build, seed) for seed in seeds]
         self.functional = Functional(modules[0])
         states = [state_of(module) for module in modules]
-        check_logits(self.functional, *states[0], split.images[:2].cpu())
+        classes = int(split.labels.max()) + 1
+        check_logits(self.functional, *states[0], split.images[:2].cpu(), classes, train=True)
         self._start(stack([s[0] for s in states]), stack([s[1] for s in states]))
 
     def _start(self, params: Tensors, buffers: Tensors) -> None:
