@@ -1,6 +1,7 @@
 """Checksums inside files: every flipped bit is found, whatever it hits."""
 
 import random
+import resource
 import tempfile
 import zlib
 from pathlib import Path
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load, save_file
 
@@ -47,6 +48,7 @@ def flipped(content: bytes, place: int, bit: int) -> bytes:
     return content[:place] + bytes([content[place] ^ (1 << bit)]) + content[place + 1 :]
 
 
+@settings(deadline=None)  # for machines with other work
 @given(st.binary(max_size=200), st.binary(max_size=9000), st.data())
 def test_every_flipped_bit_is_found(before: bytes, after: bytes, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -84,6 +86,40 @@ def test_truncated(tmp_path: Path, write, read, size: int) -> None:
     path.write_bytes(path.read_bytes()[:size] if size < path.stat().st_size else b"")
     with pytest.raises(UserError, match="truncated"):
         read(path)
+
+
+def large_record(path: Path) -> None:
+    numbers = np.random.default_rng(1).standard_normal(20_000)
+    series = [store.Series("a", np.arange(200), numbers[:200], "x", seed) for seed in range(20)]
+    store.write(path, store.Record("x", [], series, {"a": store.Array(numbers, ("i",))}))
+
+
+def large_weights(path: Path) -> None:
+    kept = {"final": ({"w": torch.zeros(1, 90_000)}, {})}
+    network = SimpleNamespace(trainable=["w"])
+    checkpoints.save(path, SimpleNamespace(seeds=[0], checkpoints=kept, functional=network), DIGEST)
+
+
+def large_state(path: Path) -> None:
+    State(path, "work").save({"x": torch.zeros(90_000)}, {})
+
+
+@pytest.mark.parametrize("write", [large_record, large_weights, large_state])
+@pytest.mark.parametrize("room", [0, 5_000, 70_000, 150_000])
+def test_a_disk_that_refuses_more_is_one_line(tmp_path: Path, write, room: int) -> None:
+    """HDF5 took the process with it, and safetensors has errors of its own."""
+    (tmp_path / "old").write_text("as it was")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(UserError) as caught:
+            write(tmp_path / "old")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    says = "old: cannot be written: File too large (free some space"
+    assert says in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert (tmp_path / "old").read_text() == "as it was"
 
 
 def test_files_from_before_there_were_seals_are_read(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -42,8 +43,11 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
-    except OSError as error:
-        raise unwritable(target, error) from None
+    except Exception as error:
+        reason = _of_the_system(error)
+        if reason is None:
+            raise
+        raise unwritable(target, reason) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -75,6 +79,14 @@ def _may_live(left: Path) -> bool:
     except PermissionError:  # another user's process
         return True
     return True
+
+
+def _of_the_system(error: Exception) -> OSError | None:
+    """Return the system's error, if it is one: safetensors has it in the words of its own."""
+    if isinstance(error, OSError):
+        return error
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return None if told is None else OSError(int(told[1]), os.strerror(int(told[1])))
 
 
 def _umask() -> int:

@@ -16,6 +16,7 @@ were written before there was one are read without.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -126,11 +127,13 @@ def write(path: str | os.PathLike[str], record: Record) -> None:
     for status in [record.status, *(part.status for part in parts)]:
         if status not in STATUSES:
             raise ValueError(f"unknown status {status!r}")
+    image = io.BytesIO()  # a disk that is full while HDF5 writes to it crashes the process
+    with h5py.File(image, "w", track_order=True, userblock_size=_USER_BLOCK) as file:
+        _write_parts(file, record)
+    image.seek(0)
+    image.write(_HEADER)
     with atomic(path) as temporary:
-        with h5py.File(temporary, "w", track_order=True, userblock_size=_USER_BLOCK) as file:
-            _write_parts(file, record)
-        with temporary.open("r+b") as plain:
-            plain.write(_HEADER)
+        temporary.write_bytes(image.getbuffer())
         seal.close(temporary)
 
 

@@ -67,11 +67,11 @@ def training_mb(planned: PlannedCell, replicas: int, attempt: int = 1) -> int:
 
 
 def _recorded_mb(planned: PlannedCell) -> float:
-    """Return what the recorder holds of one replica: a ring of weights, and its tables."""
+    """Return what the recorder holds of one replica: a ring of weights, its tables, their file."""
     record, parameters = planned.cell.recipe.record, parameter_count(planned.cell)
     if record is None or parameters is None:
         return 0.0
-    tables = path_floats(planned) + 2 * window_pairs(planned)
+    tables = 2 * path_floats(planned) + 3 * window_pairs(planned)
     return 4 * (tables + (record.length + kept(planned)) * parameters) / 1e6
 
 
