@@ -1,12 +1,17 @@
 """Documents that are written from the types must not drift."""
 
+import importlib
+import re
+
 import pytest
 
 from lossatlas import paths
+from lossatlas.claims import diffusion, simplex, taxonomy
 from lossatlas.spec import document
 from lossatlas.spec.figures import FIGURES
 from lossatlas.spec.metrics import KINDS, PRODUCES
 
+SAID = {"taxonomy": taxonomy, "simplex": simplex, "diffusion": diffusion}
 FIX = "run: python -m lossatlas.spec.document"
 
 
@@ -31,3 +36,26 @@ def test_every_figure_has_a_rule_and_a_caption(name: str) -> None:
 
 def test_every_metric_says_what_it_produces() -> None:
     assert KINDS.keys() == PRODUCES.keys()
+
+
+@pytest.mark.parametrize("paper", list(SAID))
+def test_page_of_a_paper_has_its_claims_and_figures(paper: str) -> None:
+    page = (paths.PROJECT / "docs" / f"{paper}.md").read_text(encoding="utf-8")
+    for claim in SAID[paper].CLAIMS:
+        assert f"| {claim.name} | {claim.statement} Checked: " in page, claim.name
+    for name in FIGURES:
+        assert name in page or not name.startswith(paper)
+    for picture in re.findall(r"\]\(([^):]+)\)", page):
+        assert (paths.PROJECT / "docs" / picture).is_file(), picture
+    targets = set(re.findall(r"`snakemake (\w+)`", page))
+    assert targets <= {*FIGURES, *SAID}
+
+
+def test_pages_name_what_there_is() -> None:
+    """Functions that a page names are there, in the package that it names or named last."""
+    for paper in SAID:
+        page = (paths.PROJECT / "docs" / f"{paper}.md").read_text(encoding="utf-8")
+        for module, name in re.findall(r"`lossatlas\.(\w+)\.(\w+)`", page):
+            package = importlib.import_module(f"lossatlas.{module}")
+            if not hasattr(package, name):
+                importlib.import_module(f"lossatlas.{module}.{name}")
