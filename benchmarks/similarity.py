@@ -14,7 +14,8 @@ on the same checkpoints and the same 768 images; only `.cuda()` does nothing. Tw
 
 It makes 300 forward passes of a batch, we make 30. Processor times of this process and its
 workers, on one thread, are taken in turns (a loaded machine hardly moves them), after all imports;
-only their ratios are reported, with the largest difference of the numbers.
+only their ratios are reported, with the largest difference of the numbers. `--threads 2` measures
+on two threads by the clock, for which the machine must be idle.
 """
 
 from __future__ import annotations
@@ -61,20 +62,24 @@ SETTINGS = Cka(mode="paper", samples=768, batch_size=128)
 CODE = Path("workspace/src/code")
 
 
-def run(peer: Path | None) -> list[Row]:
+def run(peer: Path | None, threads: int = 1) -> list[Row]:
     """Return (name, median ratio, lowest, highest); nothing without a peer to compare with.
+
+    Args:
+        peer: Its checkout.
+        threads: Of both sides.
 
     Raises:
         AssertionError: If the two disagree by more than 1e-4.
     """
     if peer is None:
         return []
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
         return [row(peer, width) for row in (_script, _networks) for width in WIDTHS]
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 def _script(peer: Path, width: int) -> Row:
@@ -152,10 +157,11 @@ def _cifar(folder: Path) -> str:
 
 
 def _timed(work: Any) -> tuple[float, Any]:
-    """Return processor seconds, those of finished children included, and the result."""
-    start = _processor()
+    """Return seconds and the result: of the processors, children included, if one thread works."""
+    clock = _processor if torch.get_num_threads() == 1 else time.perf_counter
+    start = clock()
     result = work()
-    return _processor() - start, result
+    return clock() - start, result
 
 
 def _processor() -> float:
@@ -240,7 +246,11 @@ def _difference(record: Any, matrix: dict[int, dict[int, Any]]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer", type=Path, help="checkout of nsfzyzz/loss_landscape_taxonomy")
-    for name, median, low, high in run(parser.parse_args().peer):
+    parser.add_argument(
+        "--threads", type=int, default=1, help="of both sides; above 1 by the clock"
+    )
+    given = parser.parse_args()
+    for name, median, low, high in run(given.peer, given.threads):
         print(f"{name}: {median:.1f}x ({low:.1f} to {high:.1f})")
 
 
