@@ -16,6 +16,7 @@ from lossatlas.cli import main
 
 torch.set_num_threads(1)
 NETWORK = """
+import torch
 from torch import nn
 
 
@@ -28,6 +29,25 @@ class Net(nn.Module):
 
     def forward(self, x):
         return self.last(self.norm(self.first(x.flatten(1)).relu()))
+
+
+class Shapes(Net):
+    # tied layers, and a buffer that no state dict holds
+
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.b.weight = self.a.weight
+        self.register_buffer("shift", torch.ones(64), persistent=False)
+
+    def forward(self, x):
+        y = self.norm(self.first(x.flatten(1) + self.shift).relu())
+        return self.last(self.b(self.a(y)))
+
+
+class Pair(Net):
+    def forward(self, x):
+        return super().forward(x), x
 
 
 class Holder(nn.Module):
@@ -132,6 +152,89 @@ def test_checkpoints_of_wrapped_networks(here: Path, shape: str) -> None:
     assert main([*command, *chosen, "--out", "b.h5"]) == 0
     found = store.differences(here / "a.h5", here / "b.h5")
     assert {line.split(":")[0] for line in found} <= {"/@provenance", "/@spec"}
+
+
+def saved(here: Path, model: str, **arguments: object) -> torch.nn.Module:
+    """Save a network of another seed as own.pt, and return it."""
+    torch.manual_seed(7)
+    shape = {"num_classes": 10, "in_channels": 1, "image_size": 8}
+    net = models.build(model, arguments, **shape)
+    torch.save(net.state_dict(), here / "own.pt")
+    return net
+
+
+def performance(here: Path, file: str, model: str = "cli_net:Net") -> dict[str, float]:
+    command = ["metric", "performance", "--data", "data.npz", "--out", "o.h5"]
+    assert main([*command, "--checkpoint", file, "--model", model]) == 0
+    rows = store.read(here / "o.h5").scalars
+    return {row.name: row.value for row in rows}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_checkpoints_of_another_precision(here: Path, dtype: torch.dtype) -> None:
+    state = torch.load(here / "0.pt", weights_only=True)
+    cast = {n: t.to(dtype) if t.is_floating_point() else t for n, t in state.items()}
+    torch.save(cast, here / "cast.pt")
+    torch.save({n: t.to(state[n].dtype) for n, t in cast.items()}, here / "back.pt")
+    assert performance(here, "cast.pt") == performance(here, "back.pt")
+
+
+def test_an_average_of_weights(here: Path) -> None:
+    """As torch.optim.swa_utils saves it."""
+    state = torch.load(here / "0.pt", weights_only=True)
+    count = {"n_averaged": torch.tensor(3)}
+    torch.save(count | {f"module.{n}": t for n, t in state.items()}, here / "swa.pt")
+    assert performance(here, "swa.pt") == performance(here, "0.pt")
+
+
+def test_tied_tensors_under_any_name_and_buffers_of_no_file(here: Path) -> None:
+    from safetensors.torch import save_model
+
+    net = saved(here, "cli_net:Shapes")
+    save_model(net, here / "once.safetensors")
+    state = net.state_dict()
+    assert "shift" not in state
+    save_file({n: t.clone() for n, t in state.items() if n != "a.weight"}, here / "b.safetensors")
+    expected = performance(here, "own.pt", "cli_net:Shapes")
+    assert np.isfinite(list(expected.values())).all()
+    for file in ("once.safetensors", "b.safetensors"):
+        assert performance(here, file, "cli_net:Shapes") == expected
+
+
+def test_repeated_options_add_up(here: Path) -> None:
+    saved(here, "cli_net:Net", hidden=5)
+    few = ["--set", "samples=9", "--set", "eigenvalues=2", "--set", "density_probes=0"]
+    files = ["--checkpoint", "0.pt", "--checkpoint", "1.pt"]
+    assert main(["metric", "hessian", *files, *MODEL, *few, "--out", "o.h5"]) == 0
+    record = store.read(here / "o.h5")
+    assert (record.settings["samples"], record.settings["eigenvalues"]) == (9, 2)
+    assert record.arrays["seeds"].values.tolist() == [0, 1]
+    both = ["--arg", "hidden=5", "--arg", "num_classes=10"]
+    says_nothing = ["metric", "performance", "--checkpoint", "own.pt", *MODEL]
+    assert main([*says_nothing, "--arg", "hidden=5"]) == 0
+    assert main([*says_nothing, *both]) == 1  # the data say how many classes there are
+
+
+HELD_OUT = """
+import torch
+from lossatlas.data.tensors import Split, TensorData
+
+
+def splits():
+    draw = torch.Generator().manual_seed(0)
+    images = [torch.randn(n, 1, 8, 8, generator=draw) for n in (40, 20, 10)]
+    three = [Split(x, torch.arange(len(x)) % 10) for x in images]
+    return TensorData("mine", *three[:2], 10, three[2])
+"""
+
+
+def test_ensembles_of_simplexes_on_ones_own_data(here: Path, capsys) -> None:
+    (here / "cli_data.py").write_text(HELD_OUT)
+    command = ["metric", "espro", "--checkpoint", "0.pt", "1.pt", "--model", "cli_net:Net"]
+    small = ["--set", "epochs=1", "vertices=1", "draws=2", "cycles=0"]
+    says(capsys, [*command, "--data", "data.npz", *small], "--data: no training images are held")
+    assert main([*command, "--data", "cli_data:splits", *small, "--out", "o.h5"]) == 0
+    assert store.read(here / "o.h5").scalar("mode_disagreement").status == "ok"
 
 
 def test_ctrl_c(here: Path, capsys, monkeypatch) -> None:
@@ -251,7 +354,7 @@ BAD = [
     ),
     (
         [*HESSIAN, "--model", "cli_net:broken", "--data", "digits"],
-        "refuses its arguments: ValueError: no (cli_net.py, line 26)",
+        "refuses its arguments: ValueError: no (cli_net.py, line ",
     ),
     (
         [*PAPER_CURVE, "bends=0"],
@@ -260,6 +363,19 @@ BAD = [
     (
         [*PAPER_CURVE, "start=linear"],
         "lossatlas: --set: mode 'paper' has 'start: random'; leave 'start' out",
+    ),
+    (
+        [
+            "metric",
+            "hessian",
+            "--checkpoint",
+            "0.pt",
+            "--model",
+            "cli_net:Pair",
+            "--data",
+            "data.npz",
+        ],
+        "model: forward returns a tuple",
     ),
     (["diff", "gone.h5", "gone.h5"], "gone.h5: no such file"),
     (["show", "data.npz"], "data.npz: is no result (give an .h5 file"),
