@@ -20,9 +20,9 @@ with job(given):
 """
 
 
-def ended(folder: Path, body: str) -> subprocess.CompletedProcess:
+def ended(folder: Path, body: str, **more: str) -> subprocess.CompletedProcess:
     code = SCRIPT.replace("BODY", body)
-    variables = {**os.environ, "PYTHONPATH": str(LIBRARY.parent)}
+    variables = {**os.environ, "PYTHONPATH": str(LIBRARY.parent), **more}
     command = [sys.executable, "-c", code, str(LIBRARY.parent)]
     return subprocess.run(
         command, cwd=folder, env=variables, capture_output=True, text=True, check=False
@@ -61,6 +61,32 @@ def test_ends(tmp_path: Path, body: str, code: int, says: str) -> None:
         assert f"lossatlas: {says}" in log
     faulty = "a fault of ours" in says or "out of memory" in says
     assert ("Traceback" in log) is faulty
+
+
+LIMITED = """import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30, 1 << 40))
+    for line in range(50):
+        print("a line", line)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 40, 1 << 40))
+    print("goes on:", chr(954), chr(0xdcc3))
+"""
+
+
+def test_a_log_that_is_full_costs_its_lines(tmp_path: Path) -> None:
+    ascii_only = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = ended(tmp_path, LIMITED, **ascii_only)
+    assert (done.stderr, done.returncode) == ("", 0)
+    log = (tmp_path / "log").read_text("utf-8")
+    assert log.startswith("working\na line 0\n")
+    assert log.endswith("goes on: κ \\udcc3\n")
+
+
+def test_a_log_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    done = ended(tmp_path, "pass")
+    assert done.returncode == 1
+    assert done.stderr.startswith("lossatlas: log: cannot be written: Is a directory (")
+    assert done.stderr.count("\n") == 1
 
 
 def test_files_beside_the_users_models_take_no_other_modules_place(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import signal
@@ -12,11 +13,11 @@ import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TextIO
 
 from lossatlas import kept, paths, slots, warm
 from lossatlas.errors import UserError
-from lossatlas.files import sweep
+from lossatlas.files import sweep, unwritable
 from lossatlas.lease import lease
 
 _INTERRUPTED = "interrupted; the same command goes on from here"
@@ -87,10 +88,27 @@ def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
 def _log(snakemake: Any, stack: contextlib.ExitStack, quiet: bool) -> None:
     """Send what is printed to the log."""
     if snakemake.log:
-        log = stack.enter_context(open(snakemake.log[0], "w", buffering=1))  # noqa: SIM115
+        log = stack.enter_context(_opened(snakemake.log[0]))
         stack.enter_context(contextlib.redirect_stderr(log))
         if quiet:
             stack.enter_context(contextlib.redirect_stdout(log))
+
+
+class _Lossy(io.FileIO):
+    """A file that loses what the disk has no room for: no job ends for a line of its log."""
+
+    def write(self, content: Any, /) -> int:
+        with contextlib.suppress(OSError):
+            return super().write(content)
+        return len(content)
+
+
+def _opened(log: str) -> TextIO:
+    try:
+        file = io.BufferedWriter(_Lossy(log, "w"))
+    except OSError as error:
+        _leave(str(unwritable(Path(log), error)), 1)
+    return io.TextIOWrapper(file, "utf-8", errors="backslashreplace", line_buffering=True)
 
 
 def _fault(error: Exception) -> None:
@@ -153,7 +171,7 @@ def _place(snakemake: Any, stack: contextlib.ExitStack) -> None:
         stack.enter_context(slots.gpu(runs, whole=bool(asked.get("whole_gpu", 0))))
 
 
-def _leave(message: str, code: int) -> None:
+def _leave(message: str, code: int) -> NoReturn:
     line = f"lossatlas: {message}"
     print(line, file=sys.stderr)
     if sys.__stderr__ is not None and sys.__stderr__ is not sys.stderr:
