@@ -79,7 +79,8 @@ def test_ensembles_are_averaged_over_groups() -> None:
     assert published["error"].tolist() == [
         error for errors in simplex_curves.ERRORS["CIFAR-10"].values() for error in errors
     ]
-    assert len(drawn.figure.axes) == 6
+    assert published["seconds"].tolist()[8:10] == [7217, 14434]  # of 1-simplexes
+    assert len(drawn.figure.axes) == 8
 
 
 def test_calibration_draws_both_tables() -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from lossatlas.errors import UserError
 from lossatlas.figures import Drawn, Tables, style
@@ -70,38 +71,44 @@ def ensembles(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dr
     methods = sorted(means["method"].unique(), key=lambda code: (code < 0, code))
     with style.sheet():
         figure = style.page(110)
-        panels = figure.subplots(2, 3)
+        panels = figure.subplots(2, 4)
         for row, (name, words) in enumerate(MEASURES.items()):
             for column, x in enumerate(("components", "passes")):
                 _lines(panels[row, column], means, x, name)
-                panels[row, column].set_ylabel(words)
-        for axes, (data, curves) in zip(panels[:, 2], simplex_curves.ERRORS.items(), strict=True):
-            for code, errors in curves.items():
-                axes.plot(range(1, len(errors) + 1), errors, **_look(code), linestyle="--")
-            axes.set_title(f"published, {data}")
-            axes.set_ylabel(MEASURES["error"])
+            panels[row, 0].set_ylabel(words)
+            panels[row, 1].sharey(panels[row, 0])
+        theirs = _published()
+        for row, data in zip(panels, simplex_curves.ERRORS, strict=True):
+            for code, curve in theirs[theirs["source"] == data].groupby("method"):
+                look = {**_look(int(str(code))), "linestyle": "--"}
+                row[2].plot(curve["components"], curve["error"], **look)
+                row[3].plot(curve["seconds"] / 3600, curve["error"], **look)
+            row[2].set_title(f"published, {data}")
+            row[2].set_ylabel(MEASURES["error"])
+            row[3].sharey(row[2])
         panels[0, 0].set_title("ours")
-        for axes, words in zip(
-            panels[1],
-            ("components", "passes over the training data", "components"),
-            strict=True,
-        ):
+        below = ("components", "passes over the data", "components", "training time (hours)")
+        for axes, words in zip(panels[1], below, strict=True):
             axes.set_xlabel(words)
+        for axes in panels[:, ::2].flat:
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         _key(figure, methods, [(Line2D([], [], color=style.GREY, linestyle="--"), "published")])
-        figure.subplots_adjust(0.08, 0.09, 0.98, 0.88, wspace=0.34, hspace=0.32)
-    ours = means.assign(source="ours")
-    theirs = pd.DataFrame(
-        [
-            {"source": data, "method": code, "components": j, "error": error}
-            for data, curves in simplex_curves.ERRORS.items()
-            for code, errors in curves.items()
-            for j, error in enumerate(errors, 1)
-        ]
-    )
-    numbers = pd.concat([ours, theirs], ignore_index=True)
+        figure.subplots_adjust(0.065, 0.09, 0.985, 0.88, wspace=0.36, hspace=0.32)
+    numbers = pd.concat([means.assign(source="ours"), theirs], ignore_index=True)
     numbers["method"] = [method_name(code) for code in numbers["method"]]
-    columns = ["source", "method", "components", "passes", "error", "error_stderr", "nll"]
-    return Drawn(figure, numbers[[*columns, "nll_stderr", "groups"]])
+    columns = ["source", "method", "components", "passes", "seconds", "error", "error_stderr"]
+    return Drawn(figure, numbers[[*columns, "nll", "nll_stderr", "groups"]])
+
+
+def _published() -> pd.DataFrame:
+    """Return the published errors (percent) against components and seconds of training."""
+    rows = [
+        (data, code, components, components * simplex_curves.SECONDS[code], error)
+        for data, curves in simplex_curves.ERRORS.items()
+        for code, errors in curves.items()
+        for components, error in enumerate(errors, 1)
+    ]
+    return pd.DataFrame(rows, columns=["source", "method", "components", "seconds", "error"])
 
 
 def calibration(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
