@@ -12,7 +12,7 @@ from lossatlas import models, paths
 from lossatlas.errors import UserError
 from lossatlas.spec import catalogue, config
 from lossatlas.spec.cells import Cell, canonical, from_spec
-from lossatlas.spec.metrics import Cka, Connectivity, Hessian, HessianPath
+from lossatlas.spec.metrics import Cka, Connectivity, Espro, Hessian, HessianPath
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe
 
 SMALL = yaml.safe_load("""
@@ -93,7 +93,11 @@ def test_the_plan_of_the_simplex_paper_has_its_setting() -> None:
     plan = shipped("config/simplex.yaml")
     base = plan.recipes["base"].model_dump(exclude_defaults=True)
     told = {"epochs": 300, "learning_rate": 0.05, "cosine": True, "augment": AUGMENTED}
-    assert base == told
+    assert base == told | {"incomplete_batch": "keep"}
+    transformer = plan.metric("espro_vit")
+    assert isinstance(transformer, Espro)
+    asked = (transformer.vertices, transformer.epochs, transformer.samples)
+    assert asked == (5, 10, 1)
     for part in plan.datasets.values():
         assert (part.mean, part.std) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
@@ -119,6 +123,40 @@ def test_the_plan_of_the_diffusion_paper_has_its_setting() -> None:
         for name in ("depth", "epochs_5000", "mnist")
     }
     assert steps == {"depth": 391 * 500, "epochs_5000": 49 * 5000, "mnist": 59 * 500}
+
+
+@pytest.mark.parametrize(
+    ("figures", "depth", "batch", "length", "starts"),
+    [
+        (("fig2_msd", "fig3_trapping", "fig5_gradients", "s1_msd"), 14, 1024, 1000, (24, 23_000)),
+        (("fig2_long",), 14, 512, 10_000, (5, 39_000)),
+        (("fig2_5000",), 14, 1024, 1000, (25, 240_000)),
+        (("s2_hessian",), 14, 128, 1000, (49, 192_000)),
+    ],
+)
+def test_the_figures_of_the_diffusion_paper_show_its_network(
+    figures: tuple[str, ...], depth: int, batch: int, length: int, starts: tuple[int, int]
+) -> None:
+    """ResNet-14 with shortcuts at the rate 0.1, and as many windows as the paper draws."""
+    plan = shipped("config/diffusion.yaml")
+    for figure in figures:
+        (cell,) = plan.cells(plan.figures[f"diffusion_{figure}"].experiment)
+        assert (cell.model.builder, cell.axis("depth"), cell.axis("model.shortcut")) == (
+            "resnet_cifar",
+            depth,
+            True,
+        )
+        assert (cell.recipe.learning_rate, cell.recipe.batch_size) == (0.1, batch)
+        windows = cell.recipe.record.windows(cell.recipe.steps(50_000))
+        assert {end - first for first, end in windows} == {length}
+        assert (len(windows), windows[-1][0]) == starts
+
+
+def test_the_control_of_the_diffusion_paper_is_convex() -> None:
+    plan = shipped("config/diffusion.yaml")
+    cells = plan.cells(plan.figures["diffusion_controls"].experiment)
+    assert min(cell.axis("depth") for cell in cells) == 0
+    assert {cell.model.builder for cell in cells} == {"mlp"}
 
 
 BAD = [
