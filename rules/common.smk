@@ -12,7 +12,8 @@ from snakemake.exceptions import WorkflowError
 # Jobs import the library beside their scripts, and not one that is installed.
 HERE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
 LIBRARY = str(HERE.parent / "workflow")
-sys.path.insert(0, LIBRARY)
+# Snakemake puts the folders of its files first: one's own yaml.py there would take that one's place.
+sys.path[:] = [LIBRARY, *(part for part in sys.path if part not in (str(HERE), str(HERE.parent)))]
 
 from lossatlas import measuring, paths, warm
 from lossatlas.entry import find_user_modules, leave_warnings_to_scripts, share_imports
@@ -77,6 +78,12 @@ def planned(wildcards):
     if wildcards.cell not in PLAN.cells:
         raise WorkflowError(f"no cell '{wildcards.cell}' in the experiments of this config")
     return PLAN.cells[wildcards.cell]
+
+
+def seeds_in(block):
+    if not (seeds := block_seeds(block)):
+        raise WorkflowError(f"'{block}' names no block of replicas")
+    return seeds
 
 
 def spec_of(wildcards):
@@ -173,7 +180,7 @@ METRIC_CODE = {
 
 # --- what jobs ask a scheduler for ------------------------------------------------------------
 def training_mb(wildcards, attempt):
-    return needs.training_mb(planned(wildcards), len(block_seeds(wildcards.block)), attempt)
+    return needs.training_mb(planned(wildcards), len(seeds_in(wildcards.block)), attempt)
 
 
 def training_minutes(wildcards, attempt):

@@ -68,7 +68,9 @@ def test_blocks_hold_every_seed_once(seeds: set[int], together: int, trained: se
         assert name in existing or len(block) <= together
 
 
-@pytest.mark.parametrize("name", ["", "a", "0-", "1-0", "0_0", "01", "2_1", "../0", "0 1"])
+@pytest.mark.parametrize(
+    "name", ["", "a", "0-", "1-0", "0_0", "01", "2_1", "../0", "0 1", "0-99999999999999"]
+)
 def test_names_that_are_no_blocks(name: str) -> None:
     assert block_seeds(name) == []
 

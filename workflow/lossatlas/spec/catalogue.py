@@ -199,7 +199,7 @@ def data_sources() -> dict[str, DataSource]:
         UserError: If the table is damaged.
     """
     found = {}
-    with paths.DATASETS_TABLE.open(newline="") as file:
+    with paths.DATASETS_TABLE.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file, delimiter="\t"):
             try:
                 found[row["name"]] = _source(row)

@@ -13,6 +13,7 @@ from lossatlas.spec.config import Config
 
 NARROW = 500_000  # parameters up to which replicas may share a job; wider ones fill a device alone
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+_MOST = 10_000  # seeds of a run in a block's name
 
 
 @dataclass
@@ -114,6 +115,8 @@ def block_seeds(name: str) -> list[int]:
         if match is None:
             return []
         first, last = int(match[1]), int(match[2] or match[1])
+        if last - first >= _MOST:  # a hostile name, which would fill the memory
+            return []
         seeds += range(first, last + 1)
     return seeds if block_name(seeds) == name and len(set(seeds)) == len(seeds) else []
 
