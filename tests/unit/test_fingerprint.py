@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -237,6 +238,21 @@ def test_digests_are_kept_while_no_source_changes(
         assert digest() == "computed again"
     edit(package / "deep.py", "constant = 2", "constant = 3")
     assert digest() not in (first, "computed again")
+
+
+def test_kept_digests_are_those_of_the_same_question(
+    working: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With and without some modules, and as this version of Python prints code."""
+    whole = digest()
+    part = fingerprint.code_of("lossatlas.entry:run", without=("lossatlas.tools",))
+    assert part != whole
+    assert digest() == whole
+    forget()
+    assert fingerprint.code_of("lossatlas.entry:run", without=("lossatlas.tools",)) == part
+    monkeypatch.setattr(fingerprint, "_code_of", lambda *_: "computed again")
+    monkeypatch.setattr(fingerprint, "sys", SimpleNamespace(version_info=(3, 99, 0)))
+    assert digest() == "computed again"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"sources": 1}', "\x00"])

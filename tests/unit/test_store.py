@@ -126,6 +126,14 @@ def test_two_writes_of_the_same_have_equal_contents_whatever_the_time(tmp_path: 
             "/scalars: value: 1 of 3 values differ, largest 0.25",
         ),
         (lambda r: r.arrays.clear(), "/arrays/probes: only in the first"),
+        (
+            lambda r: r.arrays.update(times=store.Array(np.ones(2), ("x",))),
+            "/arrays/times: only in the second",  # just the group of that name may differ
+        ),
+        (
+            lambda r: r.arrays.update(probes=store.Array(np.ones((2, 3), np.float32), ("x",))),
+            "/arrays/probes: float64[2, 3] against float32[2, 3]",
+        ),
         (lambda r: setattr(r, "mode", "paper"), "/@mode: fixed against paper"),
         (
             lambda r: r.series[0].y.__setitem__(1, 1.5),
@@ -143,9 +151,14 @@ def test_differences_are_named(tmp_path: Path, change, says: str) -> None:
 
 
 def test_unknown_status_is_refused(tmp_path: Path) -> None:
-    bad = store.Record("x", [store.Scalar("a", 1.0, status="fine")])
-    with pytest.raises(ValueError, match="fine"):
-        store.write(tmp_path / "a.h5", bad)
+    curve = store.Series("s", np.ones(1), np.ones(1), "t", status="fine")
+    for bad in (
+        store.Record("x", [store.Scalar("a", 1.0, status="fine")]),
+        store.Record("x", series=[curve]),
+        store.Record("x", status="fine"),
+    ):
+        with pytest.raises(ValueError, match="fine"):
+            store.write(tmp_path / "a.h5", bad)
     assert not list(tmp_path.iterdir())
 
 
