@@ -294,6 +294,25 @@ def test_a_batch_of_one_image_is_refused_where_it_has_no_variance(seeds: list[in
     assert not Engine(mlp, recipe, seeds, split()).train().diverged.any()
 
 
+@pytest.mark.parametrize("stop", [False, True])
+def test_what_never_settles_is_measured_at_its_best(stop: bool) -> None:
+    """As the authors' code chooses: early-stopped weights, then the best, then the final ones."""
+    rule = EarlyStop(after=1, epochs=1, tolerance=1e-12, stop=stop)
+    recipe = Recipe(epochs=6, batch_size=8, learning_rate=0.4, early_stop=rule)
+
+    def train(*kinds: str) -> Trained:
+        return Engine(
+            mlp, recipe.model_copy(update={"checkpoints": list(kinds)}), [0, 1, 2], split()
+        ).train()
+
+    every = train("early", "best", "final")
+    assert not every.epoch_of["early"].any()
+    assert (every.epoch_of["best"] < 6).any()
+    assert_same(weights(every, "early"), weights(every, "best"))
+    assert_same(weights(every, "final"), weights(train("final")))
+    assert_same(weights(train("early"), "early"), weights(every, "final"))
+
+
 def test_best_is_the_epoch_of_lowest_training_loss() -> None:
     recipe = Recipe(epochs=6, batch_size=8, learning_rate=0.4, checkpoints=["best", "final"])
     trained = Engine(mlp, recipe, [0, 1, 2], split()).train()

@@ -146,7 +146,9 @@ class Recipe(Strict):
     incomplete_batch: Literal["drop", "keep"] = Field("drop", description="an epoch's last batch")
     early_stop: EarlyStop | None = Field(None, description="when to keep an early-stopped copy")
     checkpoints: list[Literal["final", "best", "early"]] = Field(
-        ["final"], description="weights kept: last epoch, lowest running training loss, early stop"
+        ["final"],
+        description="weights kept: last epoch, lowest running training loss, early stop; of a "
+        "replica that never settles 'early' is 'best', if that is kept, else 'final'",
     )
     record: Recording | None = Field(None, description="what of the path is recorded")
 

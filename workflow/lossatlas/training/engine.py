@@ -369,7 +369,7 @@ class Engine:
         ends = np.full(len(self.seeds), run.epoch)
         if self.stops:
             ends[self._stopped()] = run.epoch_of["early"].cpu().numpy()[self._stopped()]
-            flat, buffers = self._early_or_final(*run.kept["early"])
+            flat, buffers = self._early_or((flat, buffers))
         counts = np.arange(run.epoch)[:, None] < ends
         finite = torch.isfinite(flat).all(dim=1).cpu().numpy()
         diverged = ~((np.isfinite(history["train_loss"]) | ~counts).all(axis=0) & finite)
@@ -378,7 +378,7 @@ class Engine:
         for kind in self.recipe.checkpoints:
             flat, buffers = run.kept.get(kind, final)
             if kind == "early":
-                flat, buffers = self._early_or_final(flat, buffers)
+                flat, buffers = self._early_or(run.kept.get("best", final))
             checkpoints[kind] = (self._named(flat), buffers)
         if self.recorder is not None:
             for epoch, (flat, buffers) in self.recorder.snapshots(run.epoch, run.buffers).items():
@@ -396,13 +396,15 @@ class Engine:
             {} if self.recorder is None else self.recorder.arrays(self.recipe, rates),
         )
 
-    def _early_or_final(self, flat: Tensor, buffers: Tensors) -> tuple[Tensor, Tensors]:
-        """Give replicas that never settled their final weights."""
+    def _early_or(self, other: tuple[Tensor, Tensors]) -> tuple[Tensor, Tensors]:
+        """Return the early-stopped weights and buffers; of replicas that never settled, others."""
         never = torch.nonzero(self.run.epoch_of["early"] == 0).flatten()
-        flat[never] = self.run.flat[never]
-        for name, buffer in buffers.items():
-            buffer[never] = self.run.buffers[name][never]
-        return flat, buffers
+        early, buffers = self.run.kept["early"]
+        found = early.clone(), {name: buffer.clone() for name, buffer in buffers.items()}
+        found[0][never] = other[0][never]
+        for name, buffer in found[1].items():
+            buffer[never] = other[1][name][never]
+        return found
 
     def _named(self, flat: Tensor) -> Tensors:
         """Return the named parameters (G, ...), frozen ones included, in the module's order."""
