@@ -17,6 +17,7 @@ from lossatlas import __version__, store
 from lossatlas.entry import find_user_modules
 from lossatlas.errors import UserError, nearest
 from lossatlas.spec.metrics import KINDS, MetricSettings
+from lossatlas.spec.parts import numbers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,7 +104,7 @@ def _pairs(texts: Sequence[str], option: str) -> dict[str, Any]:
         if not equals:
             raise UserError(f"'{text}' is not KEY=VALUE", where=option)
         try:
-            found[key] = yaml.safe_load(value)
+            found[key] = numbers(yaml.safe_load(value))
         except yaml.YAMLError:
             raise UserError(f"cannot read the value of '{text}'", where=option) from None
     return found

@@ -24,11 +24,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 from lossatlas import paths
 from lossatlas.errors import UserError
+from lossatlas.modules import find_module
 from lossatlas.paths import LIBRARY
 
 PACKAGE = "lossatlas"
@@ -38,6 +38,7 @@ CARRIERS = (
     "fingerprint",
     "kept",
     "lease",
+    "modules",
     "paths",
     "seal",
     "slots",
@@ -213,10 +214,7 @@ def _imported(path: Path, root: Path) -> Iterator[tuple[str, ...]]:
 @cache
 def _found(module: str) -> Path | None:
     """Return the source file of the user's module, found without importing it."""
-    try:
-        found = find_spec(module)
-    except (ImportError, ValueError):
-        found = None
+    found = find_module(module)
     if found is None or not found.origin or not found.origin.endswith(".py"):
         return None
     return Path(found.origin)

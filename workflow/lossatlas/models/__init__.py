@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lossatlas.errors import UserError, nearest, told
+from lossatlas.modules import check_not_hidden
 from lossatlas.spec.catalogue import NETWORKS
 
 if TYPE_CHECKING:
@@ -22,12 +23,13 @@ def load_object(target: str, where: str = "model") -> Any:
     """Import "package.module:object".
 
     Raises:
-        UserError: If the module does not import or has no such object.
+        UserError: If the module does not import, is hidden by another, or has no such object.
     """
     module_name, _, name = target.partition(":")
     if not name:
         fix = f"{nearest(target, NETWORKS)}, or 'package.module:object'"
         raise UserError(f"unknown model '{target}'", where=where, fix=fix)
+    check_not_hidden(module_name, where)
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # the user's module may fail in any way while it is imported

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
 from lossatlas.errors import UserError, nearest
 from lossatlas.simplex import complexes
+from lossatlas.spec import own
 from lossatlas.spec.catalogue import NETWORKS, corrupted_source, data_source
 from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES, Cell, axis_target
 from lossatlas.spec.complaints import explain
@@ -58,7 +56,7 @@ def _check_models(config: Config) -> None:
     for name, model in config.models.items():
         where = f"models.{name}"
         if ":" in model.builder:
-            _check_importable(model.builder, where)
+            own.check_builder(model.builder, where)
         elif model.builder not in NETWORKS:
             fix = f"{nearest(model.builder, NETWORKS)}, or your own 'package.module:object'"
             raise UserError(f"unknown model '{model.builder}'", where=where, fix=fix)
@@ -66,40 +64,6 @@ def _check_models(config: Config) -> None:
             for key, value in model.arguments.items():
                 _check_argument(model.builder, key, where)
                 _check_value(model.builder, key, value, where)
-
-
-def _check_importable(target: str, where: str) -> None:
-    module, _, name = target.partition(":")
-    if not re.fullmatch(r"[A-Za-z_][\w.]*", module) or not name.isidentifier():
-        raise UserError(f"'{target}' is not 'package.module:object'", where=where)
-    try:
-        found = find_spec(module)
-    except (ImportError, ValueError):
-        found = None
-    if found is None:
-        fix = "start in the folder that holds it, or put that folder on PYTHONPATH"
-        raise UserError(f"no module named '{module}'", where=where, fix=fix)
-    if found.origin and found.origin.endswith(".py"):
-        _check_defined(Path(found.origin), name, where)
-
-
-def _check_defined(file: Path, name: str, where: str) -> None:
-    """Refuse a name that a module's file cannot define, as far as reading it can tell."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError) as error:
-        raise UserError(f"{file.name} is no Python: {error}", where=where, fix="mend it") from None
-    made = [n.name for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef)]
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            names.add(node.id)
-        elif isinstance(node, ast.alias):
-            names.add(node.asname or node.name)
-        elif isinstance(node, ast.ClassDef | ast.FunctionDef):
-            names.add(node.name)
-    if not names & {name, "*", "__getattr__", "globals"}:
-        raise UserError(f"{file.name} has no '{name}'", where=where, fix=nearest(name, made))
 
 
 def _check_argument(builder: str, key: str, where: str) -> None:
@@ -180,16 +144,19 @@ def _check_experiment(config: Config, name: str) -> None:
 def _check_axes(config: Config, one: Experiment, where: str) -> None:
     groups: tuple[tuple[Literal["load", "temperature"], dict[str, tuple[str, str]]], ...]
     groups = (("load", LOAD_AXES), ("temperature", TEMPERATURE_AXES))
-    builder = config.models[one.model].builder
+    builder, arguments = config.models[one.model].builder, {*config.models[one.model].arguments}
     for group, known in groups:
         for axis in getattr(one, group):
-            own = axis.startswith("model.")
-            if axis not in known and not own:
+            if axis not in known and not axis.startswith("model."):
                 fix = f"{nearest(axis, known)}, or 'model.<argument>'"
                 raise UserError(f"unknown axis '{axis}'", where=f"{where}.{group}", fix=fix)
             part, key = axis_target(axis)
             if part == "model" and builder in NETWORKS:
                 _check_argument(builder, key, f"{where}.{group}")
+            elif part == "model":
+                arguments.add(key)
+    if builder not in NETWORKS:
+        own.check_arguments(builder, arguments, f"{where}: models.{one.model}")
 
 
 def check_cell(cell: Cell, where: str) -> None:

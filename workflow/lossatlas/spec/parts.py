@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+_SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+
+
+def numbers(value: Any) -> Any:
+    """Return 1e-3, which YAML 1.1 reads as a text, as the number that it is; in lists as well."""
+    if isinstance(value, list):
+        return [numbers(item) for item in value]
+    return float(value) if isinstance(value, str) and _SCIENTIFIC.fullmatch(value) else value
 
 
 class Strict(BaseModel):
@@ -50,6 +60,14 @@ class ModelPart(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     builder: str = Field("", description="built-in name, or the user's 'package.module:object'")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers(cls, given: Any) -> Any:
+        """Types tell numbers from texts elsewhere; here there are none."""
+        if not isinstance(given, dict):
+            return given
+        return {key: numbers(value) for key, value in given.items()}
 
     @model_validator(mode="after")
     def _plain_arguments(self) -> ModelPart:
