@@ -55,6 +55,10 @@ for figure in FIGURE_NAMES:
 from lossatlas import kept
 
 
+onstart:
+    find_scripts_of_profile()
+
+
 onsuccess:
     kept.forget(ended())
 

@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -315,6 +316,18 @@ def archive_of_results():
 def executor_name():
     """Return what the chosen profile runs jobs with."""
     return getattr(workflow.executor_plugin, "name", "local")
+
+
+def find_scripts_of_profile():
+    """Let the scripts that profiles/pbs names be found from every working folder."""
+    for name in ("submit_cmd", "status_cmd", "cancel_cmd"):
+        command = getattr(workflow.executor_settings, name, None) or ""
+        if command.startswith("profiles/pbs/"):
+            script, blank, arguments = command.partition(" ")
+            path = str(HERE.parent / script)
+            if name != "cancel_cmd":  # which goes past the shell
+                path = shlex.quote(path)
+            setattr(workflow.executor_settings, name, path + blank + arguments)
 
 
 def gpu_places():

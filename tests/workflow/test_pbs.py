@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import published
-from conftest import Project
+from conftest import Project, fresh
 from lossatlas.paths import PROJECT
 
 SCRIPTS = PROJECT / "profiles" / "pbs"
@@ -49,22 +49,28 @@ def test_archives_are_fetched_where_snakemake_runs(
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("atlas")
-def test_training_through_the_profile(finished: Project, project: Project, pbs: Path) -> None:
-    """A job cancelled with qdel is run again, asks for more, and ends in the same bytes."""
+def test_training_through_the_profile(finished: Project, tmp_path: Path, pbs: Path) -> None:
+    """A job cancelled with qdel is run again, asks for more, and ends in the same bytes.
+
+    All this is started in another folder than the project's, and both have names with a space.
+    """
+    project, here = fresh(tmp_path / "the project").root, tmp_path / "work here"
+    here.mkdir()
     cell = min((finished.root / "results/cells").iterdir()).name
     target = f"results/cells/{cell}/train/0-1.safetensors"
-    command = [sys.executable, "-m", "snakemake", "--profile", "profiles/pbs", target]
-    options = ["--seconds-between-status-checks", "1", "--latency-wait", "20"]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(project / "Snakefile"), target]
+    options = ["--profile", str(project / "profiles/pbs"), "--latency-wait", "20"]
+    options += ["--seconds-between-status-checks", "1"]
     kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     run = subprocess.Popen(
-        [*command, *options, "--configfile", project.config],
-        cwd=project.root,
+        [*command, *options, "--configfile", str(project / finished.config)],
+        cwd=here,
         env=kept,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    log = project.root / f"results/logs/train/{cell}.0-1.log"
+    log = here / f"results/logs/train/{cell}.0-1.log"
     end = time.monotonic() + 600
     while not log.exists():
         assert run.poll() is None, run.communicate()[0]
@@ -74,7 +80,7 @@ def test_training_through_the_profile(finished: Project, project: Project, pbs: 
     subprocess.run(["qdel", training["id"]], check=True)
     printed = run.communicate(timeout=600)[0]
     assert run.returncode == 0, printed
-    assert (project.root / target).read_bytes() == (finished.root / target).read_bytes()
+    assert (here / target).read_bytes() == (finished.root / target).read_bytes()
     first, second = [job for job in jobs_in(pbs) if "train_replicas" in job["script"]]
     assert (first["code"], second["code"]) == (271, 0)
     assert first["lists"] == {"select": "1:ncpus=1:mem=2000mb:ngpus=1", "walltime": "00:30:00"}
@@ -135,6 +141,16 @@ def test_a_server_that_keeps_no_history(tmp_path: Path, code: int, word: str) ->
     assert status(tmp_path, "exit 153") == "running\n"
 
 
+def test_notes_of_jobs_that_the_server_knows_do_not_stay(tmp_path: Path) -> None:
+    note = tmp_path / ".snakemake/pbs/7.server.exit"
+    note.parent.mkdir(parents=True)
+    note.write_text("1")
+    for state, word in (("R", "running"), ("F", "failed")):  # put back into the queue, then ended
+        job = json.dumps({"Jobs": {"7.server": {"job_state": state, "Exit_status": 1}}})
+        assert status(tmp_path, f"echo '{job}'") == f"{word}\n"
+        assert note.exists() is (word == "running")
+
+
 def submit(tmp_path: Path, body: str = "true", **variables: str) -> subprocess.CompletedProcess:
     (tmp_path / "bin").mkdir()
     (tmp_path / "a job.sh").write_text(f"#!/bin/sh\n{body}\n")
@@ -153,6 +169,7 @@ def test_submit_without_gpu_with_options_of_the_site(tmp_path: Path) -> None:
     assert words[:4] == ["-q", "long", "-P", "atlas"]
     assert "select=1:ncpus=2:mem=2500mb" in words
     assert "walltime=02:15:00" in words
+    assert words[words.index("-r") + 1] == "y"  # preempted, PBS itself runs it again
     assert words[-1] == str(tmp_path / "a job.sh.pbs")
     assert words[words.index("-v") + 1].endswith(",LOSSATLAS_DEVICE=cpu")
 
