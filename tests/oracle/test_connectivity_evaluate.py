@@ -116,6 +116,16 @@ def test_inputs_are_not_changed_and_dropout_repeats():
     assert curve.buffers[0]["norm.running_mean"].equal(before)
 
 
+def test_training_after_an_estimate_has_the_norms_own_momentum():
+    module = network(1)
+    functional, (params, buffers) = Functional(module), state_of(module)
+    evaluate_point(functional, (params, buffers), TRAIN, TEST)
+    functional(params, buffers, TRAIN.images, train=True)
+    module.train()(TRAIN.images)
+    for name, expected in module.named_buffers():
+        torch.testing.assert_close(buffers[name], expected)
+
+
 def test_a_loss_that_is_not_finite_has_no_error():
     one, two = network(1), network(2)
     with torch.no_grad():
@@ -252,6 +262,8 @@ def test_paper_mode():
     module = network(1)
     update_norms(module, shuffled(TRAIN, "connectivity", 0).images, QUICK.batch_size)
     assert errors.y[0] == pytest.approx(plain(module, TRAIN)[1])
+    losses = next(s for s in record.series if s.name == "bezier_test_loss")
+    assert losses.y[0] == pytest.approx(plain(module, TEST)[0], rel=1e-5)
 
 
 def test_pairs_with_a_diverged_replica_are_left_out():

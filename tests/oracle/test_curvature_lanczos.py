@@ -74,6 +74,19 @@ def test_more_eigenvalues_than_rows_and_repeated_ones():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_goes_on_orthogonally_where_the_krylov_space_is_exhausted(dtype):
+    matrix = torch.zeros(40, 40, dtype=dtype)
+    matrix[0, 0] = 5.0
+    lanczos = Lanczos(Dense(matrix), gaussian(Dense(matrix), random()), 20, random())
+    for _ in range(20):
+        lanczos.step()
+    tolerance = 100 * torch.finfo(dtype).eps
+    eye = torch.eye(20, dtype=dtype)
+    torch.testing.assert_close(lanczos.basis @ lanczos.basis.T, eye, atol=tolerance, rtol=0)
+    assert lanczos.trace == pytest.approx(5.0, rel=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_zero_and_identity(dtype):
     nothing = top_eigenvalues(Dense(torch.zeros(6, 6, dtype=dtype)), generator=random())
     assert nothing.values.tolist() == [0.0]

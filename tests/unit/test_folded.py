@@ -14,7 +14,10 @@ from lossatlas.models.functional import Functional, state_of
 
 
 def trained(network: nn.Module, images: Tensor) -> nn.Module:
-    """Return the network with BatchNorm parameters and statistics that are not the first ones."""
+    """Return the network with biases, BatchNorm and its statistics that are not the first ones."""
+    for conv in (m for m in network.modules() if isinstance(m, nn.Conv2d)):
+        if conv.bias is not None:
+            nn.init.normal_(conv.bias)
     for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
         if norm.affine:
             nn.init.uniform_(norm.weight, 0.5, 1.5)
