@@ -298,7 +298,7 @@ def test_training_is_that_of_plain_autograd(mode: str) -> None:
         optimiser = torch.optim.SGD([theta], lr=0.02, momentum=0.9, weight_decay=5e-4)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=3)
         for epoch in range(3):
-            draw = generator("spro", 0, connector, epoch)
+            draw, heard = generator("spro", 0, connector, epoch), []
             for index in torch.randperm(48, generator=draw).split(16):
                 corners = torch.cat([vertices, theta[None]])
                 squared = [squared_volume(corners[list(simplex)]) for simplex in simplexes]
@@ -319,6 +319,7 @@ def test_training_is_that_of_plain_autograd(mode: str) -> None:
                     )
                     for point in weights @ corners
                 ]
+                heard.append(float(sum(losses).detach()) / 3)
                 total = sum(losses) if paper else sum(losses) / 3
                 if paper and given:
                     total = total - given * torch.log(squared[0] + 1e-4)
@@ -329,6 +330,7 @@ def test_training_is_that_of_plain_autograd(mode: str) -> None:
                 optimiser.step()
             cosine.step()
         vertices = torch.cat([vertices, theta.detach()[None]])
+        assert found.losses[connector] == pytest.approx(sum(heard) / 3, rel=1e-5)
     torch.testing.assert_close(found.vertices.double(), vertices, rtol=0, atol=2e-6)
     assert (found.vertices[2:] - modes.mean(0)).abs().max() > 0.01
 
