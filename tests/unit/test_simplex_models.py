@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from lossatlas import models
 from lossatlas.errors import UserError
@@ -35,6 +36,23 @@ def test_spiral_network_is_the_mlp() -> None:
         "mlp", {"width": 25, "depth": 7}, num_classes=1, in_channels=2, image_size=1
     )
     assert sum(p.numel() for p in spiral.parameters()) == 4_001
+
+
+@pytest.mark.parametrize("name", ["vgg16", "vgg16_bn", "preresnet"])
+def test_he_initialisation_by_outputs(name: str) -> None:
+    """As in Benton et al.'s code: variance 2 / (k^2 outputs) and no biases; the rest is torch's."""
+    torch.manual_seed(0)
+    shape = {"num_classes": 10, "in_channels": 3, "image_size": 32}
+    network = models.build(name, {"width": 16, "he_init": True}, **shape)
+    for part in network.modules():
+        if isinstance(part, nn.Conv2d) and part.weight.numel() > 4000:
+            wanted = (2 / (part.kernel_size[0] ** 2 * part.out_channels)) ** 0.5
+            assert float(part.weight.detach().std()) == pytest.approx(wanted, rel=0.05)
+        if isinstance(part, nn.Conv2d) and part.bias is not None:
+            assert not part.bias.any()
+        if isinstance(part, nn.Linear):
+            assert part.bias.any()
+            assert float(part.weight.detach().abs().max()) <= part.in_features**-0.5
 
 
 SMALL = [("vgg16", {"width": 2}), ("vgg16_bn", {"width": 2}), ("preresnet", {"width": 2})]

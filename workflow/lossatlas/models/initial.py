@@ -1,4 +1,4 @@
-"""Initial weights as Chen et al. (2022) draw them."""
+"""Initial weights as the papers' codes draw them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from torch import nn
 
 def draw(module: nn.Module, linear_std: float) -> None:
     """Draw convolutions from He's normal distribution (fan-in), linear layers on request.
+
+    As Chen et al. (2022) do.
 
     Args:
         module: Changed in place. BatchNorm and parameters of its own are left as they are.
@@ -23,3 +25,15 @@ def draw(module: nn.Module, linear_std: float) -> None:
             continue
         if part.bias is not None:
             nn.init.zeros_(part.bias)
+
+
+def draw_by_outputs(module: nn.Module) -> None:
+    """Draw convolutions from He's normal distribution (fan-out), with biases 0, in place.
+
+    As Benton et al. (2021) do for the modes that they connect.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out")
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)

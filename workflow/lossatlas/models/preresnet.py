@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lossatlas.models.initial import draw_by_outputs
 from lossatlas.spec.depths import PREACTIVATION
 
 BOTTLENECKS_FROM = 44  # depth
@@ -54,13 +55,20 @@ class PreResNet(nn.Module):
         in_channels: Channels of an image.
         depth: 6n + 2 below 44, 9n + 2 from there on.
         width: k; 16 is the standard one.
+        he_init: Initial weights of convolutions as `initial.draw_by_outputs` draws them; else
+            PyTorch's own.
 
     Raises:
         ValueError: If there is no network of that depth.
     """
 
     def __init__(
-        self, num_classes: int, in_channels: int = 3, depth: int = 20, width: int = 16
+        self,
+        num_classes: int,
+        in_channels: int = 3,
+        depth: int = 20,
+        width: int = 16,
+        he_init: bool = False,
     ) -> None:
         super().__init__()
         bottleneck = depth >= BOTTLENECKS_FROM
@@ -76,6 +84,8 @@ class PreResNet(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.BatchNorm2d(channels)
         self.head = nn.Linear(channels, num_classes)
+        if he_init:
+            draw_by_outputs(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, in_channels, H, W) to logits (N, num_classes)."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from lossatlas.models.initial import draw_by_outputs
+
 STAGES = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))  # channels in units of the width
 
 
@@ -22,12 +24,19 @@ class VGG16(nn.Module):
         in_channels: Channels of an image.
         image_size: Height and width of an image.
         width: Channels of the first stage; 64 is the standard one.
+        he_init: Initial weights of convolutions as `initial.draw_by_outputs` draws them; else
+            PyTorch's own.
     """
 
     norm = False
 
     def __init__(
-        self, num_classes: int, in_channels: int = 3, image_size: int = 32, width: int = 64
+        self,
+        num_classes: int,
+        in_channels: int = 3,
+        image_size: int = 32,
+        width: int = 64,
+        he_init: bool = False,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -54,6 +63,8 @@ class VGG16(nn.Module):
             nn.ReLU(),
             nn.Linear(hidden, num_classes),
         )
+        if he_init:
+            draw_by_outputs(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, in_channels, H, W) to logits (N, num_classes)."""

@@ -68,17 +68,20 @@ def _mlp(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -
 
 
 SMALL_STD = {"linear_std": 0.0}
+HE_INIT = {"he_init": False}
 NETWORKS: dict[str, Network] = {
     "resnet18": Network("lossatlas.models.resnet18:ResNet18", {"width": 64}, _resnet18),
     "mlp": Network("lossatlas.models.mlp:MLP", {"width": 64, "depth": 2}, _mlp, depths=depths.MLP),
     "convnet": Network(
         "lossatlas.models.convnet:ConvNet", {"width": 16}, counts.convnet, smallest=4
     ),
-    "vgg16": Network("lossatlas.models.vgg16:VGG16", {"width": 64}, counts.vgg16),
-    "vgg16_bn": Network("lossatlas.models.vgg16:VGG16BN", {"width": 64}, counts.vgg16_bn),
+    "vgg16": Network("lossatlas.models.vgg16:VGG16", {"width": 64, **HE_INIT}, counts.vgg16),
+    "vgg16_bn": Network(
+        "lossatlas.models.vgg16:VGG16BN", {"width": 64, **HE_INIT}, counts.vgg16_bn
+    ),
     "preresnet": Network(
         "lossatlas.models.preresnet:PreResNet",
-        {"depth": 20, "width": 16},
+        {"depth": 20, "width": 16, **HE_INIT},
         counts.preresnet,
         depths=depths.PREACTIVATION,
         activations=40.0,
