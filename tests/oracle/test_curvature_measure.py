@@ -151,6 +151,17 @@ def test_too_few_iterations_are_flagged(mode):
     assert {row.status for row in _rows(record, "hessian_trace")} == {told}
 
 
+def test_each_eigenvalue_has_its_own_status():
+    record = measure(_networks(), Hessian(iterations=12, eigenvalues=6, tolerance=1e-2, **SMALL))
+    seen = set()
+    for place, rank in np.ndindex(2, 6):
+        row = _rows(record, "hessian_eigenvalue" + (f"_{rank + 1}" if rank else ""))[place]
+        small = record.arrays["residuals"].values[place, rank] <= 1e-2 * abs(row.value)
+        assert row.status == ("ok" if small else "unconverged")
+        seen.add(row.status)
+    assert len(seen) == 2
+
+
 def test_same_numbers_each_time_and_for_each_replica_alone():
     both, again = measure(_networks(), Hessian(**SMALL)), measure(_networks(), Hessian(**SMALL))
     alone = measure(_networks(_modules()[:1]), Hessian(**SMALL))
