@@ -349,6 +349,22 @@ def test_weights_of_a_window_are_never_saved(tmp_path: Path) -> None:
     assert all(t.numel() <= 12 * len(SEEDS) * size / 2 for t in tensors.values())
 
 
+@pytest.mark.parametrize(("steps", "windows", "copies"), [(1, 0, 1), (16, 1, 1), (30, 4, 2)])
+def test_a_state_holds_what_was_recorded_so_far(
+    tmp_path: Path, steps: int, windows: int, copies: int
+) -> None:
+    """And not the room for a long run's gigabytes."""
+    with pytest.raises(Preempted):
+        Engine(mlp, recipe(), SEEDS, split(), StopsAt(tmp_path / "state", steps)).train()
+    tensors, _ = State(tmp_path / "state", "key").load(torch.device("cpu"))
+    rows = {name: len(t) for name, t in tensors.items() if name.startswith("record/")}
+    for name in ("loss", "step", "gradient", "reservoir", "projection", "sums", "layer_gradient"):
+        assert rows[f"record/{name}"] == steps
+    assert (rows["record/after"], rows["record/whole"]) == (-(-steps // 4), -(-steps // 5))
+    assert rows["record/gram"] == rows["record/layer_weight"] == windows
+    assert rows["record/weights"] == copies
+
+
 def test_recording_changes_no_weight() -> None:
     with_, without = (Engine(mlp, recipe(record=r), SEEDS, split()).train() for r in (PLAN, None))
     assert without.path == {}

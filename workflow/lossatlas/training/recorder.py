@@ -106,11 +106,15 @@ class Recorder:
             "sums": table(steps + 1, count, 3),
             "projection": table(steps + 1, count, plan.projection, dtype=torch.float32),
             "layer_weight": table(len(self.windows), count, len(sizes)),
-            "gram": table(len(self.windows), count, plan.length, plan.length),
+            # gigabytes that nothing is computed from here: not on the device
+            "gram": torch.zeros(
+                len(self.windows), count, plan.length, plan.length, dtype=torch.float64
+            ),
             "weights": table(len(self.epochs), count, size, dtype=flat.dtype),
             "buffers": table(len(self.epochs), count, self.extra),
         }
         self.time, self.done = 0, 0  # points seen; windows finished
+        self.reached = 0  # copies of all weights kept
         self.seen = 0  # points seen before the run was resumed: their steps are known
         self._snapshots: dict[int, Snapshot] = {}
 
@@ -159,6 +163,7 @@ class Recorder:
         if epoch not in self.epochs:
             return
         row = self.epochs.index(epoch)
+        self.reached = max(self.reached, row + 1)
         self.kept["weights"][row] = flat
         if self.extra:
             own = [buffer.reshape(len(flat), -1).double() for buffer in buffers.values()]
@@ -208,7 +213,8 @@ class Recorder:
         """Turn the ring into a Gram matrix, unless that was done before the run was resumed."""
         first, _ = self.windows[self.done]
         for replica in range(len(flat)):
-            self.kept["gram"][self.done, replica] = gram_of_ring(self.ring[:, replica], first)
+            gram = gram_of_ring(self.ring[:, replica], first)
+            self.kept["gram"][self.done, replica] = gram.triu()
         squares = _by_tensor(flat.double().square(), self.sizes)
         self.kept["layer_weight"][self.done] = squares.sqrt()
         self.done += 1
@@ -230,14 +236,26 @@ class Recorder:
         tensors, values = now if time == self.time else self._snapshots[time]
         if self.time:
             self.kept["last"].copy_(self.ring[(self.time - 1) % self.plan.length])
-        mine = {f"{PREFIX}{name}": tensor for name, tensor in self.kept.items()}
         seen = max(self.time, self.seen)
+        filled = self._filled(seen)
+        mine = {f"{PREFIX}{n}": tensor[: filled.get(n)] for n, tensor in self.kept.items()}
         return tensors | mine, values | {"recorded": [time, self.done, seen]}
+
+    def _filled(self, points: int) -> dict[str, int]:
+        """Return how many rows of each table hold something after so many points."""
+        made = dict.fromkeys(("weights", "buffers"), self.reached)
+        made |= dict.fromkeys(("gram", "layer_weight"), self.done)
+        strides = {"after": self.plan.after, "whole": self.plan.whole}
+        made |= {name: _strided(points, stride) for name, stride in strides.items()}
+        each = self.kept.keys() - made.keys() - {"start", "last"}
+        return made | dict.fromkeys(each, points)
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
         for name, tensor in self.kept.items():
-            tensor.copy_(tensors[f"{PREFIX}{name}"])
+            saved = tensors[f"{PREFIX}{name}"]
+            tensor[: len(saved)].copy_(saved)
+        self.reached = len(tensors[f"{PREFIX}weights"])
         self.time, self.done, self.seen = values["recorded"]
         self.ring[(self.time - 1) % self.plan.length] = self.kept["last"]
 
@@ -258,7 +276,6 @@ class Recorder:
             for name, tensor in self.kept.items()
             if name in WHAT
         }
-        found["gram"] = np.triu(found["gram"])
         ends = np.cumsum(self.sizes)
         drawn = np.searchsorted(ends, self.drawn[:steps].cpu().numpy(), side="right")
         found["reservoir_tensor"] = drawn.astype(np.int32)
