@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossatlas.connectivity import extremes, pairs_of
@@ -61,6 +61,7 @@ def test_paper_formula_in_words():
         assert extremes(T5, errors, "mean").connectivity == pytest.approx(expected)
 
 
+@settings(deadline=None)  # for machines with other work
 @given(st.lists(st.floats(0, 100), min_size=2, max_size=30))
 def test_properties(errors):
     values, t = np.array(errors), np.linspace(0, 1, len(errors))
