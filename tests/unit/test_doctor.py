@@ -51,6 +51,23 @@ def test_sacct_without_accounting_is_the_trap(commands) -> None:
     assert levels(doctor.scheduler("slurm", None)) == ["ok", "ok"]
 
 
+@pytest.mark.parametrize(
+    ("config", "partition", "warned"),
+    [
+        ("PreemptMode             = CANCEL", "PreemptMode=REQUEUE", True),
+        ("PreemptMode             = REQUEUE", "PreemptMode=GANG,CANCEL QoS=N/A", True),
+        ("PreemptMode             = OFF", "PreemptMode=OFF", False),
+        ("PreemptMode             = REQUEUE", "PreemptMode=REQUEUE", False),
+    ],
+)
+def test_preempted_jobs_that_are_cancelled(commands, config, partition, warned) -> None:
+    scontrol = f"if [ $2 = config ]; then echo '{config}'; else echo '{partition}'; fi"
+    commands(**SLURM, scontrol=scontrol)
+    checks = list(doctor.scheduler("slurm", "squeue"))
+    assert levels(checks) == ["ok", "ok", *(["warning"] * warned)]
+    assert ("waits for such a job for ever" in str(checks[-1])) is warned
+
+
 def test_sacct_that_never_answers(commands, monkeypatch) -> None:
     monkeypatch.setattr(doctor, "PATIENCE", 0.3)
     commands(**SLURM, sacct="while :; do :; done")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import re
@@ -215,6 +214,7 @@ def scheduler(executor: str, status_command: str | None) -> Iterable[Check]:
         yield Check("problem" if failure else "ok", what, "ask your site" if failure else "")
     if executor == "slurm":
         yield _accounting(status_command or ("sacct" if shutil.which("sacct") else "squeue"))
+        yield from _preemption()
 
 
 def _accounting(command: str) -> Check:
@@ -230,15 +230,28 @@ def _accounting(command: str) -> Check:
 
 def _memory() -> Check:
     """Check the trap that squeue forgets ended jobs before Snakemake looks again: it waits on."""
-    settings = ""
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        settings = _run(["scontrol", "show", "config"]).stdout
-    age = re.search(r"^MinJobAge\s*=\s*(\d+)", settings, re.MULTILINE)
+    age = re.search(r"^MinJobAge\s*=\s*(\d+)", _shown("config"), re.MULTILINE)
     if age is None or int(age[1]) > LONGEST_PAUSE:
         return Check("ok", "states of jobs come from squeue: accounting is not needed")
     what = f"squeue forgets ended jobs after {age[1]} s, a run may look every {LONGEST_PAUSE} s"
     fix = "set slurm-status-command: sacct in profiles/slurm, or the run may wait for ever"
     return Check("warning", what, fix)
+
+
+def _preemption() -> Iterable[Check]:
+    """Check the trap that preempted jobs are cancelled: the Slurm executor waits for them."""
+    if re.search(r"PreemptMode\s*=\s*\S*CANCEL", _shown("config") + _shown("partition")):
+        what = "Slurm cancels preempted jobs here, and Snakemake waits for such a job for ever"
+        fix = "name another partition, or interrupt Snakemake then and start it again"
+        yield Check("warning", what, fix)
+
+
+def _shown(what: str) -> str:
+    """Return what Slurm says of itself; nothing if it does not answer."""
+    try:
+        return _run(["scontrol", "show", what]).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def _ask(command: list[str]) -> str:
