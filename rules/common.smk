@@ -65,7 +65,7 @@ wildcard_constraints:
     experiment="|".join(CONFIG.experiments),
     figure="|".join([*FIGURE_NAMES, *FIGURES]),
     file=r"[^/]+",
-    name=r"[a-z0-9_]+",
+    name=r"[A-Za-z0-9_]+",
     paper="|".join(PAPERS),
 
 

@@ -177,6 +177,16 @@ BAD = [
     ("experiments.grid.load", {"depth": [2]}, "'resnet18' has no argument 'depth'"),
     (
         "experiments.grid.load",
+        {"model.norm": ["full", "none"]},
+        "experiments.grid.load: 'model.norm' has 'full', and an axis has numbers: make an exper",
+    ),
+    (
+        "experiments.grid.load",
+        {"model.width": [2], "width": [3]},
+        "'model.width' and another axis both set model.width (leave one of them out)",
+    ),
+    (
+        "experiments.grid.load",
         {"width": [0]},
         "width is 0 (a whole number from 1 up: the nearest is 1)",
     ),
@@ -209,6 +219,7 @@ BAD = [
     ("models.own", {"builder": "no_such_module:Net"}, "no module named 'no_such_module'"),
     ("models.own", {"builder": "fractions:Fractoin"}, "no 'Fractoin' (did you mean 'Fraction'?)"),
     ("models.own", {"builder": "os.path;x:Net"}, "is not 'package.module:object'"),
+    ("datasets.mine", {"source": "my-data"}, "datasets.mine: 'my-data' cannot be a name (letters"),
     ("datasets.mnits", None, "unknown data set 'mnits' (did you mean 'mnist'?)"),
     ("datasets.digits", {"fraction": 0}, "datasets.digits.fraction"),
     ("datasets.digits", {"mean": [0.5]}, "'mean' and 'std' have one number per channel each"),
@@ -266,6 +277,28 @@ BAD_MODELS = [
 def test_bad_networks_are_refused_before_anything_is_spent(model: dict, says: str) -> None:
     raw = changed("models.resnet18", model)
     raw["experiments"]["grid"]["load"] = {}
+    with pytest.raises(UserError) as caught:
+        config.load(raw)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("builder", "axis", "says"),
+    [
+        ("vit", {"model.heads": [0]}, "heads is 0 (a whole number from 1 up: the nearest is 1)"),
+        ("vit", {"model.patch": [2, 2.5]}, "patch is 2.5 (a whole number from 1 up: the nea"),
+        ("resnet_cifar", {"model.norm": [1]}, "norm is 1 (valid: full, none, partial)"),
+        ("resnet_cifar", {"model.shortcut": [2]}, "shortcut is 2 (true or false)"),
+        ("resnet_cifar", {"model.shortcut": [True, False]}, ""),
+        ("resnet_cifar", {"model.linear_std": ["1e-3", 0.1]}, ""),
+    ],
+)
+def test_axes_have_values_that_the_network_takes(builder: str, axis: dict, says: str) -> None:
+    raw = changed("models.resnet18", {"builder": builder})
+    raw["experiments"]["grid"]["load"] = axis
+    if not says:
+        assert len(config.load(raw).cells("grid")) == 4
+        return
     with pytest.raises(UserError) as caught:
         config.load(raw)
     assert says in str(caught.value)

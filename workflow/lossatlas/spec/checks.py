@@ -46,6 +46,9 @@ def _check_names(config: Config) -> None:
                 fix = "letters, digits and _, a letter first"
                 raise UserError(f"'{name}' cannot be a name", where=section, fix=fix)
     for name, part in config.datasets.items():
+        if not NAME.fullmatch(part.source):
+            fix = "letters, digits and _, a letter first, in resources/datasets.tsv as well"
+            raise UserError(f"'{part.source}' cannot be a name", where=f"datasets.{name}", fix=fix)
         source = data_source(part.source, where=f"datasets.{name}.source")
         if len(part.mean) not in (0, source.channels):
             what = f"{len(part.mean)} numbers for {source.channels} channels"
@@ -151,6 +154,9 @@ def _check_axes(config: Config, one: Experiment, where: str) -> None:
                 fix = f"{nearest(axis, known)}, or 'model.<argument>'"
                 raise UserError(f"unknown axis '{axis}'", where=f"{where}.{group}", fix=fix)
             part, key = axis_target(axis)
+            if [axis_target(other) for other in one.axes].count((part, key)) > 1:
+                what = f"'{axis}' and another axis both set {part}.{key}"
+                raise UserError(what, where=f"{where}.{group}", fix="leave one of them out")
             if part == "model" and builder in NETWORKS:
                 _check_argument(builder, key, f"{where}.{group}")
             elif part == "model":
@@ -192,6 +198,10 @@ def _check_network(cell: Cell, where: str) -> None:
         raise UserError(f"depth is {depth}", where=where, fix=f"{depths.rule}{near}")
     if network is None:
         return
+    for key in arguments.keys() & network.arguments.keys() - {"width", "depth"}:
+        value = arguments[key]
+        if not (isinstance(network.arguments[key], bool) and value in (0, 1)):  # of an axis
+            _check_value(cell.model.builder, key, value, where)
     source = data_source(cell.data.source)
     if source.image_size < network.smallest:
         what = f"images of {source.image_size} pixels are too small for '{cell.model.builder}'"

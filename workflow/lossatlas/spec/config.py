@@ -21,7 +21,7 @@ from lossatlas.spec.cells import (
 from lossatlas.spec.complaints import explain
 from lossatlas.spec.figures import Figure
 from lossatlas.spec.metrics import KINDS, MetricSettings
-from lossatlas.spec.parts import DataPart, ModelPart, Recipe, Strict
+from lossatlas.spec.parts import DataPart, ModelPart, Recipe, Strict, numbers
 
 AxisValues = Annotated[list[int | float], Field(min_length=1)]
 
@@ -54,6 +54,16 @@ class Experiment(Strict):
     def _each_once(cls, value: list[str]) -> list[str]:
         if repeated := [name for name in value if value.count(name) > 1]:
             raise ValueError(f"repeats '{repeated[0]}'")
+        return value
+
+    @field_validator("load", "temperature", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        for axis, values in value.items() if isinstance(value, dict) else ():
+            for one in values if isinstance(values, list) else ():
+                if isinstance(numbers(one), str) and not one.lstrip("+-")[:1].isdigit():
+                    what = f"'{axis}' has '{one}', and an axis has numbers"
+                    raise ValueError(f"{what}: make an experiment of each")
         return value
 
     @field_validator("load", "temperature")

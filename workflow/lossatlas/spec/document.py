@@ -124,7 +124,8 @@ def _data_text() -> str:
         size = sum(file.size for file in files_of(row))
         megabytes = f"{size / 1e6:.0f} MB" if size else "none"
         lines.append(f"| `{row.name}` | {row.train:,} + {row.test:,} | {shape} | {megabytes} |")
-    return "\n".join(lines)
+    own = "Your own: an `.npz` and a row of that table, as `resources/README.md` says."
+    return "\n".join([*lines, "", own])
 
 
 def _model_text() -> str:
@@ -140,7 +141,10 @@ def _model_text() -> str:
     own = (
         "Your own: `builder: package.module:object`, called with `num_classes`, `in_channels` and"
         " `image_size` (each if it takes it) and with the other keys of the part. The module is"
-        " looked for in the folder in which you start Snakemake, then on PYTHONPATH."
+        " looked for on PYTHONPATH, then in the folder in which you start Snakemake."
+        " It gets normalised images (N, C, H, W), float32, and returns logits (N, num_classes)."
+        " A builder with `**kwargs` takes all three; one that is not yours, such as a network of"
+        " torchvision, needs a function of your own around it."
     )
     return "\n".join([*lines, "", _PAPER_NAMES, "", own])
 
@@ -149,7 +153,9 @@ def _axes_text() -> str:
     lines = ["| axis | kind | sets |", "|---|---|---|"]
     for kind, axes in (("load", LOAD_AXES), ("temperature", TEMPERATURE_AXES)):
         lines += [f"| `{axis}` | {kind} | `{'.'.join(target)}` |" for axis, target in axes.items()]
-    own = "`model.<argument>` makes an axis of any argument of your own network."
+    own = (
+        "`model.<argument>` makes an axis of any argument that is a number. Axes have numbers only."
+    )
     shared = (
         "Experiments share cells: a cell that two of them name is trained and measured once, with"
         " the union of their seeds."
