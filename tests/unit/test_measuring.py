@@ -331,6 +331,22 @@ def test_a_job_augments_and_leaves_no_state(
         assert all(torch.equal(found[name], last[name][0]) for name in found) is same
 
 
+def test_each_checkpoint_is_read_as_it_was_kept(tmp_path: Path) -> None:
+    window = {"length": 2, "projection": 0, "snapshots": 1}
+    recipe = Recipe(epochs=2, batch_size=8, checkpoints=["final", "best"], record=window)
+    dataset, weights = str(tmp_path / "d.h5"), str(tmp_path / "w.safetensors")
+    store.write(dataset, convert("digits"))
+    data = job.load(dataset, cell().data)
+    trained = Engine(job.builder_of(cell(), data), recipe, [3, 4], data.train).train()
+    checkpoints.save(weights, trained, "digest")
+    assert set(trained.checkpoints) == {"final", "best", "epoch-0", "epoch-1", "epoch-2"}
+    for kind, (params, _) in trained.checkpoints.items():
+        read = checkpoints.read_weights([weights], [3, 4], kind, "pt", "digest")
+        for index, seed in enumerate((3, 4)):
+            for name, tensor in params.items():
+                assert torch.equal(read[seed][0][name], tensor[index]), (kind, name)
+
+
 def test_replicas_are_in_the_order_of_their_seeds(tmp_path: Path) -> None:
     """Not in that of their names in the file, where 10 comes before 2; without the diverged."""
     inputs = prepared(tmp_path, [2, 10], [])
