@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -189,6 +190,30 @@ def test_state_of_other_work_is_not_taken(tmp_path: Path) -> None:
     assert found[1] == {"epoch": 1}
     path.write_bytes(path.read_bytes()[:40])
     assert State(path, "one").load(torch.device("cpu")) is None
+
+
+def test_told_twice_in_the_middle_of_saving(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGUSR1)}
+    save = safetensors.torch.save_file
+
+    def told(*given: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        save(*given)
+        signal.raise_signal(signal.SIGTERM)
+
+    try:
+        state = State(tmp_path / "state", "key").listen()
+        monkeypatch.setattr(safetensors.torch, "save_file", told)
+        with pytest.raises(Preempted):
+            state.save({"numbers": torch.ones(2)}, {"step": 3})
+        found = State(tmp_path / "state", "key").load(torch.device("cpu"))
+        assert found is not None
+        assert found[1] == {"step": 3}
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])

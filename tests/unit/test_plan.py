@@ -56,6 +56,14 @@ def test_more_seeds_keep_what_is_trained() -> None:
     assert partition([0], 1, ["7", "junk", "2-1", ""]) == {"0": [0]}
 
 
+def test_blocks_of_seeds_with_gaps_have_names_that_files_can_have() -> None:
+    seeds = list(range(0, 400, 2))
+    blocks = partition(seeds, 100, [])
+    assert max(map(len, blocks)) <= 100
+    assert [seed for block in blocks.values() for seed in block] == seeds
+    assert list(partition(list(range(500)), 500, [])) == ["0-499"]
+
+
 @settings(deadline=None)  # for machines with other work
 @given(st.sets(st.integers(0, 40), min_size=1), st.integers(1, 5), st.sets(st.integers(0, 40)))
 def test_blocks_hold_every_seed_once(seeds: set[int], together: int, trained: set[int]) -> None:

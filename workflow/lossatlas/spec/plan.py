@@ -14,6 +14,7 @@ from lossatlas.spec.config import Config
 NARROW = 500_000  # parameters up to which replicas may share a job; wider ones fill a device alone
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 _MOST = 10_000  # seeds of a run in a block's name
+_LONGEST = 100  # characters of a new block's name: files are named by it
 
 
 @dataclass
@@ -90,9 +91,12 @@ def partition(seeds: list[int], together: int, existing: Iterable[str]) -> dict[
                 kept[name] = held
                 missing -= wanted
     rest = sorted(missing)
-    for start in range(0, len(rest), together):
-        block = rest[start : start + together]
-        kept[block_name(block)] = block
+    while rest:
+        size = together
+        while len(block_name(rest[:size])) > _LONGEST:  # many seeds with gaps
+            size -= 1
+        kept[block_name(rest[:size])] = rest[:size]
+        rest = rest[size:]
     return kept
 
 
