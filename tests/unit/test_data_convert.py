@@ -300,6 +300,7 @@ def test_gauss_is_gaussian(monkeypatch):
     assert abs(pixels.var() - 1) < 4 * np.sqrt(2 / count)
     assert abs((pixels**4).mean() - 3) < 4 * np.sqrt(96 / count)
     assert not np.array_equal(data["train_images"][:300], data["test_images"])
+    assert not np.array_equal(data["train_labels"][:300], data["test_labels"])
     assert sorted(set(data["train_labels"])) == list(range(10))
     assert record.settings["classes"] == 10
     assert (record.settings["mean"], record.settings["std"]) == ([0, 0, 0], [1, 1, 1])
