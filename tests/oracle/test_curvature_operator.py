@@ -240,6 +240,34 @@ def test_fused_attention_has_a_hessian():
     torch.testing.assert_close(found, approximate, atol=1e-6, rtol=1e-4)
 
 
+class _Normed(nn.Module):
+    """Weight norm as its definition says: w = g v / |v|."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        parts = layer.parametrizations.weight
+        self.g = nn.Parameter(parts.original0.detach().clone())
+        self.v = nn.Parameter(parts.original1.detach().clone())
+
+    def forward(self, x):
+        axes = tuple(range(1, self.v.dim())) if self.g.dim() else None
+        length = self.v.square().sum(axes, keepdim=axes is not None).sqrt()
+        return F.conv2d(x, self.g * self.v / length)
+
+
+@pytest.mark.parametrize("dim", [0, None])
+def test_weight_norm_has_the_hessian_of_its_definition(dim):
+    torch.manual_seed(6)
+    made = nn.utils.parametrizations.weight_norm(nn.Conv2d(2, 3, 2, bias=False), dim=dim)
+    head = nn.Sequential(nn.Tanh(), nn.Flatten(), nn.Linear(3, 4))
+    fused, plain = (nn.Sequential(layer, head).double() for layer in (made, _Normed(made)))
+    images, labels = torch.randn(5, 2, 2, 2, generator=random()).double(), torch.arange(5) % 4
+    found = columns(hessian_of(fused, images, labels))
+    expected = columns(hessian_of(plain, images, labels))
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found, found.T)
+
+
 class _Square(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):

@@ -191,13 +191,14 @@ def test_what_cannot_be_used_is_refused_before_training(build: type[nn.Module], 
     assert torch.equal(data.images, before)
 
 
-def test_a_curvature_that_would_overwrite_its_images_is_refused() -> None:
+def test_curvature_refuses_them_as_well() -> None:
     from lossatlas.curvature import hessian_of
 
     data = split()
-    hessian = hessian_of(Overwrites(), data.images, data.labels)
-    with pytest.raises(UserError, match="changes its images in place"):
-        hessian(torch.ones(hessian.size))
+    for build, says in REFUSED[:2]:
+        hessian = hessian_of(build(), data.images, data.labels)
+        with pytest.raises(UserError, match=says):
+            hessian(torch.ones(hessian.size))
 
 
 def lazy(num_classes: int) -> nn.Module:

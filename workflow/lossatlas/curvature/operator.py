@@ -22,7 +22,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from lossatlas.errors import UserError, nearest
-from lossatlas.models.functional import Functional, Tensors, flatten, state_of, unflatten
+from lossatlas.models.functional import (
+    Functional,
+    Tensors,
+    flatten,
+    runs_again,
+    state_of,
+    unflatten,
+)
 from lossatlas.models.layout import fast
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -145,7 +152,7 @@ class HessianOperator:
         weights = {**self._fixed, **leaves}
         with ExitStack() as stack:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # fused attention: only first order
-            stack.enter_context(_AffineNorms())
+            stack.enter_context(_WrittenOut())
             try:
                 outputs = self._functional(weights, self._buffers, x, train=False)
             except RuntimeError:
@@ -233,13 +240,23 @@ def pick(names: list[str], pattern: str) -> list[str]:
     return found
 
 
-class _AffineNorms(TorchFunctionMode):
-    """Writes BatchNorm in evaluation mode as y = x s + t, whose double backward is cheap."""
+class _WrittenOut(TorchFunctionMode):
+    """Writes out what autograd derives twice slowly or wrongly.
+
+    BatchNorm in evaluation mode becomes y = x s + t, whose double backward is cheap. The second
+    derivative of torch's fused weight norm takes the norm of v for a constant.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.batch_norm:
             return _batch_norm(*args, **(kwargs or {}))
+        if func is torch._weight_norm:  # noqa: SLF001 -- what the norm of nn.utils calls
+            return _weight_norm(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    return v * (g / torch.norm_except_dim(v, 2, dim))
 
 
 def _batch_norm(
@@ -291,6 +308,8 @@ def _explained() -> Iterator[None]:
         fix = "lower `chunk`"
         raise UserError("out of memory", where="Hessian-vector product", fix=fix) from None
     except (RuntimeError, NotImplementedError) as error:
+        if (again := runs_again(error)) is not None:
+            raise again from None
         found = re.search(r"derivative for (\S+) is not implemented", str(error))
         if found is None:
             raise

@@ -221,11 +221,18 @@ def _check_shape(out: object, count: int, classes: int) -> None:
 
 def _failed(error: Exception, images: Tensor) -> UserError:
     """Say how a module failed."""
-    if "meta" in str(error) or "Meta" in type(error).__name__:
-        what = "forward runs a part of itself again during the backward pass"
-        return UserError(what, where="model", fix="switch activation checkpointing off")
+    if (again := runs_again(error)) is not None:
+        return again
     what = f"forward fails on images {tuple(images.shape)} of {images.dtype}: {told(error)}"
     return UserError(what, where="model", fix="mend it; images are (N, C, H, W)")
+
+
+def runs_again(error: Exception) -> UserError | None:
+    """Explain the error of a part that runs again in the backward pass, where it has no weights."""
+    if "meta" not in str(error):
+        return None
+    what = "forward runs a part of itself again during the backward pass"
+    return UserError(what, where="model", fix="switch activation checkpointing off")
 
 
 def state_of(module: nn.Module) -> tuple[Tensors, Tensors]:
