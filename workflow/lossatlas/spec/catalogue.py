@@ -33,6 +33,7 @@ class Network:
         channels: Of the images that it takes; 0: any.
         activations: Numbers per image that a backward pass holds, as a multiple of
             multiply-adds / sqrt(parameters); a bound.
+        norms: Whether it has BatchNorm.
     """
 
     target: str
@@ -43,6 +44,7 @@ class Network:
     smallest: int = 1
     channels: int = 0
     activations: float = 20.0
+    norms: bool = False
 
 
 def _resnet18(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
@@ -70,14 +72,14 @@ def _mlp(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -
 SMALL_STD = {"linear_std": 0.0}
 HE_INIT = {"he_init": False}
 NETWORKS: dict[str, Network] = {
-    "resnet18": Network("lossatlas.models.resnet18:ResNet18", {"width": 64}, _resnet18),
+    "resnet18": Network("lossatlas.models.resnet18:ResNet18", {"width": 64}, _resnet18, norms=True),
     "mlp": Network("lossatlas.models.mlp:MLP", {"width": 64, "depth": 2}, _mlp, depths=depths.MLP),
     "convnet": Network(
         "lossatlas.models.convnet:ConvNet", {"width": 16}, counts.convnet, smallest=4
     ),
     "vgg16": Network("lossatlas.models.vgg16:VGG16", {"width": 64, **HE_INIT}, counts.vgg16),
     "vgg16_bn": Network(
-        "lossatlas.models.vgg16:VGG16BN", {"width": 64, **HE_INIT}, counts.vgg16_bn
+        "lossatlas.models.vgg16:VGG16BN", {"width": 64, **HE_INIT}, counts.vgg16_bn, norms=True
     ),
     "preresnet": Network(
         "lossatlas.models.preresnet:PreResNet",
@@ -85,6 +87,7 @@ NETWORKS: dict[str, Network] = {
         counts.preresnet,
         depths=depths.PREACTIVATION,
         activations=40.0,
+        norms=True,
     ),
     "resnet_cifar": Network(
         "lossatlas.models.resnet_cifar:ResNetCifar",
@@ -92,6 +95,7 @@ NETWORKS: dict[str, Network] = {
         counts.resnet_cifar,
         depths=depths.BASIC,
         choices={"norm": ("full", "partial", "none")},
+        norms=True,
     ),
     "resnet_imagenet": Network(
         "lossatlas.models.resnet_imagenet:ResNetImagenet",
@@ -99,9 +103,14 @@ NETWORKS: dict[str, Network] = {
         counts.resnet_imagenet,
         depths=depths.IMAGENET,
         activations=40.0,
+        norms=True,
     ),
     "vgg9": Network(
-        "lossatlas.models.vgg9:VGG9", {"width": 64, **SMALL_STD}, counts.vgg9, smallest=8
+        "lossatlas.models.vgg9:VGG9",
+        {"width": 64, **SMALL_STD},
+        counts.vgg9,
+        smallest=8,
+        norms=True,
     ),
     "alexnet": Network(
         "lossatlas.models.alexnet:AlexNet", {"width": 64, **SMALL_STD}, counts.alexnet, smallest=28
@@ -113,6 +122,7 @@ NETWORKS: dict[str, Network] = {
         depths=depths.DENSE,
         smallest=8,
         activations=40.0,
+        norms=True,
     ),
     "mnist_net": Network(
         "lossatlas.models.mnist:MnistNet", {"width": 10, **SMALL_STD}, counts.mnist_net, smallest=16
@@ -123,6 +133,7 @@ NETWORKS: dict[str, Network] = {
         counts.resnet_mnist,
         smallest=2,
         channels=1,
+        norms=True,
     ),
     "fully_connected": Network(
         "lossatlas.models.mlp:FullyConnected",
