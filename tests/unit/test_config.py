@@ -89,6 +89,11 @@ def test_the_plan_of_the_taxonomy_paper_augments_nothing() -> None:
     assert all(recipe.augment is None for recipe in plan.recipes.values())
 
 
+def test_the_plan_of_the_taxonomy_paper_draws_all_that_it_runs() -> None:
+    plan = shipped("config/taxonomy.yaml")
+    assert {figure.experiment for figure in plan.figures.values()} - {""} == set(plan.experiments)
+
+
 def test_the_plan_of_the_simplex_paper_has_its_setting() -> None:
     plan = shipped("config/simplex.yaml")
     base = plan.recipes["base"].model_dump(exclude_defaults=True)
