@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lossatlas import slots
 from lossatlas.paths import LIBRARY
 
 SCRIPT = """
@@ -18,6 +19,9 @@ with job(given):
     print("working")
     BODY
 """
+
+
+ALONE = {key: value for key, value in os.environ.items() if key not in slots.SCHEDULERS}
 
 
 def ended(folder: Path, body: str, **more: str) -> subprocess.CompletedProcess:
@@ -86,6 +90,25 @@ def test_a_log_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     done = ended(tmp_path, "pass")
     assert done.returncode == 1
     assert done.stderr.startswith("lossatlas: log: cannot be written: Is a directory (")
+    assert done.stderr.count("\n") == 1
+
+
+def test_no_room_for_the_locks_of_gpus_is_one_line(tmp_path: Path) -> None:
+    code = SCRIPT.replace("resources={}", "resources={'gpu': 1, 'runs_per_gpu': 2}")
+    (tmp_path / "tmp").mkdir()
+    folder = tmp_path / "tmp" / f"lossatlas-gpus-{os.getuid()}"
+    folder.write_text("")
+    variables = {"TMPDIR": str(folder.parent), "CUDA_VISIBLE_DEVICES": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("BODY", "pass"), str(LIBRARY.parent)],
+        cwd=tmp_path,
+        env={**ALONE, "PYTHONPATH": str(LIBRARY.parent), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"lossatlas: {folder}: cannot be written: File exists (")
     assert done.stderr.count("\n") == 1
 
 

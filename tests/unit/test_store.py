@@ -241,6 +241,16 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     assert (tmp_path / "a.h5").stat().st_mode & 0o777 == 0o640
 
 
+def test_file_systems_without_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path, mode: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refused)
+    with files.atomic(tmp_path / "a") as temporary:
+        temporary.write_text("whole")
+    assert (tmp_path / "a").read_text() == "whole"
+
+
 def test_what_a_killed_writer_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
     target, other = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     with pytest.MonkeyPatch.context() as patched:

@@ -168,7 +168,10 @@ def _place(snakemake: Any, stack: contextlib.ExitStack) -> None:
     """Wait for a place on a GPU where the profile (profiles/gpu) says how many share one."""
     asked = snakemake.resources
     if asked.get("gpu", 0) and (runs := int(asked.get("runs_per_gpu", 0))):
-        stack.enter_context(slots.gpu(runs, whole=bool(asked.get("whole_gpu", 0))))
+        try:
+            stack.enter_context(slots.gpu(runs, whole=bool(asked.get("whole_gpu", 0))))
+        except OSError as error:
+            _leave(str(unwritable(slots.folder(), error)), 1)
 
 
 def _leave(message: str, code: int) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import re
@@ -39,9 +40,10 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = folder / target.name
     try:
         yield temporary
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:  # some file servers flush for writers only
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        with contextlib.suppress(PermissionError):  # some know no modes
+            temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
     except Exception as error:
         reason = _of_the_system(error)
