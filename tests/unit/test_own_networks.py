@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from lossatlas import models
 from lossatlas.data.tensors import Split
 from lossatlas.errors import UserError
-from lossatlas.models.functional import Functional, stack, state_of
+from lossatlas.models.functional import Functional, reestimate_norms, stack, state_of
 from lossatlas.spec.parts import Recipe
 from lossatlas.training.engine import Engine, Trained, batches, initialise, replica
 
@@ -199,6 +199,26 @@ def test_curvature_refuses_them_as_well() -> None:
         hessian = hessian_of(build(), data.images, data.labels)
         with pytest.raises(UserError, match=says):
             hessian(torch.ones(hessian.size))
+
+
+class Instances(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.InstanceNorm2d(2, affine=True, track_running_stats=True)
+        self.conv, self.head = nn.Conv2d(1, 2, 3), nn.Linear(2, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.conv(x)).relu().mean((2, 3)))
+
+
+def test_statistics_of_instance_norm_are_estimated_anew() -> None:
+    module, images = Instances(), split().images
+    _, buffers = state_of(module)
+    found = reestimate_norms(Functional(module), *state_of(module), images, batch=20)
+    features = module.conv(images)
+    torch.testing.assert_close(found["norm.running_mean"], features.mean((0, 2, 3)))
+    torch.testing.assert_close(found["norm.running_var"], features.var((2, 3)).mean(0))
+    assert not torch.equal(found["norm.running_mean"], buffers["norm.running_mean"])
 
 
 def lazy(num_classes: int) -> nn.Module:

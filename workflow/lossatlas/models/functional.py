@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,8 @@ from lossatlas.errors import UserError, told
 
 Tensors = dict[str, Tensor]
 
-_NORMS = (nn.modules.batchnorm._BatchNorm,)  # noqa: SLF001 -- torch has no public base
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm  # noqa: SLF001 -- torch has no public base
+_Norm = nn.modules.batchnorm._NormBase  # noqa: SLF001 -- nor of these and InstanceNorm
 
 
 class Functional:
@@ -41,7 +43,7 @@ class Functional:
         except RuntimeError as error:
             fix = "torch.nn.utils.parametrizations has norms of weights that can be copied"
             raise UserError(f"cannot be copied: {told(error)}", where="model", fix=fix) from error
-        self.norms = [m for m in self.module.modules() if isinstance(m, _NORMS)]
+        self.norms = [m for m in self.module.modules() if _has_statistics(m)]
         self.has_norms = any(norm.track_running_stats for norm in self.norms)
         self._momenta = [norm.momentum for norm in self.norms]
         self._vectorises: dict[tuple[bool, bool], bool] = {}
@@ -140,6 +142,11 @@ class Functional:
         finally:
             for norm, original in zip(self.norms, self._momenta, strict=True):
                 norm.momentum = original
+
+
+def _has_statistics(part: nn.Module) -> TypeGuard[_Norm]:
+    """Say whether a part keeps statistics: BatchNorm, and InstanceNorm where it is asked to."""
+    return isinstance(part, _BATCH_NORM) or (isinstance(part, _Norm) and part.track_running_stats)
 
 
 def _without_weights(module: nn.Module) -> nn.Module:
