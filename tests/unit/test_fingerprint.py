@@ -255,6 +255,20 @@ def test_kept_digests_are_those_of_the_same_question(
     assert digest() == "computed again"
 
 
+def test_kept_digests_follow_a_users_files(
+    working: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lie outside the package, whose sources are the same all the time."""
+    own = tmp_path_factory.mktemp("own") / "kept_net.py"
+    monkeypatch.syspath_prepend(own.parent)
+    found = []
+    for value in (1, 2, 1):
+        own.write_text(f"def net():\n    return {value}\n")
+        forget()
+        found.append(fingerprint.code_of("kept_net:net"))
+    assert found[0] == found[2] != found[1]
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"sources": 1}', "\x00"])
 def test_a_damaged_store_of_digests_is_made_anew(working: Path, content: str) -> None:
     first = digest()
