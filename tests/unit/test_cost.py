@@ -94,3 +94,16 @@ def test_narrow_networks_have_less_of_a_cpu_s_arithmetic() -> None:
         planned = PlannedCell(Cell(DataPart(source="cifar10"), part, Recipe()))
         assert 0.4 < cost.LAPTOP.rate(planned) / measured < 3.2
         assert cost.GPU.rate(planned) == pytest.approx(cost.GPU.flops)
+
+
+def test_deep_networks_take_longer_to_launch() -> None:
+    """Of two images: 25, 94 and 206 ms a step for 14, 56 and 110 layers, on one core."""
+    seconds = {}
+    for depth in (14, 56, 110):
+        part = ModelPart(builder="resnet_cifar", depth=depth)
+        cell = Cell(DataPart(source="cifar10"), part, Recipe(epochs=1, batch_size=2))
+        hours = cost.training_hours(PlannedCell(cell, [0], blocks={"0": [0]}), cost.GPU)
+        seconds[depth] = (hours - cost.START) * 3600 / 25_000
+    assert seconds[14] == pytest.approx(cost.GPU.seconds_per_step)
+    for depth, measured in ((56, 94 / 25), (110, 206 / 25)):
+        assert 0.5 < seconds[depth] / seconds[14] / measured < 2
