@@ -166,6 +166,11 @@ def test_small_grids_have_numbers_in_the_tiles():
     assert ft.named(axes, "dots") == []
 
 
+def test_the_key_explains_standard_errors_where_there_are_some():
+    assert "±" in key(drawn(ft.tables(SMALL)).figure)
+    assert key(drawn(ft.tables(SMALL, replicas=1)).figure) == "no number"
+
+
 def test_large_grids_have_dots_in_proportion_to_the_error():
     values = {("cka", cell): 0.5 for cell in LARGE} | {("cka", LARGE[0]): 1.5}
     tables = ft.tables(LARGE, values=values, replicas=3)

@@ -72,6 +72,15 @@ def test_thick_line_is_the_mean_of_the_pairs():
     assert mean.get_linewidth() > lines(axes, "pair")[0].get_linewidth()
 
 
+def test_straight_lines_lie_on_top_of_equal_curves():
+    for names in (PATHS, PATHS[::-1]):
+        rows = ft.series([(2, 16)], curves=names)
+        (axes,) = draw(curves, Tables(ft.no_scalars(), rows)).figure.axes
+        drawn = sorted(lines(axes, "mean"), key=lambda line: line.get_zorder())
+        assert [line.get_linestyle() for line in drawn] == ["-", "--"]
+        assert drawn[0].get_zorder() < drawn[1].get_zorder()
+
+
 def test_panels_share_one_scale():
     rows = ft.series(CELLS)
     figure = draw(curves, Tables(ft.no_scalars(), rows)).figure

@@ -129,14 +129,14 @@ def _key(figure: Figure, summary: pd.DataFrame, grid: Grid, limits: Thresholds) 
         entries.append((style.cross(), "no number"))
     if (summary["status"] == "unconverged").any():
         entries.append((outlined, "some numbers did not converge"))
-    if grid.roomy:
+    if grid.roomy and summary["stderr"].notna().any():
         nothing = Line2D([], [], linestyle="")
         entries.append((nothing, "±: standard error over replicas\nor pairs of them"))
-    else:
+    if not grid.roomy:
         line = Line2D([], [], color=style.INK, linewidth=0.7)
         words = f"mode connectivity is above {-limits.mode_connectivity:g}\non the orange side"
         entries.append((line, words))
         words = f"standard error: a dot as wide as its\ntile is {_DOT:.0%} of the colour bar;"
         entries.append((dot, f"{words}\nno dot: below {_LEAST:.0%}"))
-    handles, labels = zip(*entries, strict=True)
+    handles, labels = [handle for handle, _ in entries], [words for _, words in entries]
     axes.legend(handles, labels, loc="upper left", alignment="left", labelspacing=1.2)

@@ -181,8 +181,9 @@ def _name_axes(
 
 
 def _look(path: str) -> dict[str, Any]:
-    straight = path == STRAIGHT
-    return {"color": ORANGE if straight else BLUE, "linestyle": "--" if straight else "-"}
+    if path == STRAIGHT:  # dashed, it lies on top: where both are equal, both are seen
+        return {"color": ORANGE, "linestyle": "--", "zorder": 2.1}
+    return {"color": BLUE, "linestyle": "-"}
 
 
 def _words(path: str) -> str:
