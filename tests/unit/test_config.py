@@ -14,6 +14,7 @@ from lossatlas.spec import catalogue, config
 from lossatlas.spec.cells import Cell, canonical, from_spec
 from lossatlas.spec.metrics import Cka, Connectivity, Espro, Hessian, HessianPath
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe
+from lossatlas.spec.plan import make_plan
 
 SMALL = yaml.safe_load("""
 datasets: {digits: }
@@ -347,7 +348,8 @@ def test_corruptions_must_be_of_the_data_set() -> None:
     raw = changed("metrics.mine", {"kind": "espro", "corruptions": "cifar10_c"})
     raw["datasets"]["digits"] = {"source": "cifar10", "fraction": 0.9}
     raw["experiments"]["grid"]["metrics"].append("mine")
-    config.load(raw)
+    assert make_plan(config.load(raw), lambda _: []).corruptions == {"cifar10_c"}
+    assert make_plan(config.load(SMALL), lambda _: []).corruptions == set()
     for source in ("digits", "cifar100"):
         raw["datasets"]["digits"]["source"] = source
         says = f"'cifar10_c' does not hold the test images of '{source}'"

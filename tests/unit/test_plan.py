@@ -54,6 +54,8 @@ def test_more_seeds_keep_what_is_trained() -> None:
     assert partition([0, 1, 2, 3], 3, ["0-2", "3"]) == {"0-2": [0, 1, 2], "3": [3]}
     assert partition([0, 1], 3, ["0-4"]) == {"0-4": [0, 1, 2, 3, 4]}
     assert partition([0], 1, ["7", "junk", "2-1", ""]) == {"0": [0]}
+    overlap = partition([0, 1, 2, 3], 3, ["0-2", "2-3"])  # the second is left alone
+    assert overlap == {"0-2": [0, 1, 2], "3": [3]}
 
 
 def test_blocks_of_seeds_with_gaps_have_names_that_files_can_have() -> None:
