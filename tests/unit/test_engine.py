@@ -19,6 +19,7 @@ from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, one_of
 from lossatlas.spec.parts import Augment, EarlyStop, Recipe, Recording
 from lossatlas.training import engine as engine_module
+from lossatlas.training import state as state_module
 from lossatlas.training.engine import Engine, Trained, batches, initialise
 from lossatlas.training.job import training_record
 from lossatlas.training.schedules import has_settled, learning_rate
@@ -190,6 +191,25 @@ def test_state_of_other_work_is_not_taken(tmp_path: Path) -> None:
     assert found[1] == {"epoch": 1}
     path.write_bytes(path.read_bytes()[:40])
     assert State(path, "one").load(torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize(("takes", "pause"), [(1.0, 60.0), (10.0, 200.0), (600.0, 900.0)])
+def test_costly_saves_are_rarer_within_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes: float, pause: float
+) -> None:
+    now = [0.0]
+
+    def slow(*_: object) -> None:
+        now[0] += takes
+
+    monkeypatch.setattr(state_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(state_module.seal, "close", slow)
+    state = State(tmp_path / "state", "key", every=60.0)
+    state.save({"numbers": torch.ones(2)}, {})
+    now[0] += pause - 1
+    assert not state.due()
+    now[0] += 1
+    assert state.due()
 
 
 def test_told_twice_in_the_middle_of_saving(

@@ -19,6 +19,7 @@ from lossatlas import seal
 from lossatlas.files import atomic, sweep
 
 PREEMPTED = 75  # exit code of a job that saved its state and asks to be run again (EX_TEMPFAIL)
+LONGEST = 900.0  # seconds between saves, however long they take: a disk may be slow just once
 
 
 class Preempted(Exception):  # noqa: N818 -- it is no error
@@ -37,7 +38,7 @@ class State:
     Args:
         path: The file. None keeps nothing (for use as a library).
         key: Names the work: a state that was saved under another key is ignored.
-        every: Seconds between saves; more where a save takes more than a twentieth of that.
+        every: Seconds between saves; more, up to `LONGEST`, where one takes over a twentieth of it.
     """
 
     def __init__(self, path: str | Path | None, key: str, every: float = 60.0) -> None:
@@ -80,7 +81,7 @@ class State:
             seal.close(temporary)
         self._saved_at = time.monotonic()
         if self.every:
-            self._pause = max(self.every, 20 * (self._saved_at - started))
+            self._pause = max(self.every, min(20 * (self._saved_at - started), LONGEST))
         if self._warning.given:
             raise Preempted
 
