@@ -174,3 +174,14 @@ def test_refuses_shapes_that_do_not_fit():
         p.ece(A, LABELS, bins=0)
     with pytest.raises(ValueError, match="N > 0"):
         p.nll(A[:0], LABELS[:0])
+
+
+@pytest.mark.parametrize("scores", [[[2.0, -1.0]], [[0.7, 0.3]]])
+def test_refuses_logits_and_probabilities_for_log_probabilities(scores):
+    for measure in (p.nll, p.brier, p.ece):
+        with pytest.raises(ValueError, match=r"0 at most, not .*log_softmax"):
+            measure(scores, [0])
+    with pytest.raises(ValueError, match="0 at most"):
+        p.ensemble_log_probs([scores, scores])
+    with pytest.raises(ValueError, match="0 at most"):
+        p.js_divergence(p.log_softmax(scores), scores)

@@ -3,10 +3,12 @@
 For two checkpoints of your own:
 
     from lossatlas.connectivity import evaluate_path, fit_curve, linear_barrier
+    from lossatlas.data.tensors import Split
     from lossatlas.models.functional import Functional, state_of
     from lossatlas.spec.metrics import Connectivity
 
     functional, start, end = Functional(one), state_of(one), state_of(other)
+    train, test = Split(images, labels), Split(test_images, test_labels)
     barrier = linear_barrier(functional, start, end, train, test)
     curve = fit_curve(functional, start, end, train, Connectivity(epochs=30))
     path = evaluate_path(functional, curve, train, test, t=numpy.linspace(0, 1, 21))

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+_ROUNDING = 1e-3  # of log-probabilities in single or half precision
+
 
 def as_floats(values: Any) -> Floats:
     """Return an array or a tensor as a float64 array."""
@@ -33,6 +35,14 @@ def _checked(scores: Any, labels: Any) -> tuple[Floats, NDArray[np.int64]]:
     if classes.dtype.kind not in "iu" or classes.min() < 0 or classes.max() >= table.shape[1]:
         raise ValueError(f"labels must be integers from 0 to {table.shape[1] - 1}")
     return table, classes.astype(np.int64)
+
+
+def _log_probs(table: Floats) -> Floats:
+    """Return log-probabilities, or say that these are none: logits would give a wrong number."""
+    if (table > _ROUNDING).any():
+        what = f"log-probabilities are 0 at most, not {np.nanmax(table):.3g}"
+        raise ValueError(f"{what}: take log_softmax of logits first")
+    return table
 
 
 def _same_shape(first: Any, second: Any) -> tuple[Floats, Floats]:
@@ -75,10 +85,10 @@ def nll(log_probs: Any, labels: Any) -> float:
         labels: (N,), integer.
 
     Raises:
-        ValueError: If the shapes or the labels do not fit.
+        ValueError: If the shapes or the labels do not fit, or a score is above 0.
     """
     table, classes = _checked(log_probs, labels)
-    return -float(np.mean(table[np.arange(len(classes)), classes]))
+    return -float(np.mean(_log_probs(table)[np.arange(len(classes)), classes]))
 
 
 def brier(log_probs: Any, labels: Any) -> float:
@@ -91,10 +101,10 @@ def brier(log_probs: Any, labels: Any) -> float:
         labels: (N,), integer.
 
     Raises:
-        ValueError: If the shapes or the labels do not fit.
+        ValueError: If the shapes or the labels do not fit, or a score is above 0.
     """
     table, classes = _checked(log_probs, labels)
-    error = np.exp(table)
+    error = np.exp(_log_probs(table))
     error[np.arange(len(classes)), classes] -= 1.0
     return float(np.mean(np.sum(error**2, axis=1)))
 
@@ -111,14 +121,14 @@ def ece(log_probs: Any, labels: Any, bins: int = 15) -> float:
         bins: How many.
 
     Raises:
-        ValueError: If the shapes or the labels do not fit, or `bins` is below 1.
+        ValueError: If the shapes or the labels do not fit, a score is above 0, or `bins` below 1.
     """
     table, classes = _checked(log_probs, labels)
     if bins < 1:
         raise ValueError(f"bins must be at least 1, not {bins}")
     if np.isnan(table).any():
         return float("nan")
-    confidence = np.exp(table.max(axis=1))
+    confidence = np.exp(_log_probs(table).max(axis=1))
     surplus = confidence - (table.argmax(axis=1) == classes)
     places = np.minimum((confidence * bins).astype(np.int64), bins - 1)
     gaps = np.bincount(places, weights=surplus, minlength=bins)
@@ -135,13 +145,13 @@ def ensemble_log_probs(log_probs: Any) -> Floats:
         (N, classes).
 
     Raises:
-        ValueError: If there is no member, or the shape does not fit.
+        ValueError: If there is no member, the shape does not fit, or a score is above 0.
     """
     members = as_floats(log_probs)
     if members.ndim != 3 or not len(members):
         raise ValueError(f"log_probs must be (G, N, classes), G > 0, not {members.shape}")
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.logaddexp.reduce(members, axis=0) - np.log(len(members)))
+        return np.asarray(np.logaddexp.reduce(_log_probs(members), axis=0) - np.log(len(members)))
 
 
 def disagreement(first: Any, second: Any) -> float:
@@ -172,13 +182,13 @@ def js_divergence(first: Any, second: Any) -> float:
         second: The same of the other network.
 
     Raises:
-        ValueError: If the shapes differ.
+        ValueError: If the shapes differ, or a score is above 0.
     """
     a, b = _same_shape(first, second)
     total = np.zeros(len(a))
     with np.errstate(invalid="ignore"):
         mixture = np.logaddexp(a, b) - np.log(2.0)
-        for member in (a, b):
+        for member in map(_log_probs, (a, b)):
             terms = np.exp(member) * (member - mixture)
             total += np.where(np.isneginf(member), 0.0, terms).sum(axis=1)
     return max(float(np.mean(total)) / 2.0, 0.0)

@@ -2,11 +2,13 @@
 
 For two networks of your own, trained alike:
 
+    from lossatlas.data.tensors import Split
     from lossatlas.models.functional import Functional, flatten, state_of
     from lossatlas.simplex import evaluate, grow, raster, shape_of, shared
     from lossatlas.spec.metrics import Spro
 
     functional, (start, buffers), (end, _) = Functional(one), state_of(one), state_of(other)
+    train, test = Split(images, labels), Split(test_images, test_labels)
     modes = torch.stack([flatten(start), flatten(end)])
     found = grow(functional, buffers, modes, train, shared([0, 1], connectors=2), Spro(epochs=20))
     volume = shape_of(found.vertices[[0, 2, 3]]).log_volume  # of the first mode's simplex
