@@ -165,6 +165,8 @@ def test_principal_plane_holds_the_path() -> None:
     assert found["pca_roughness_exponent"].value == pytest.approx(2, abs=0.2)
     curves = {s.name: s for s in record.series}
     z = curves["plane:pca"].y.reshape(33, 33)
+    reach = max(np.abs(curves[f"pca_{name}"].y).max() for name in "xy")
+    assert reach == pytest.approx(1 / 1.1)  # the map ends a tenth beyond the path
     axis = np.linspace(-1, 1, 33)
     for stage, x, y in zip(stages.values(), curves["pca_x"].y, curves["pca_y"].y, strict=True):
         own, _ = stage.one(0)

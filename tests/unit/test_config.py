@@ -387,6 +387,23 @@ def test_spelling_and_defaults_do_not_change_the_id() -> None:
     assert [c.id for c in widths] == [c.id for c in config.load(raw).cells("grid")]
 
 
+AXES = [
+    ("load", "width", 3, lambda cell: cell.model.arguments["width"]),
+    ("load", "data_fraction", 0.5, lambda cell: cell.data.fraction),
+    ("load", "label_noise", 0.5, lambda cell: cell.data.label_noise),
+    ("load", "pixel_noise", 0.5, lambda cell: cell.data.pixel_noise),
+    ("temperature", "batch_size", 5, lambda cell: cell.recipe.batch_size),
+    ("temperature", "learning_rate", 0.5, lambda cell: cell.recipe.learning_rate),
+    ("temperature", "weight_decay", 0.5, lambda cell: cell.recipe.weight_decay),
+]
+
+
+@pytest.mark.parametrize(("kind", "axis", "value", "of"), AXES)
+def test_an_axis_sets_what_it_names(kind: str, axis: str, value: float, of: Any) -> None:
+    one, *_ = config.load(changed(f"experiments.grid.{kind}", {axis: [value]})).cells("grid")
+    assert of(one) == one.axis(axis) == value
+
+
 def test_every_value_counts() -> None:
     recipes = [{}, {"epochs": 7}, {"momentum": 0.5}, {"nesterov": True}, {"cosine": True}]
     recipes += [{"decay_epochs": [3]}, {"incomplete_batch": "keep"}, {"rate_per_batch": 128}]
