@@ -1,5 +1,6 @@
 """The Hessian along training: against dense Hessians of the weights that were kept on the way."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -241,12 +242,10 @@ def test_goes_on_after_the_products_that_were_taken(
         return product(operator, vector)
 
     monkeypatch.setattr(HessianOperator, "__call__", stopping)
-    resumed = None
-    while resumed is None:
+    for _ in range(100):
         left = 11
-        try:
+        with suppress(KeyboardInterrupt):
             resumed = measure(stages, asked, State(tmp_path / "state", "key", every=0.0))
-        except KeyboardInterrupt:
-            continue
+            break
     store.write(tmp_path / "resumed.h5", resumed)
     assert store.differences(tmp_path / "whole.h5", tmp_path / "resumed.h5") == []
