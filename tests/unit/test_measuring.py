@@ -78,6 +78,7 @@ def test_every_replica_and_pair_has_a_row(tmp_path: Path, kind: str, lost: list[
     assert record.status == ("diverged" if len(lost) == 3 else "ok")
     assert record.spec == cell().spec
     assert record.provenance["code"] == "code"
+    assert record.provenance["seeds"] == [0, 1, 2]
     path = tmp_path / "out.h5"
     store.write(path, record)
     assert store.read(path, kind).settings == KINDS[kind](**SETTINGS[kind]).model_dump()
