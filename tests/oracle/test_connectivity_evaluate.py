@@ -274,6 +274,9 @@ def test_paper_mode():
     assert errors.y[0] == pytest.approx(plain(module, TRAIN)[1])
     losses = next(s for s in record.series if s.name == "bezier_test_loss")
     assert losses.y[0] == pytest.approx(plain(module, TEST)[0], rel=1e-5)
+    arrays = {name: record.arrays[name].values for name in record.arrays}
+    assert arrays["steps"].sum(1) == pytest.approx(arrays["curve_length"], rel=0.1)
+    assert (arrays["curve_length"] > 1.2 * arrays["straight_distance"]).all()  # a random bend
 
 
 def test_pairs_with_a_diverged_replica_are_left_out():

@@ -204,6 +204,9 @@ def test_fit_curves_resumes_across_groups(tmp_path, monkeypatch):
     words = [("curve", i) for i in range(3)]
     functional = Functional(modules[0])
     whole = fit_curves(functional, pairs, split, QUICK, words)
+    for one, (start, end), own in zip(whole, pairs, words, strict=True):
+        alone = CurveFit(functional, [start], [end], split, QUICK, [own]).run()[0]
+        torch.testing.assert_close(one.controls, alone.controls, rtol=1e-4, atol=1e-5)
 
     class Leaving(State):
         calls = 0
@@ -265,6 +268,8 @@ def test_divergence_is_no_crash_and_keeps_to_itself():
     good, bad = fit_of(modules, random_split(40)).run()
     assert good.finite
     assert not bad.finite
+    alone = fit_of(modules[:2], random_split(40)).run()[0]
+    torch.testing.assert_close(good.controls, alone.controls, rtol=1e-4, atol=1e-5)
     wild = fit_of(modules[:2], random_split(40), QUICK.model_copy(update={"learning_rate": 1e30}))
     assert not wild.run()[0].finite
     assert wild.step < 9
