@@ -98,6 +98,14 @@ def test_few_or_no_avalanches():
     assert avalanches(loss, threshold=2.0).length.tolist() == []
 
 
+@pytest.mark.parametrize(("step", "peaks"), [(8, [8]), (9, [])])
+def test_what_follows_a_peak_fits_into_the_window(step, peaks):
+    """60 points have 59 changes; a peak is followed by 50 more."""
+    around = surroundings(np.where(np.arange(60) > step, 1.0, 0.0))
+    assert around.peak.tolist() == peaks
+    assert np.isfinite(around.change).all()
+
+
 def test_refused_losses():
     bad = LOSS.copy()
     bad[100:] = np.nan

@@ -100,6 +100,14 @@ def test_moments_and_velocity_by_definition():
     assert np.abs(found.y / found.stderr).max() < 4
 
 
+def test_error_of_the_velocity_correlation_is_that_of_a_ratio():
+    """Steady stretches of different speed: products vary with the squares, their ratio little."""
+    points = np.cumsum(np.repeat(np.arange(1.0, 11), 20))
+    found = velocity_autocorrelation(path_of_points(points), [1], block=20, rng=rng())
+    assert found.y[0] == pytest.approx(1, abs=0.02)
+    assert 0 < found.stderr[0] < 0.01
+
+
 def test_constant_trajectory():
     distances = distances_of(np.ones((30, 2)))
     assert not time_averaged_msd(distances).y.any()

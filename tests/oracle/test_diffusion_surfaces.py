@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from diffusion_reference import ORACLE, rng
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from lossatlas.diffusion.roughness import box_counting, radial_spectrum, structure_function
 from lossatlas.diffusion.surfaces import (
@@ -117,10 +117,11 @@ def test_self_affine_surfaces(hurst):
     assert boxes > 2.15 if hurst > 0.5 else boxes > 2.4
 
 
-def test_box_counts_by_definition():
+@pytest.mark.parametrize("height", [None, 2.5])
+def test_box_counts_by_definition(height):
     z = rng(3).random((17, 17))
-    found = box_counting(z)
-    scaled = (z - z.min()) / np.ptp(z)
+    found = box_counting(z, height)
+    scaled = (z - z.min()) / (height or np.ptp(z))
     for size, count in zip(found.size, found.count, strict=True):
         step, expected = round(size * 16), 0
         for row in range(0, 16, step):
@@ -128,9 +129,8 @@ def test_box_counts_by_definition():
                 cell = scaled[row : row + step + 1, column : column + step + 1]
                 expected += int(cell.max() // size) - int(cell.min() // size) + 1
         assert count == expected
-    assert found.dimension == pytest.approx(
-        -np.polyfit(np.log(found.size), np.log(found.count), 1)[0]
-    )
+    line = stats.linregress(np.log(found.size), np.log(found.count))
+    assert (found.dimension, found.stderr) == pytest.approx((-line.slope, line.stderr))
 
 
 def test_smooth_surfaces_have_dimension_two():
@@ -147,6 +147,13 @@ def test_spectrum_finds_a_wave():
     assert found.frequency[found.power.argmax()] == 5
     assert found.power[4] * found.modes[4] == pytest.approx(0.5)
     assert np.delete(found.power, 4).max() < 1e-20
+
+
+@pytest.mark.parametrize("window", [True, False])
+def test_height_above_nothing_has_no_spectrum(window):
+    z = rng(6).standard_normal((32, 32))
+    plain, lifted = (radial_spectrum(z + height, window=window).power for height in (0, 1000))
+    np.testing.assert_allclose(lifted, plain, rtol=1e-6)
 
 
 def test_shuffled_surface():
