@@ -3,6 +3,7 @@ import pytest
 from diffusion_reference import ORACLE, rng
 from scipy import stats
 
+from lossatlas.diffusion import stable
 from lossatlas.diffusion.stable import fit_by_characteristic, fit_by_quantiles, sample
 from lossatlas.diffusion.stable_table import ALPHAS, BETAS, NU_ALPHA, NU_BETA, NU_SCALE, NU_SHIFT
 from lossatlas.diffusion.tails import (
@@ -43,6 +44,25 @@ def test_bootstrap_errors_have_the_right_size(fit):
         spread = np.std([getattr(one.law, name) for one in fits], ddof=1)
         claimed = np.mean([getattr(one.stderr, name) for one in fits])
         assert 0.6 < claimed / spread < 1.7
+
+
+@pytest.mark.parametrize("alpha", [0.7, 1.0, 1.5])
+@pytest.mark.parametrize("beta", [-0.5, 0.8])
+def test_regression_on_an_exact_characteristic_function(alpha, beta):
+    t = stable.FREQUENCIES * 1.3  # scale 1.3, location 0.2
+    lean = (
+        2 / np.pi * np.log(t) if alpha == 1 else np.tan(np.pi * alpha / 2) * (t ** (1 - alpha) - 1)
+    )
+    phi = np.exp(0.2j * stable.FREQUENCIES - t**alpha * (1 + 1j * beta * lean))
+    found = stable._by_regression(phi[:, None], 1.0, 0.0)[0]
+    np.testing.assert_allclose(found, [alpha, beta, 1.3, 0.2], rtol=1e-9)
+
+
+def test_standard_errors_are_those_of_a_sample():
+    drawn = np.array([[1.0, 0, 2, 5], [3.0, 1, 2, 9]])
+    errors = stable._result(drawn[0], drawn, 100, "quantile").stderr
+    assert (errors.alpha, errors.beta) == pytest.approx((np.sqrt(2), np.sqrt(0.5)))
+    assert np.isnan(stable._result(drawn[0], drawn[:1], 100, "quantile").stderr.alpha)
 
 
 def test_characteristic_fit_is_the_sharper_one():
