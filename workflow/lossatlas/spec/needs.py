@@ -95,7 +95,7 @@ def metric_mb(planned: PlannedCell, settings: MetricSettings, attempt: int = 1) 
     if isinstance(settings, Hessian | HessianPath):
         more = settings.probes // 2 if isinstance(settings, Hessian) else 0
         copies += max(settings.iterations + more, settings.density_steps)  # basis of Lanczos
-        images = max(CHUNK, settings.samples)
+        images = max(CHUNK, 3 * min(settings.chunk, settings.samples) // 2)  # differentiated twice
     if isinstance(settings, Connectivity):
         copies += 16 * (settings.bends + 2)
         images = max(CHUNK, 4 * settings.batch_size)
