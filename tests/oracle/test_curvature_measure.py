@@ -40,7 +40,8 @@ def _networks(modules: list[nn.Module] | None = None, count: int = 40) -> Networ
     split = Split(images.float(), labels)
     states = [state_of(module) for module in modules]
     params, buffers = stack([p for p, _ in states]), stack([b for _, b in states])
-    data = TensorData("noise", split, split, classes=4)
+    other = Split(-split.images, split.labels)  # the test set has no part in it
+    data = TensorData("noise", split, other, classes=4)
     return Networks(Functional(modules[0]), params, buffers, SEEDS[: len(modules)], data)
 
 
