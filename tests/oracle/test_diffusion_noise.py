@@ -212,6 +212,12 @@ def test_power_law_finds_where_the_tail_starts():
     assert found.exponent == pytest.approx(2.8, abs=0.2)
 
 
+def test_a_tail_has_ten_values_or_more():
+    """The last 6 of these lie nearest to a power law, and are too few."""
+    body, tail = 1 + np.arange(30) / 1000, 10.0 ** np.arange(1, 6)
+    assert fit_power_law(np.append(body, tail)).tail == 10
+
+
 def test_power_law_edges():
     assert fit_power_law(np.ones(100)).status == "undefined"
     assert fit_power_law(-np.arange(100.0)).status == "undefined"
@@ -233,6 +239,17 @@ def test_mixed_scales_look_heavy_tailed_and_the_null_says_so():
     # a stable column has a huge standard deviation, and the mixture of those is less heavy
     assert heavy.p < 0.06
     assert heavy.alpha == pytest.approx(1.2, abs=0.1)
+
+
+def test_means_of_columns_are_no_part_of_the_mixture():
+    columns = np.exp(rng(12).standard_normal(40))
+    samples = columns * rng(13).standard_normal((100, 40))
+    plain, moved = (
+        scale_mixture_null(samples + shift, rng(14), surrogates=3)
+        for shift in (0.0, 30 * rng(15).standard_normal(40))
+    )
+    assert moved.alpha == pytest.approx(plain.alpha, rel=1e-6)
+    assert moved.standardised_alpha == pytest.approx(plain.standardised_alpha, rel=1e-6)
 
 
 def test_mixture_edges():
