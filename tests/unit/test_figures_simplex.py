@@ -24,9 +24,15 @@ def tables(series: list[Series], cells: tuple[str, ...] = ("c",)) -> Tables:
     )
 
 
-def plane(name: str = "plane w0 w1 c0") -> list[Series]:
+def plane(name: str = "plane w0 w1 c0", flat: float = 0.0) -> list[Series]:
     u, v = (grid.ravel() for grid in np.meshgrid(np.linspace(0, 2, 5), np.linspace(0, 1, 5)))
-    table = {"u": u, "v": v, "inside": u < v, "loss": 0.01 + u**2, "error": 20 * u}
+    table = {
+        "u": u,
+        "v": v,
+        "inside": u < v,
+        "loss": 0 * u + flat if flat else 0.01 + u**2,
+        "error": 20 * u,
+    }
     corners = {"u": [0, 2, 1], "v": [0, 0, 1]}
     return [*columns(name, table), *columns(f"{name} corners", corners)]
 
@@ -66,6 +72,16 @@ def test_planes_are_true_to_length() -> None:
     assert len(drawn.numbers) == 25
     with pytest.raises(UserError, match="no plane"):
         simplex_landscape.planes(tables([]), Figure(draws="simplex_planes"), "", "")
+
+
+@pytest.mark.parametrize("flat", [0.0, 0.9, 1e-5])
+def test_losses_have_a_scale_of_two_numbers_or_more(flat: float) -> None:
+    figure = simplex_landscape.planes(tables(plane(flat=flat)), Figure(), "", "").figure
+    bar = figure.axes[-1]
+    low, high = bar.get_ylim()
+    shown = [float(text.get_text()) for text in bar.get_yticklabels()]
+    assert len(set(shown)) >= 2
+    assert all(0.99 * low <= tick <= 1.01 * high for tick in shown)
 
 
 def test_ensembles_are_averaged_over_groups() -> None:

@@ -61,8 +61,10 @@ def loss_bar(
     """Draw the colour bar of losses at a place (left, bottom, width, height) of the page."""
     low, high = cast(float, scale.vmin), cast(float, scale.vmax)
     ticks = [tick for tick in _TICKS if low <= tick <= high]
+    if len(ticks) < 2:  # one number is no scale
+        ticks = np.geomspace(low, high, 3).tolist()
     bar = figure.colorbar(image, cax=figure.add_axes(place), ticks=ticks)
-    bar.ax.set_yticklabels([f"{tick:g}" for tick in ticks])
+    bar.ax.set_yticklabels([f"{tick:.3g}" for tick in ticks])
     bar.minorticks_off()
     bar.set_label(LOSS)
 
