@@ -134,6 +134,27 @@ def test_preresnet(depth: int, shrinking: int) -> None:
     assert_equal(module, plain, 12)
 
 
+@pytest.mark.parametrize(
+    ("depth", "shrinking", "firsts"), [(18, 0, (2, 4, 6)), (50, 1, (3, 7, 13))]
+)
+def test_resnets_without_shortcuts(depth: int, shrinking: int, firsts: tuple[int, ...]) -> None:
+    """The paper's basic blocks end with a ReLU, its bottlenecks without one."""
+    module = network("resnet_imagenet", 16, width=8, depth=depth, shortcut=False)
+
+    def plain(x: Tensor) -> Tensor:
+        x = relu(norm(module.norm, conv(module.stem, x, 1, 1)))
+        for number, block in enumerate(module.blocks):
+            stride = 2 if number in firsts else 1
+            for place, layer in enumerate(block.convs):
+                padding = layer.weight.shape[-1] // 2
+                x = conv(layer, x, stride if place == shrinking else 1, padding)
+                x = norm(block.norms[place], x)
+                x = x if depth == 50 and place == 2 else relu(x)
+        return head(module.head, x)
+
+    assert_equal(module, plain, 16)
+
+
 @pytest.mark.parametrize("norms", ["full", "partial", "none"])
 @pytest.mark.parametrize("shortcut", [True, False])
 def test_resnet_cifar(norms: str, shortcut: bool) -> None:

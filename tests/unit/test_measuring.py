@@ -348,6 +348,29 @@ def test_each_checkpoint_is_read_as_it_was_kept(tmp_path: Path) -> None:
                 assert torch.equal(read[seed][0][name], tensor[index]), (kind, name)
 
 
+def test_metrics_take_the_first_checkpoint_of_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, weights, history = (str(tmp_path / n) for n in ("d.h5", "w.safetensors", "h.h5"))
+    store.write(dataset, convert("digits"))
+    recipe = Recipe(epochs=6, batch_size=8, learning_rate=0.5, checkpoints=["best", "final"])
+    wild = Cell(cell().data, cell().model, recipe)
+    job.train_block(wild.spec, [0, 1], dataset, weights, history, "code")
+    inputs, losses, epochs = measuring.Inputs([weights], [history], dataset), [], []
+    measure = measuring.measure_networks
+
+    def noted(kind, networks, settings):
+        epochs.append(networks.epochs)
+        return measure(kind, networks, settings)
+
+    monkeypatch.setattr(measuring, "measure_networks", noted)
+    for asked in ({}, {"checkpoint": "best"}, {"checkpoint": "final"}):
+        record = measuring.measure_cell("performance", asked, wild.spec, [0, 1], inputs, "code")
+        losses.append([s.value for s in record.scalars if s.name == "train_loss"])
+    assert losses[0] == losses[1] != losses[2]
+    assert epochs == [6, 6, 6]
+
+
 def test_replicas_are_in_the_order_of_their_seeds(tmp_path: Path) -> None:
     """Not in that of their names in the file, where 10 comes before 2; without the diverged."""
     inputs = prepared(tmp_path, [2, 10], [])
