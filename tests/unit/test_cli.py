@@ -73,6 +73,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "cli_net.py").write_text(NETWORK)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    for name in ("cli_net", "cli_data"):  # of another test's folder
+        monkeypatch.delitem(sys.modules, name, raising=False)
     for seed in (0, 1):
         torch.manual_seed(seed)
         net = models.build("cli_net:Net", {}, num_classes=10, in_channels=1, image_size=8)
@@ -375,7 +377,7 @@ BAD = [
             "--data",
             "data.npz",
         ],
-        "model: forward returns a tuple",
+        "model Pair: forward returns a tuple",
     ),
     (["diff", "gone.h5", "gone.h5"], "gone.h5: no such file"),
     (["show", "data.npz"], "data.npz: is no result (give an .h5 file"),

@@ -38,11 +38,12 @@ class Functional:
     def __init__(self, module: nn.Module) -> None:
         self.shapes = {name: p.shape for name, p in module.named_parameters()}
         self.trainable = [name for name, p in module.named_parameters() if p.requires_grad]
+        self.name = f"model {type(module).__name__}"
         try:
             self.module = _without_weights(copy.deepcopy(module))
         except RuntimeError as error:
             fix = "torch.nn.utils.parametrizations has norms of weights that can be copied"
-            raise UserError(f"cannot be copied: {told(error)}", where="model", fix=fix) from error
+            raise UserError(f"cannot be copied: {told(error)}", where=self.name, fix=fix) from error
         self.norms = [m for m in self.module.modules() if _has_statistics(m)]
         self.has_norms = any(norm.track_running_stats for norm in self.norms)
         self._momenta = [norm.momentum for norm in self.norms]
@@ -71,7 +72,7 @@ class Functional:
         if not x.is_inference() and x._version != writes:  # noqa: SLF001
             what = "forward changes its images in place, and they are used again"
             fix = "write x = x * 2 in place of x *= 2, and no inplace=True on the images themselves"
-            raise UserError(what, where="model", fix=fix)
+            raise UserError(what, where=self.name, fix=fix)
         return logits
 
     def _forward(self, params: Tensors, buffers: Tensors, x: Tensor) -> Tensor:
@@ -201,45 +202,45 @@ def check_logits(
             try:
                 with torch.set_grad_enabled(mode):
                     out: object = functional(leaves, fresh, some, train=mode)
-                _check_shape(out, len(some), classes)
+                _check_shape(out, len(some), classes, functional.name)
                 if isinstance(out, Tensor) and out.requires_grad:
                     torch.autograd.backward(out.sum())
             except UserError:
                 raise
             except Exception as error:  # a user's module may fail in any way
-                raise _failed(error, some) from error
+                raise _failed(error, some, functional.name) from error
 
 
-def _check_shape(out: object, count: int, classes: int) -> None:
+def _check_shape(out: object, count: int, classes: int, where: str) -> None:
     """Refuse what is not a tensor of logits (N, classes) for so many images."""
     fix = "wrap it in a module whose forward returns the logits alone"
     if not isinstance(out, Tensor):
         what = f"forward returns a {type(out).__name__}, not a tensor of logits"
-        raise UserError(what, where="model", fix=fix)
+        raise UserError(what, where=where, fix=fix)
     if out.dim() != 2 or len(out) != count or not out.is_floating_point():
         kind = "" if out.is_floating_point() else f" of {out.dtype}"
         what = f"forward returns a tensor of shape {tuple(out.shape)}{kind} for {count} images"
-        raise UserError(f"{what}, not (N, classes)", where="model", fix=fix)
+        raise UserError(f"{what}, not (N, classes)", where=where, fix=fix)
     if out.shape[1] < classes:
         what = f"forward returns {out.shape[1]} logits, and there are {classes} classes"
         fix = "let its builder take `num_classes`, and have so many outputs"
-        raise UserError(what, where="model", fix=fix)
+        raise UserError(what, where=where, fix=fix)
 
 
-def _failed(error: Exception, images: Tensor) -> UserError:
+def _failed(error: Exception, images: Tensor, where: str) -> UserError:
     """Say how a module failed."""
-    if (again := runs_again(error)) is not None:
+    if (again := runs_again(error, where)) is not None:
         return again
     what = f"forward fails on images {tuple(images.shape)} of {images.dtype}: {told(error)}"
-    return UserError(what, where="model", fix="mend it; images are (N, C, H, W)")
+    return UserError(what, where=where, fix="mend it; images are (N, C, H, W)")
 
 
-def runs_again(error: Exception) -> UserError | None:
+def runs_again(error: Exception, where: str = "model") -> UserError | None:
     """Explain the error of a part that runs again in the backward pass, where it has no weights."""
     if "meta" not in str(error):
         return None
     what = "forward runs a part of itself again during the backward pass"
-    return UserError(what, where="model", fix="switch activation checkpointing off")
+    return UserError(what, where=where, fix="switch activation checkpointing off")
 
 
 def state_of(module: nn.Module) -> tuple[Tensors, Tensors]:
