@@ -225,7 +225,6 @@ BAD = [
     ("models.own", {"builder": "no_such_module:Net"}, "no module named 'no_such_module'"),
     ("models.own", {"builder": "fractions:Fractoin"}, "no 'Fractoin' (did you mean 'Fraction'?)"),
     ("models.own", {"builder": "os.path;x:Net"}, "is not 'package.module:object'"),
-    ("datasets.mine", {"source": "my-data"}, "datasets.mine: 'my-data' cannot be a name (letters"),
     ("datasets.mnits", None, "unknown data set 'mnits' (did you mean 'mnist'?)"),
     ("datasets.digits", {"fraction": 0}, "datasets.digits.fraction"),
     ("datasets.digits", {"mean": [0.5]}, "'mean' and 'std' have one number per channel each"),
@@ -342,6 +341,15 @@ def test_simplexes_need_seeds_and_held_out_images(metric: dict[str, Any], says: 
         config.load(raw)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_rows_of_the_table_of_data_have_plain_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They name files and targets."""
+    table = catalogue.data_sources()
+    monkeypatch.setitem(table, "my-data", table["digits"])
+    raw = changed("datasets.digits", {"source": "my-data"})
+    with pytest.raises(UserError, match=r"datasets\.digits: 'my-data' cannot be a name \(letters"):
+        config.load(raw)
 
 
 def test_corruptions_must_be_of_the_data_set() -> None:

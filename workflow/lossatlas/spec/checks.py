@@ -46,10 +46,10 @@ def _check_names(config: Config) -> None:
                 fix = "letters, digits and _, a letter first"
                 raise UserError(f"'{name}' cannot be a name", where=section, fix=fix)
     for name, part in config.datasets.items():
+        source = data_source(part.source, where=f"datasets.{name}.source")
         if not NAME.fullmatch(part.source):
             fix = "letters, digits and _, a letter first, in resources/datasets.tsv as well"
             raise UserError(f"'{part.source}' cannot be a name", where=f"datasets.{name}", fix=fix)
-        source = data_source(part.source, where=f"datasets.{name}.source")
         if len(part.mean) not in (0, source.channels):
             what = f"{len(part.mean)} numbers for {source.channels} channels"
             raise UserError(what, where=f"datasets.{name}.mean", fix="one for each channel")
