@@ -120,6 +120,12 @@ def test_whatever_a_module_does_the_logits_are_its_own(
     compare(network(), images)
 
 
+def test_what_several_read_is_not_overwritten(images: Tensor) -> None:
+    rewritten = _rewritten(compare(Shared(), images))
+    assert rewritten is not None
+    assert rewritten.right
+
+
 def test_a_graph_that_gives_something_else_is_not_used(images: Tensor) -> None:
     network = trained(Counts(), images)
     functional = Functional(network)
