@@ -223,3 +223,8 @@ SIMPLEX = [
 @pytest.mark.parametrize(("claim", "given_", "holds"), SIMPLEX)
 def test_sizes_of_simplexes(claim: str, given_: dict, holds: str) -> None:
     assert simplex_cases.verdict(claim, simplex_cases.found(**given_)) == holds
+
+
+def test_ensembles_are_compared_at_the_largest_size_with_enough_pairs() -> None:
+    """Of 12 replicas 6 pairs share none, but only 4 triples."""
+    assert "at 2 components" in simplex_cases.row("C5", simplex_cases.found())[-3]
