@@ -24,7 +24,9 @@ def test_spirals_mirror_each_other() -> None:
     assert split.labels.bincount().tolist() == [500, 500]
     clean = spirals.spirals(500, generator("test spirals"), noise=0.0).images[:, :, 0, 0]
     radius = clean.norm(dim=1)
-    assert float(radius.max()) <= 1.5 * 600 * 2 * math.pi / 360
+    largest = 1.5 * 600 * 2 * math.pi / 360
+    assert float(radius.max()) <= largest
+    assert float((radius < largest / 2).double().mean()) == pytest.approx(0.25, abs=0.06)
     assert float((points - clean).std()) == pytest.approx(1.0, abs=0.1)
 
 

@@ -42,6 +42,9 @@ def test_cells_are_shared() -> None:
     assert plan.cells[shared].seeds == [0, 1, 2, 3]
     assert plan.cells[shared].metrics == ["performance", "cka"]
     assert plan.cells[shared].blocks == {"0-2": [0, 1, 2], "3": [3]}
+    turned = {**TWO, "experiments": dict(reversed(TWO["experiments"].items()))}
+    again = make_plan(config.load(turned), nothing).cells[shared]
+    assert again.blocks == {"0-2": [0, 1, 2], "3": [3]}  # the most that any of them lets together
 
 
 def test_wide_networks_train_alone() -> None:
