@@ -73,6 +73,13 @@ def test_more_eigenvalues_than_rows_and_repeated_ones():
     torch.testing.assert_close(found.values.sort().values, torch.diagonal(matrix).sort().values)
 
 
+def test_goes_on_until_there_are_as_many_as_asked_for():
+    """Two values converge as soon as the Krylov space is exhausted; their copies come later."""
+    matrix = torch.diag(torch.tensor([3.0, 3.0, 2.0, 2.0], dtype=torch.float64))
+    found = top_eigenvalues(Dense(matrix), 4, generator=random())
+    assert found.values.tolist() == pytest.approx([3, 3, 2, 2])
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_goes_on_orthogonally_where_the_krylov_space_is_exhausted(dtype):
     matrix = torch.zeros(40, 40, dtype=dtype)
