@@ -243,6 +243,19 @@ def test_gaps() -> None:
     assert math.isnan(paired.standard_error(gaps[:1]))
 
 
+def test_images_as_they_are_and_groups_that_overlap_do_not_count() -> None:
+    """C12 is about shifted images; C5 and C12 about groups that share no replica."""
+    table = corruption()
+    clean = table["severity"] == 0
+    worse = (table["method"] == 2) & (clean | (table["disjoint"] == 0))
+    spoiled = table.assign(nll_scaled=table["nll_scaled"] + 10.0 * worse)
+    assert verdict("C12", found(corruption=spoiled)) == "yes"
+    table = ensembles()
+    worse = (table["method"] == 2) & (table["disjoint"] == 0)
+    spoiled = table.assign(nll=table["nll"] + 10.0 * worse)
+    assert row("C5", found(ensembles=spoiled)) == row("C5", found())
+
+
 def test_ways_of_different_length_are_not_compared() -> None:
     """A way whose connectors diverged early, or at once, says nothing about the last height."""
     table = volume(fixed=0.5)
