@@ -384,7 +384,7 @@ def test_of_equally_good_epochs_the_first_is_best() -> None:
 
 
 def test_copies_take_their_statistics_along() -> None:
-    """Of BatchNorm: those of the best epoch, and the last ones where a replica never settled."""
+    """Of BatchNorm: those of the best epoch, and what a replica that never settled has instead."""
     kinds, rule = ["best", "early", "final"], EarlyStop(after=99)
     plan = Recipe(epochs=6, batch_size=8, learning_rate=0.4, checkpoints=kinds, early_stop=rule)
     trained = Engine(normed, plan, [0, 1], split()).train()
@@ -395,6 +395,9 @@ def test_copies_take_their_statistics_along() -> None:
         for name, tensor in again.items():
             assert torch.equal(weights(trained, "best")[name][index], tensor[index]), name
     assert trained.epoch_of["early"].tolist() == [0, 0]
+    assert_same(weights(trained, "early"), weights(trained, "best"))
+    without = plan.model_copy(update={"checkpoints": ["early", "final"]})
+    trained = Engine(normed, without, [0, 1], split()).train()
     assert_same(weights(trained, "early"), weights(trained))
 
 
