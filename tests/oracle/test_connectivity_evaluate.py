@@ -26,7 +26,8 @@ from lossatlas.connectivity.measure import measure
 from lossatlas.data.tensors import Split
 from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, state_of
-from lossatlas.spec.metrics import PRODUCES, Connectivity
+from lossatlas.spec.metrics import Connectivity
+from lossatlas.spec.products import PRODUCES
 
 torch.set_num_threads(1)
 T5 = np.linspace(0, 1, 5)

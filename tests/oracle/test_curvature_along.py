@@ -19,8 +19,9 @@ from lossatlas.measuring import measure_networks
 from lossatlas.models.functional import flatten, one_of
 from lossatlas.models.mlp import MLP
 from lossatlas.spec.config import load
-from lossatlas.spec.metrics import PRODUCES, HessianPath
+from lossatlas.spec.metrics import HessianPath
 from lossatlas.spec.parts import Recipe
+from lossatlas.spec.products import PRODUCES
 from lossatlas.training import checkpoints
 from lossatlas.training.engine import Engine
 from lossatlas.training.networks import Networks

@@ -17,7 +17,8 @@ from lossatlas.curvature.operator import HessianOperator
 from lossatlas.data.tensors import Split, TensorData
 from lossatlas.models.functional import Functional, stack, state_of
 from lossatlas.models.mlp import MLP
-from lossatlas.spec.metrics import PRODUCES, Hessian
+from lossatlas.spec.metrics import Hessian
+from lossatlas.spec.products import PRODUCES
 from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
 from lossatlas.training.state import State

@@ -13,7 +13,8 @@ from lossatlas.diffusion.measure import measure
 from lossatlas.diffusion.smoothing import coarse_grain
 from lossatlas.errors import UserError
 from lossatlas.spec.config import load
-from lossatlas.spec.metrics import PRODUCES, Diffusion
+from lossatlas.spec.metrics import Diffusion
+from lossatlas.spec.products import PRODUCES
 from lossatlas.store import Array, Record, Scalar
 
 SETTINGS = Diffusion(bootstrap=20, surrogates=2, entries=500)

@@ -23,7 +23,8 @@ from lossatlas.figures import Tables, diffusion_more
 from lossatlas.models.functional import Functional
 from lossatlas.spec.config import load
 from lossatlas.spec.figures import Figure
-from lossatlas.spec.metrics import PRODUCES, Landscape
+from lossatlas.spec.metrics import Landscape
+from lossatlas.spec.products import PRODUCES
 from lossatlas.store import Record
 from lossatlas.tables.collect import scalar_frame, series_frame
 from lossatlas.training.job import train_block

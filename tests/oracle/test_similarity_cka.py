@@ -12,7 +12,8 @@ from lossatlas.errors import UserError
 from lossatlas.models.folded import evaluator
 from lossatlas.similarity import cka, measure_cka
 from lossatlas.similarity.features import features, recording
-from lossatlas.spec.metrics import PRODUCES, Cka
+from lossatlas.spec.metrics import Cka
+from lossatlas.spec.products import PRODUCES
 
 FEW = Cka(samples=24, batch_size=8, layers=["softmax", "output"])
 

@@ -12,7 +12,8 @@ import pytest
 
 import lossatlas
 from lossatlas.similarity import distance, predictions
-from lossatlas.spec.metrics import PRODUCES, Distance
+from lossatlas.spec.metrics import Distance
+from lossatlas.spec.products import PRODUCES
 
 RANDOM = np.random.default_rng(0)
 

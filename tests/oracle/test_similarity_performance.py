@@ -10,7 +10,8 @@ from similarity_cells import cell, data, modules
 
 from lossatlas import store
 from lossatlas.similarity import performance, predictions
-from lossatlas.spec.metrics import PRODUCES, Performance
+from lossatlas.spec.metrics import Performance
+from lossatlas.spec.products import PRODUCES
 
 
 def rows(record):

@@ -9,7 +9,8 @@ from lossatlas import paths
 from lossatlas.claims import diffusion, simplex, taxonomy
 from lossatlas.spec import document
 from lossatlas.spec.figures import FIGURES
-from lossatlas.spec.metrics import KINDS, PRODUCES
+from lossatlas.spec.metrics import KINDS
+from lossatlas.spec.products import PRODUCES
 
 SAID = {"taxonomy": taxonomy, "simplex": simplex, "diffusion": diffusion}
 FIX = "run: python -m lossatlas.spec.document"

@@ -8,7 +8,7 @@ from lossatlas.errors import UserError
 from lossatlas.figures import Tables, diffusion, diffusion_hessian, diffusion_more, walks
 from lossatlas.reference import diffusion_hand
 from lossatlas.spec.figures import Figure
-from lossatlas.spec.metrics import WINDOW_SCALARS
+from lossatlas.spec.products import WINDOW_SCALARS
 from lossatlas.tables.collect import SCALAR, SERIES
 
 STYLE = Figure(draws="diffusion_fig2_msd")

@@ -17,8 +17,9 @@ from lossatlas.data.convert import convert
 from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional
 from lossatlas.spec.cells import Cell
-from lossatlas.spec.metrics import KINDS, PRODUCES, Distance
+from lossatlas.spec.metrics import KINDS, Distance
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe
+from lossatlas.spec.products import PRODUCES
 from lossatlas.training import checkpoints, job
 from lossatlas.training.engine import Engine, initialise
 from lossatlas.training.state import State

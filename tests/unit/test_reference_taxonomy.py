@@ -13,7 +13,7 @@ import published
 from lossatlas import store
 from lossatlas.errors import UserError
 from lossatlas.reference import taxonomy_archive, taxonomy_tables
-from lossatlas.spec.metrics import PRODUCES
+from lossatlas.spec.products import PRODUCES
 from lossatlas.tables.collect import PANELS
 
 CELL = "different_knobs_subset_10/bs_16/lr_decay/ResNet18_w2/metrics"

@@ -21,7 +21,8 @@ from lossatlas.models.functional import Functional, Tensors, check_logits
 from lossatlas.similarity.rows import scalar
 from lossatlas.simplex import planes
 from lossatlas.simplex.points import rows
-from lossatlas.spec.metrics import PRODUCES, MetricSettings
+from lossatlas.spec.metrics import MetricSettings
+from lossatlas.spec.products import PRODUCES
 from lossatlas.training import checkpoints
 from lossatlas.training.networks import Networks
 

@@ -17,7 +17,8 @@ from lossatlas.errors import UserError
 from lossatlas.fingerprint import code_of
 from lossatlas.models import target_of
 from lossatlas.spec.cells import Cell, from_spec
-from lossatlas.spec.metrics import KINDS, PRODUCES, Connectivity, MetricSettings
+from lossatlas.spec.metrics import KINDS, Connectivity, MetricSettings
+from lossatlas.spec.products import PRODUCES
 from lossatlas.timing import stopwatch
 from lossatlas.training import checkpoints
 

@@ -120,7 +120,9 @@ def _measure_replica(
             x, y = made.density.x.numpy(), made.density.y.numpy()
             state = "ok" if np.isfinite(y).all() else "undefined"
             name = f"hessian_density:{epoch}"
-            record.series.append(Series(name, x, y, "eigenvalue", seed, x_unit="nat", status=state))
+            record.series.append(
+                Series(name, x, y, "eigenvalue", seed, x_unit="nats", status=state)
+            )
     for rank in range(settings.eigenvalues):
         state = "ok" if converged[:, rank].all() else "unconverged"
         for name, table in (("eigenvalue", values), ("residual", residuals)):
@@ -132,7 +134,7 @@ def _measure_replica(
                     table[good, rank],
                     "epoch",
                     seed,
-                    y_unit="nat",
+                    y_unit="nats",
                     status=state,
                 )
             )
@@ -146,7 +148,7 @@ def _scalars(record: Record, top: np.ndarray, converged: np.ndarray, seed: int) 
     for when, row in (("start", 0), ("end", -1), ("peak", peak)):
         state = "undefined" if not known[row] else "ok" if converged[row] else "unconverged"
         value = float(top[row])
-        record.scalars.append(Scalar(f"eigenvalue_{when}", value, seed, status=state, unit="nat"))
+        record.scalars.append(Scalar(f"eigenvalue_{when}", value, seed, status=state, unit="nats"))
 
 
 def _operator(networks: Networks, index: int, split: Split, chunk: int) -> HessianOperator:

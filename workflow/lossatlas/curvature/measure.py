@@ -161,9 +161,9 @@ def _scalar(
     name: str, value: float, seed: int, stderr: float = math.nan, *, converged: bool = True
 ) -> Scalar:
     if not math.isfinite(value):
-        return Scalar(name, math.nan, seed, status="undefined", unit="nat")
+        return Scalar(name, math.nan, seed, status="undefined", unit="nats")
     status = "ok" if converged else "unconverged"
-    return Scalar(name, value, seed, stderr=stderr, status=status, unit="nat")
+    return Scalar(name, value, seed, stderr=stderr, status=status, unit="nats")
 
 
 def _scalars(replica: _Replica, count: int) -> list[Scalar]:
@@ -190,8 +190,8 @@ def _series(replica: _Replica) -> Series:
         y,
         "eigenvalue",
         replica.seed,
-        x_unit="nat",
-        y_unit="1 / nat",
+        x_unit="nats",
+        y_unit="1 / nats",
         status=status,
     )
 
@@ -208,16 +208,16 @@ def _arrays(replicas: list[_Replica], settings: Hessian) -> dict[str, Array]:
     arrays = {
         "seeds": Array(np.array([r.seed for r in replicas]), one),
         "images": Array(images, ("replica", "image"), "", "places in the training set"),
-        "residuals": Array(np.stack(residuals), wide, "nat", "|H x - λ x| at |x| = 1"),
+        "residuals": Array(np.stack(residuals), wide, "nats", "|H x - λ x| at |x| = 1"),
         "converged": Array(np.stack(flags), wide, "", "1 where the eigenvalue converged"),
         "iterations": Array(
             np.array([r.top.products for r in replicas]), one, "", "products for the eigenvalues"
         ),
         "trace_exact": Array(
-            np.array([r.trace.exact for r in replicas]), one, "nat", "trace inside the basis"
+            np.array([r.trace.exact for r in replicas]), one, "nats", "trace inside the basis"
         ),
         "trace_probes": Array(
-            np.stack(probes), ("replica", "probe"), "nat", "trace outside of it, by each probe"
+            np.stack(probes), ("replica", "probe"), "nats", "trace outside of it, by each probe"
         ),
         "trace_converged": Array(
             np.array([r.trace.converged for r in replicas]), one, "", "ended by its own rule"
@@ -228,10 +228,10 @@ def _arrays(replicas: list[_Replica], settings: Hessian) -> dict[str, Array]:
     if spectra:
         axes = ("replica", "probe", "node")
         nodes, weights = (torch.stack([getattr(s, k) for s in spectra]) for k in _QUADRATURE)
-        arrays["density_nodes"] = Array(nodes.numpy(), axes, "nat", "eigenvalues of quadratures")
+        arrays["density_nodes"] = Array(nodes.numpy(), axes, "nats", "eigenvalues of quadratures")
         arrays["density_weights"] = Array(weights.numpy(), axes, "", "their weights")
         widths = np.array([s.width for s in spectra])
-        arrays["density_width"] = Array(widths, one, "nat", "s.d. of the Gaussians of the curve")
+        arrays["density_width"] = Array(widths, one, "nats", "s.d. of the Gaussians of the curve")
     return arrays
 
 

@@ -21,7 +21,7 @@ from lossatlas.diffusion.gram import Path, path_of_gram, squared_distances, with
 from lossatlas.diffusion.msd import lag_averages, time_averaged_msd, velocity_autocorrelation
 from lossatlas.diffusion.recorded import Recorded, seeded
 from lossatlas.diffusion.surrogates import surrogate_msd
-from lossatlas.spec.metrics import WINDOW_SCALARS
+from lossatlas.spec.products import WINDOW_SCALARS
 from lossatlas.store import Record, Scalar, Series
 
 if TYPE_CHECKING:

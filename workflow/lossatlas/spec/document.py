@@ -16,8 +16,9 @@ from lossatlas.spec.catalogue import NETWORKS, data_sources, files_of
 from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES
 from lossatlas.spec.config import Config, Experiment, json_schema
 from lossatlas.spec.figures import FIGURES, Figure, Thresholds
-from lossatlas.spec.metrics import KINDS, PRODUCES, WINDOW_SCALARS
+from lossatlas.spec.metrics import KINDS
 from lossatlas.spec.parts import Augment, DataPart, EarlyStop, ModelPart, Recipe, Recording
+from lossatlas.spec.products import PRODUCES, WINDOW_SCALARS
 
 README = paths.PROJECT / "config" / "README.md"
 SCHEMA = paths.PROJECT / "workflow" / "schemas" / "config.schema.json"

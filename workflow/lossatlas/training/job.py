@@ -85,7 +85,7 @@ def training_record(trained: Trained) -> store.Record:
     epochs = np.arange(1, len(trained.rates) + 1)
     for index, seed in enumerate(trained.seeds):
         status = "diverged" if trained.diverged[index] else "ok"
-        for name, unit in (("train_loss", "nat"), ("train_accuracy", "%")):
+        for name, unit in (("train_loss", "nats"), ("train_accuracy", "percent")):
             curve = trained.history[name][: trained.ends[index], index]
             final = float("nan") if status == "diverged" else float(curve[-1])
             record.scalars.append(

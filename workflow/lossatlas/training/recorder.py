@@ -291,15 +291,15 @@ class Recorder:
 
 # Name -> axes, unit and description of what is recorded.
 WHAT: dict[str, tuple[tuple[str, ...], str, str]] = {
-    "loss": (("step", "replica"), "nat", "mini-batch loss before each step"),
+    "loss": (("step", "replica"), "nats", "mini-batch loss before each step"),
     "step": (("step", "replica"), "", "squared length of each step"),
     "distance": (("point", "replica"), "", "squared distance from the initial weights"),
     "layer_gradient": (("step", "replica", "tensor"), "", "squared norms of the gradient"),
     "gradient": (("step", "replica", "entry"), "", "some entries of the gradient"),
     "reservoir": (("step", "replica", "entry"), "", "entries of the gradient, others each step"),
     "reservoir_tensor": (("step", "entry"), "", "parameter tensor of each of these entries"),
-    "after": (("strided step", "replica"), "nat", "loss after the step, on the same batch"),
-    "whole": (("strided point", "replica"), "nat", "loss on all training images, evaluation mode"),
+    "after": (("strided step", "replica"), "nats", "loss after the step, on the same batch"),
+    "whole": (("strided point", "replica"), "nats", "loss on all training images, evaluation mode"),
     "stride": (("after and whole",), "step", "from one of these losses to the next; 0: none"),
     "sums": (("point", "replica", "of"), "", "sum, sum of squares and first of the weights"),
     "size": (("tensor",), "", "parameters of each tensor"),
