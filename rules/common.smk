@@ -95,6 +95,11 @@ def dataset_of(wildcards):
     return paths.dataset(planned(wildcards).cell.data.source)
 
 
+def dataset_of_block(wildcards):
+    seeds_in(wildcards.block)  # refused before anything runs
+    return dataset_of(wildcards)
+
+
 TRAINING_CODE = [
     "lossatlas.data.augment:augmented",
     "lossatlas.data.loading:load",

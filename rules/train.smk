@@ -1,7 +1,7 @@
 rule train_replicas:
     """Train a block of replicas of one cell."""
     input:
-        dataset=dataset_of,
+        dataset=dataset_of_block,
     output:
         weights=paths.weights("{cell}", "{block}"),
         history=paths.history("{cell}", "{block}"),

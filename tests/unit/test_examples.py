@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from lossatlas.data.tensors import Split
 from lossatlas.models.mlp import MLP
 
 PACKAGES = ("connectivity", "curvature", "diffusion", "similarity", "simplex")
@@ -32,8 +31,8 @@ def given() -> dict[str, object]:
         "module": networks[0],
         "images": images,
         "labels": labels,
-        "train": Split(images, labels),
-        "test": Split(images[:9], labels[:9]),
+        "test_images": images[:9],
+        "test_labels": labels[:9],
         "weights": np.cumsum(rng.normal(size=(500, 20)), axis=0),
         "features_of_one": torch.randn(24, 5, generator=draw),
         "features_of_another": torch.randn(24, 7, generator=draw),

@@ -32,6 +32,7 @@ import tempfile
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -119,8 +120,26 @@ def _ask(connection: socket.socket, ignored: list[int]) -> bytes:
     with connection, contextlib.suppress(OSError):
         connection.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, ends)])
         connection.sendall(json.dumps(said).encode() + b"\n")
-        return connection.recv(16)
+        with _woken_by_signals() as waking:
+            both = [connection.fileno(), waking]
+            while both[0] not in select.select(both, [], [])[0]:
+                os.read(waking, 64)  # the signal's handler runs before the next look
+            return connection.recv(16)
     return b""
+
+
+@contextlib.contextmanager
+def _woken_by_signals() -> Iterator[int]:
+    """Give a file that can be read after a signal: one just before a wait would go unheard."""
+    waking, woken = os.pipe()
+    os.set_blocking(woken, False)
+    before = signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    try:
+        yield waking
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(waking)
+        os.close(woken)
 
 
 def _end(code: int) -> NoReturn:
