@@ -307,7 +307,7 @@ def _explained() -> Iterator[None]:
     except torch.OutOfMemoryError:
         fix = "lower `chunk`"
         raise UserError("out of memory", where="Hessian-vector product", fix=fix) from None
-    except (RuntimeError, NotImplementedError) as error:
+    except RuntimeError as error:
         if (again := runs_again(error)) is not None:
             raise again from None
         found = re.search(r"derivative for (\S+) is not implemented", str(error))

@@ -121,7 +121,7 @@ class Functional:
                 try:
                     self._together(params, fresh, x[:, :2].clone(), train=train)
                     self._vectorises[mode] = True
-                except (RuntimeError, NotImplementedError):
+                except RuntimeError:  # what else is wrong with it, the calls one by one tell
                     self._vectorises[mode] = False
         return self._vectorises[mode]
 
