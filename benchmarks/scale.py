@@ -2,8 +2,9 @@
 
     python benchmarks/scale.py
 
-About 30,000 jobs. Takes some minutes, most of them to touch results into place. A ratio is budget
-over measurement: above 1 keeps the budget. What Snakemake itself needs for so many jobs, on the
+30,000 jobs: networks so narrow that one job trains the five replicas of a cell. (Wide ones have a
+job each.) Takes some minutes, most of them to touch results into place. A ratio is budget over
+measurement: above 1 keeps the budget. What Snakemake itself needs for so many jobs, on the
 machine at hand, is told by a bare workflow: one training and five metrics per cell, one parameter
 each, and no functions.
 """
@@ -32,8 +33,8 @@ CONFIG = {
             "dataset": "digits",
             "model": "resnet18",
             "recipe": "short",
-            "load": {"width": list(range(1, 51))},
-            "temperature": {"batch_size": list(range(16, 116))},
+            "load": {"width": list(range(1, 11))},
+            "temperature": {"batch_size": list(range(16, 516))},
             "seeds": 5,
             "together": 5,
             "metrics": ["performance", "hessian", "connectivity", "cka", "distance"],

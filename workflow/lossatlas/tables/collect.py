@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +80,17 @@ def series_frame(
     experiment: str, axes: Axes, found: Mapping[str, Iterable[store.Series]]
 ) -> pd.DataFrame:
     """Return the table of points of curves of each cell, in the order of `axes`."""
+    curves = [(cell, s) for cell in axes for s in found[cell]]
     rows = [
-        (*_place(experiment, axes, cell), s.name, s.replica, s.partner, x, y, s.status)
-        for cell in axes
-        for s in found[cell]
-        for x, y in zip(s.x, s.y, strict=True)
+        (*_place(experiment, axes, cell), s.name, s.replica, s.partner, 0.0, 0.0, s.status)
+        for cell, s in curves
     ]
-    return _frame(rows, axes, SERIES)
+    frame = _frame(rows, axes, SERIES)
+    frame = frame.loc[np.repeat(frame.index, [len(s.x) for _, s in curves])].reset_index(drop=True)
+    if curves:
+        frame["x"] = np.concatenate([s.x for _, s in curves], dtype=np.float64)
+        frame["y"] = np.concatenate([s.y for _, s in curves], dtype=np.float64)
+    return frame
 
 
 def _place(experiment: str, axes: Axes, cell: str) -> tuple[Any, ...]:
@@ -135,15 +139,14 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
     fix = "delete it and run the same command again: it will be made anew"
     try:
         table = pd.read_csv(path, dtype="str", keep_default_na=False)
-        # Python's own parser is exact, which that of pandas is not in every version.
         for name in axes_of(table):
-            table[name] = _axis(table[name])
+            table[name] = _each(table[name], _axis)
         for name in SEEDS:
-            seeds = [int(text) if text else None for text in table[name]]
-            table[name] = pd.array(seeds, dtype="Int64")
+            table[name] = pd.array(_each(table[name], _seeds), dtype="Int64")
         for name in (name for name in NUMBERS if name in table):
-            numbers = [float(text or "nan") for text in table[name]]
-            table[name] = np.array(numbers, dtype=np.float64)
+            # Python's own parser is exact, which that of pandas is not in every version.
+            texts = table[name].where(table[name] != "", "nan")
+            table[name] = texts.to_numpy(dtype=object).astype(np.float64)
         return table
     except FileNotFoundError:
         fix = "run the command that makes it, or correct the path"
@@ -152,7 +155,18 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
         raise UserError(f"not a table: {error}", where=str(path), fix=fix) from None
 
 
-def _axis(texts: pd.Series) -> list[Any]:
+def _each(texts: pd.Series, parse: Callable[[Iterable[str]], list[Any]]) -> list[Any]:
+    """Parse each text once, however many rows have it."""
+    places, different = pd.factorize(texts)
+    values = parse(different)
+    return [values[place] for place in places.tolist()]
+
+
+def _seeds(texts: Iterable[str]) -> list[int | None]:
+    return [int(text) if text else None for text in texts]
+
+
+def _axis(texts: Iterable[str]) -> list[Any]:
     """Return an axis' values as whole numbers, else as numbers, else as they are."""
     for kind in (int, float):
         try:
