@@ -55,6 +55,21 @@ def test_files_are_what_they_are_called(inputs, tmp_path):
     assert b"Matplotlib" not in text
 
 
+def test_nothing_is_cut_off(inputs, tmp_path):
+    table = pd.read_csv(inputs["scalars"][0])
+    with style.sheet():
+        figure = style.page(50)
+        figure.subplots_adjust(0, 0.2, 0.9, 0.9)  # no room for what stands beside the axis
+        figure.subplots().set_ylabel("loss")
+    save(Drawn(figure, table), tmp_path / "figure.png", "png", 100)
+    page = style.PAGE / 25.4 * 100
+    with Image.open(tmp_path / "figure.png") as image:
+        assert page + 20 < image.width < page + 80
+        pixels = image.convert("L").load()
+        assert all(pixels[0, y] > 250 for y in range(image.height))
+        assert any(pixels[x, y] < 100 for x in range(20) for y in range(image.height))
+
+
 def test_csv_holds_the_numbers_drawn(inputs, tmp_path):
     draw(
         Figure(draws="taxonomy_phase_diagram"),

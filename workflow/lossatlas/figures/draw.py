@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from lossatlas.errors import UserError, nearest
 from lossatlas.figures import Drawn, Tables, style
@@ -25,6 +28,8 @@ _METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": "Loss Atlas"},
     "pdf": {"Creator": "Loss Atlas", "Producer": "Loss Atlas", "CreationDate": None},
 }
+
+_MARGIN = 0.03  # inches around what would have been cut off
 
 
 def draw(
@@ -94,8 +99,24 @@ def save(drawn: Drawn, path: Path, extension: str, dpi: int) -> None:
         raise ValueError(f"unknown extension {extension!r}; known: {', '.join(_METADATA)}")
     with style.sheet(), atomic(path) as temporary:
         FigureCanvasAgg(drawn.figure)
-        metadata = _METADATA[extension]
-        drawn.figure.savefig(temporary, format=extension, dpi=dpi, metadata=metadata)
+        drawn.figure.savefig(
+            temporary,
+            format=extension,
+            dpi=dpi,
+            metadata=_METADATA[extension],
+            bbox_inches=_larger_page(drawn.figure),
+        )
+
+
+def _larger_page(figure: Figure) -> Bbox | None:
+    """Return a page on which nothing is cut off, if that is larger than the figure's own.
+
+    Margins are fixed, and the numbers beside an axis can be as long as they like.
+    """
+    page, needed = Bbox.from_bounds(0, 0, *figure.get_size_inches()), figure.get_tightbbox()
+    if np.allclose(Bbox.union([page, needed]).extents, page.extents, rtol=0, atol=_MARGIN):
+        return None
+    return Bbox.union([page, needed.padded(_MARGIN)])
 
 
 def _joined(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:

@@ -93,7 +93,7 @@ def ensembles(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dr
         for axes in panels[:, ::2].flat:
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         _key(figure, methods, [(Line2D([], [], color=style.GREY, linestyle="--"), "published")])
-        figure.subplots_adjust(0.065, 0.09, 0.985, 0.88, wspace=0.36, hspace=0.32)
+        figure.subplots_adjust(0.08, 0.09, 0.985, 0.88, wspace=0.4, hspace=0.32)
     numbers = pd.concat([means.assign(source="ours"), theirs], ignore_index=True)
     numbers["method"] = [method_name(code) for code in numbers["method"]]
     columns = ["source", "method", "components", "passes", "seconds", "error", "error_stderr"]
