@@ -1,11 +1,20 @@
 """Figures of recorded paths: what they draw is what the tables hold."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from lossatlas.errors import UserError
-from lossatlas.figures import Tables, diffusion, diffusion_hessian, diffusion_more, walks
+from lossatlas.figures import (
+    Tables,
+    diffusion,
+    diffusion_hessian,
+    diffusion_more,
+    diffusion_trends,
+    walks,
+)
 from lossatlas.reference import diffusion_hand
 from lossatlas.spec.figures import Figure
 from lossatlas.spec.products import WINDOW_SCALARS
@@ -83,8 +92,8 @@ PATHS = {
     "controls": diffusion.controls,
     "s1": diffusion_more.all_windows,
     "s2": diffusion_hessian.hessian,
-    "s3": diffusion_more.depth_and_batch,
-    "s4": diffusion_more.learning_rates,
+    "s3": diffusion_trends.depth_and_batch,
+    "s4": diffusion_trends.learning_rates,
 }
 
 
@@ -179,7 +188,7 @@ def test_authors_numbers_stand_at_their_own_network(
     deep = some.scalars.replace({"depth": {0: 14, 2: 20}, "batch_size": {32: 128, 64: 512}})
     if shortcut is not None:
         deep.insert(3, "model.shortcut", shortcut)
-    drawn = diffusion_more.depth_and_batch(
+    drawn = diffusion_trends.depth_and_batch(
         Tables(deep, some.series), STYLE, "depth", "learning_rate"
     )
     marks = [
@@ -205,7 +214,7 @@ def test_controls_are_convex_at_depth_0_alone(depth: int, words: str) -> None:
 
 
 def test_depth_and_batch_are_means_over_replicas() -> None:
-    drawn = diffusion_more.depth_and_batch(tables(), STYLE, "depth", "learning_rate")
+    drawn = diffusion_trends.depth_and_batch(tables(), STYLE, "depth", "learning_rate")
     rows = drawn.numbers.query("depth == 2 and batch_size == 64 and metric == 'exponent_first'")
     assert rows["mean"].item() == pytest.approx(2 + 0.1 + 0.5)
     assert rows["sem"].item() == pytest.approx(0.5)
@@ -215,23 +224,36 @@ def test_crossovers_at_an_end_of_the_search_are_left_out() -> None:
     some = tables()
     scalars = some.scalars.copy()
     scalars.loc[scalars["replica"] == 1, "status"] = "unconverged"
-    drawn = diffusion_more.depth_and_batch(
+    drawn = diffusion_trends.depth_and_batch(
         Tables(scalars, some.series), STYLE, "depth", "learning_rate"
     )
     counts = drawn.numbers.groupby("metric")["count"].unique()
     assert counts["crossover_first"].tolist() == [1]
     assert counts["exponent_first"].tolist() == [2]
     scalars["status"] = "unconverged"
-    none = diffusion_more.depth_and_batch(
+    none = diffusion_trends.depth_and_batch(
         Tables(scalars, some.series), STYLE, "depth", "learning_rate"
     )
     assert "crossover_first" not in set(none.numbers["metric"])
 
 
 def test_learning_rates_have_a_panel_each() -> None:
-    drawn = diffusion_more.learning_rates(tables(), STYLE, "depth", "learning_rate")
+    drawn = diffusion_trends.learning_rates(tables(), STYLE, "depth", "learning_rate")
     titles = [axes.get_title(loc="left") for axes in drawn.figure.axes]
-    assert titles[-3:] == [f"learning rate {rate}" for rate in ("0.02", "0.1", "0.5")]
+    rates = zip("def", ("0.02", "0.1", "0.5"), strict=True)
+    assert titles == ["a", "b", "c", *(f"{letter}  learning rate {rate}" for letter, rate in rates)]
+
+
+@pytest.mark.parametrize(
+    ("figure", "words"),
+    [
+        (diffusion_trends.depth_and_batch, "learning rate 0.1"),
+        (diffusion_trends.learning_rates, "depth 2, batch size 32"),
+    ],
+)
+def test_what_is_the_same_in_all_panels_stands_above_them(figure: Any, words: str) -> None:
+    drawn = figure(tables(), STYLE, "depth", "learning_rate")
+    assert drawn.figure.get_suptitle() == words
 
 
 def test_hessian_shows_each_rank_and_where_descent_is_unstable() -> None:

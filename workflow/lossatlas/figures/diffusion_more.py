@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
@@ -21,18 +19,13 @@ from lossatlas.figures.walks import (
     ORANGE,
     RED,
     Walks,
-    cells,
-    colours,
     finish,
     loglog,
     titled,
     typical,
-    walks,
     windows,
 )
-from lossatlas.reference import diffusion_hand
 from lossatlas.spec.figures import Figure as Chosen
-from lossatlas.tables.collect import axes_of
 
 KINDS = {
     "fractal": BLUE,
@@ -220,151 +213,3 @@ def all_windows(tables: Tables, chosen: Chosen, load: str, temperature: str) -> 
         figure.suptitle(shown.label, fontsize=7, x=0.99, ha="right")
         figure.subplots_adjust(0.1, 0.15, 0.98, 0.87, wspace=0.3)
     return finish(figure, shown)
-
-
-def _means(tables: Tables, names: Mapping[str, str]) -> pd.DataFrame:
-    """Return cell means and standard errors over replicas of some scalars.
-
-    A crossover that is not found lies at an end of the lags searched: it is left out.
-    """
-    table = tables.scalars
-    axes = axes_of(table)
-    rough = (table["status"] == "unconverged") & ~table["metric"].str.startswith("crossover")
-    rows = table[table["metric"].isin(names) & ((table["status"] == "ok") | rough)]
-    grouped = rows.groupby([*axes, "metric"], sort=True)["value"]
-    found = grouped.agg(["mean", "sem", "count"]).reset_index()
-    if found.empty:
-        fix = "measure 'diffusion' on the experiment"
-        raise UserError("the figure's tables have no exponents", where="figures", fix=fix)
-    return found
-
-
-def _need_axis(table: pd.DataFrame, axis: str, kind: str) -> None:
-    """Refuse an experiment in which nothing varies along an axis that the figure draws."""
-    if axis not in axes_of(table):
-        fix = f"name an experiment with a '{kind}'"
-        raise UserError(f"the figure's experiment has no '{kind}' axis", where="figures", fix=fix)
-
-
-QUANTITIES = {
-    "exponent_first": "exponent, first window",
-    "exponent_last": "exponent, last window",
-    "crossover_first": "crossover, first window (steps)",
-}
-
-
-def depth_and_batch(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw Fig. S3: exponents and crossover against depth and batch size."""
-    del chosen
-    found = _means(tables, QUANTITIES)
-    _need_axis(tables.scalars, load, "load")
-    if temperature in found:
-        values = sorted(found[temperature].unique())
-        found = found[found[temperature] == values[(len(values) - 1) // 2]]
-    batch = next((a for a in ("batch_size", temperature) if a in found and a != load), load)
-    with style.sheet():
-        figure = style.page(105)
-        panels = figure.subplots(2, 3)
-        for row, (x, by) in enumerate(((load, batch), (batch, load))):
-            groups = list(found.groupby(by))
-            for column, (name, words) in enumerate(QUANTITIES.items()):
-                axes = panels[row, column]
-                for colour, (_, group) in zip(colours(len(groups)), groups, strict=True):
-                    part = group[group["metric"] == name]
-                    value = float(group[by].iloc[0])
-                    label = f"{style.axis_label(by)} {style.spell_axis(value)}"
-                    axes.errorbar(
-                        part[x], part["mean"], part["sem"], fmt=".-", color=colour, label=label
-                    )
-                _authors(axes, column, x, by, found)
-                axes.set_xlabel(style.axis_label(x))
-                axes.set_ylabel(words)
-                axes.set_xticks(sorted(found[x].unique()))
-            panels[row, 0].legend(fontsize=6)
-        figure.subplots_adjust(0.07, 0.09, 0.985, 0.97, wspace=0.32, hspace=0.3)
-    return Drawn(figure, found.reset_index(drop=True))
-
-
-def _authors(axes: Axes, column: int, x: str, by: str, ours: pd.DataFrame) -> None:
-    """Draw the authors' hand-read numbers: those of the same network and batch size, else a mean.
-
-    Networks have shortcuts unless an axis says that they have none.
-    """
-    named = next((name for name in map(str, ours) if name.endswith("shortcut")), "")
-    flag = int(not named or bool((ours[named] != 0).any()))
-    known = {
-        (depth, batch): row[column]
-        for (depth, shortcut), rows in diffusion_hand.S3.items()
-        for batch, row in rows.items()
-        if shortcut == flag
-    }
-    mean = diffusion_hand.means()[column]
-    axes.axhline(mean, color=RED, linewidth=0.6, linestyle="--", label="authors, mean")
-    if {x, by} != {"depth", "batch_size"}:
-        return
-    for place in sorted(set(ours[x])):
-        for group in sorted(set(ours[by])):
-            key = (place, group) if x == "depth" else (group, place)
-            if key in known:
-                axes.plot(place, known[key], "x", color=RED, ms=4)
-
-
-def learning_rates(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw Fig. S4: exponents against learning rate; loss and displacement for each."""
-    del chosen
-    chosen_cell = typical(tables, load)
-    _need_axis(tables.series, temperature, "temperature")
-    place = next(place for place, cell in cells(tables) if cell == _cell_of(chosen_cell))
-    others = {axis: value for axis, value in place.items() if axis != temperature}
-    kept = [
-        (where[temperature], walks(tables, cell))
-        for where, cell in cells(tables)
-        if all(where[axis] == value for axis, value in others.items())
-    ]
-    kept.sort(key=lambda pair: pair[0])
-    found = _means(tables, QUANTITIES)
-    for axis, value in others.items():
-        found = found[found[axis] == value]
-    with style.sheet():
-        count = max(len(kept), 2)
-        figure = style.page(110)
-        top = figure.subplots(2, count, squeeze=False)
-        for axes, name, column in (
-            (top[0, 0], "exponent_first", 0),
-            (top[0, 1], "exponent_last", 1),
-        ):
-            part = found[found["metric"] == name]
-            axes.errorbar(part[temperature], part["mean"], part["sem"], fmt=".-", color=BLUE)
-            rates = np.array(list(diffusion_hand.S4))
-            authors = np.array([row[column] for row in diffusion_hand.S4.values()])
-            axes.plot(rates, authors, "x--", color=RED, lw=0.6, ms=4, label="authors, by hand")
-            axes.set_xscale("log")
-            axes.set_xlabel(style.axis_label(temperature))
-            axes.set_ylabel(QUANTITIES[name])
-            axes.legend(fontsize=6)
-            chosen_cell.note(name, "authors", rates, authors)
-            chosen_cell.note(name, "ours", part[temperature].to_numpy(), part["mean"].to_numpy())
-        for axes in top[0, 2:]:
-            for colour, (rate, one) in zip(colours(len(kept)), kept, strict=True):
-                x, y = one.mean("loss", logarithm=True)
-                axes.plot(x, y, color=colour, lw=0.7, label=style.spell_axis(float(rate)))
-                one.note("loss", "loss", x, y)
-            axes.set_yscale("log")
-            axes.set_xlabel("step")
-            axes.set_ylabel("mini-batch loss (nats)")
-            axes.legend(fontsize=6)
-            break
-        for axes in top[0, 3:]:
-            axes.set_axis_off()
-        for axes, (rate, one) in zip(top[1], kept, strict=False):
-            windows(axes, one, "msd", one.firsts("msd"), "msd", legend=False, thin=False)
-            loglog(axes, LAG, MSD)
-            axes.set_title(f"{style.axis_label(temperature)} {style.spell_axis(float(rate))}")
-        for axes in top[1, len(kept) :]:
-            axes.set_axis_off()
-        figure.subplots_adjust(0.07, 0.085, 0.985, 0.97, wspace=0.3, hspace=0.35)
-    return finish(figure, chosen_cell, *(one for _, one in kept))
-
-
-def _cell_of(one: Walks) -> str:
-    return str(one.rows["cell"].iloc[0])

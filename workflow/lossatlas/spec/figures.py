@@ -71,9 +71,11 @@ FIGURES: dict[str, Drawing] = {
     "diffusion_s2_hessian": Drawing(
         "lossatlas.figures.diffusion_hessian:hessian", (), ("hessian_path",)
     ),
-    "diffusion_s3_depth_batch": Drawing("lossatlas.figures.diffusion_more:depth_and_batch", *_WALK),
+    "diffusion_s3_depth_batch": Drawing(
+        "lossatlas.figures.diffusion_trends:depth_and_batch", *_WALK
+    ),
     "diffusion_s4_learning_rate": Drawing(
-        "lossatlas.figures.diffusion_more:learning_rates", *_WALK
+        "lossatlas.figures.diffusion_trends:learning_rates", *_WALK
     ),
 }
 
