@@ -183,13 +183,11 @@ def test_paper_ensembles_drop_walkers_whose_last_step_failed():
     surfaces = [diamond_square(65, rng(seed)) for seed in range(2)]
     rules = Rules(mode="paper")
     found = ensemble(surfaces, rules, walkers=20, steps=60, rng=rng(1), windows=[(0, 60)])
-    draws = rng(1)
-    walks = [walk(z, rules, walkers=20, steps=60, rng=draws) for z in surfaces]
-    lost = np.concatenate([one.discarded for one in walks])
+    same = walk(np.stack(surfaces), rules, walkers=40, steps=60, rng=rng(1))
+    lost = same.discarded
     assert 0 < lost.sum() < 40
     assert found.discarded == pytest.approx(lost.mean())
-    paths = np.concatenate([one.positions for one in walks], axis=1)[:, ~lost]
-    np.testing.assert_allclose(found.msd[0].y, walker_msd(paths).y)
+    np.testing.assert_allclose(found.msd[0].y, walker_msd(same.positions[:, ~lost]).y)
     outward = np.linspace(0, 40, 33) + np.zeros((33, 1))
     still = Rules(noise=0, start=(0.95, 0.5), mode="paper")
     nobody = ensemble([outward], still, walkers=3, steps=20, rng=rng(), windows=[(0, 20)])
@@ -223,11 +221,26 @@ def test_errors_are_those_of_surfaces_from_five_on() -> None:
             surfaces[:count], Rules(), walkers=6, steps=40, rng=rng(1), windows=[(0, 40)]
         )
         draws = rng(1)
-        walks = [walk(z, Rules(), walkers=6, steps=40, rng=draws) for z in surfaces[:count]]
-        paths = np.concatenate([one.positions for one in walks], axis=1)
+        some = np.stack(surfaces[:count])
+        same = walk(some, Rules(), walkers=6 * count, steps=40, rng=draws)
         groups = np.repeat(np.arange(5), 6) if count == 5 else None
-        wanted = walker_msd(paths, groups=groups, rng=draws)
+        wanted = walker_msd(same.positions, groups=groups, rng=draws)
         np.testing.assert_allclose(found.msd[0].stderr, wanted.stderr)
+
+
+@pytest.mark.parametrize("mode", ["fixed", "paper"])
+def test_walkers_on_several_surfaces_are_those_on_each(mode) -> None:
+    surfaces = [diamond_square(33, rng(seed)) for seed in range(3)]
+    rules = Rules(noise=0, start=(0.1, -0.3), mode=mode)
+    found = walk(np.stack(surfaces), rules, walkers=6, steps=15, rng=rng(), keep_gradients=True)
+    for place, surface in enumerate(surfaces):
+        alone = walk(surface, rules, walkers=2, steps=15, rng=rng(), keep_gradients=True)
+        mine = slice(2 * place, 2 * place + 2)
+        np.testing.assert_array_equal(found.positions[:, mine], alone.positions)
+        np.testing.assert_array_equal(found.gradients[:, mine], alone.gradients)
+        assert len(np.unique(alone.positions[:, 0], axis=0)) > 5
+    with pytest.raises(ValueError, match="7 walkers cannot be divided among 3 surfaces"):
+        walk(np.stack(surfaces), rules, walkers=7, steps=2, rng=rng())
 
 
 def test_same_seed_same_walk():

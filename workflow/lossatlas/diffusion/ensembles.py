@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from lossatlas.diffusion.arrays import Array, Ints, finite
 from lossatlas.diffusion.curves import REPLICATES, Curve, curve_of_blocks
 from lossatlas.diffusion.msd import displacement_of_walkers
-from lossatlas.diffusion.walker import Rules, walk
+from lossatlas.diffusion.walker import Field, Rules, walk
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def walker_msd(
 
 
 def ensemble(
-    surfaces: Sequence[ArrayLike],
+    surfaces: Sequence[ArrayLike] | Field,
     rules: Rules,
     *,
     walkers: int,
@@ -90,7 +90,7 @@ def ensemble(
     """Walk on each of several surfaces and summarise all walkers, stuck ones included.
 
     Args:
-        surfaces: Realisations of one kind of surface.
+        surfaces: Realisations of one kind of surface, or their `Field` to reuse.
         rules: How they move.
         walkers: Walkers on each surface.
         steps: Steps of each.
@@ -100,30 +100,31 @@ def ensemble(
     Raises:
         ValueError: If there is no surface or a window does not fit into the walk.
     """
-    if not surfaces:
+    if not isinstance(surfaces, Field) and not len(surfaces):
         raise ValueError("an ensemble needs at least one surface")
     for first, last in windows:
         if not 0 <= first < last <= steps:
             raise ValueError(f"window {first}..{last} does not fit into a walk of {steps} steps")
-    walks = [walk(surface, rules, walkers=walkers, steps=steps, rng=rng) for surface in surfaces]
-    positions = np.concatenate([one.positions for one in walks], axis=1)
-    discarded = np.concatenate([one.discarded for one in walks])
-    kept = ~discarded if rules.mode == "paper" else np.ones_like(discarded)
-    labels = np.repeat(np.arange(len(walks)), walkers)[kept]
-    groups = labels if len(walks) >= 5 else None
+    field = surfaces if isinstance(surfaces, Field) else Field(np.stack(surfaces), rules.mode)
+    count = field.count
+    found = walk(field, rules, walkers=walkers * count, steps=steps, rng=rng)
+    kept = ~found.discarded if rules.mode == "paper" else np.ones_like(found.discarded)
+    labels = np.repeat(np.arange(count), walkers)[kept]
+    groups = labels if count >= 5 else None
+    positions = found.positions[:, kept]
     curves = {
         still: tuple(
-            walker_msd(positions[a : b + 1, kept], without_drift=still, groups=groups, rng=rng)
+            walker_msd(positions[a : b + 1], without_drift=still, groups=groups, rng=rng)
             for a, b in windows
         )
         for still in (False, True)
     }
     return Ensemble(
         rules,
-        positions.shape[1],
-        float(np.mean([one.stuck for one in walks])),
-        float(discarded.mean()),
-        float(np.mean([one.wall_share for one in walks])),
+        walkers * count,
+        float(found.stuck.mean()),
+        float(found.discarded.mean()),
+        float(found.wall_share.mean()),
         tuple((int(a), int(b)) for a, b in windows),
         curves[False],
         curves[True],

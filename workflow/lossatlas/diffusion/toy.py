@@ -14,7 +14,7 @@ from lossatlas.diffusion.curves import Curve
 from lossatlas.diffusion.ensembles import Ensemble, ensemble
 from lossatlas.diffusion.exponents import fit_exponent
 from lossatlas.diffusion.recorded import seeded
-from lossatlas.diffusion.walker import Rules, walk
+from lossatlas.diffusion.walker import Field, Rules, walk
 from lossatlas.store import Record, Scalar, Series
 
 SIDE, SURFACES, WALKERS, STEPS = 1025, 5, 60, 1000
@@ -57,14 +57,16 @@ def study() -> Record:
     record = Record("toy_walkers")
     found = landscapes()
     for kind, some in found.items():
+        fields = {"fixed": Field(np.stack(some))}
         for suffix, rules in RULES.items():
             if suffix and not (kind == "fractal" or (kind == "cone" and suffix in ON_CONE)):
                 continue
             name = f"{kind} {suffix}".strip()
+            field = fields.get(rules.mode) or Field(np.stack(some), rules.mode)
             walkers = WALKERS * SURFACES // len(some)
             rng = seeded("walkers", name)
-            _summarise(record, name, ensemble(some, rules, walkers=walkers, steps=STEPS, rng=rng))
-        _gradients(record, kind, some)
+            _summarise(record, name, ensemble(field, rules, walkers=walkers, steps=STEPS, rng=rng))
+        _gradients(record, kind, fields["fixed"])
     for kind in ("fractal", "shuffled"):
         boxes = roughness.box_counting(found[kind][0])
         structure = roughness.structure_function(found[kind][0])
@@ -104,15 +106,11 @@ def _curve(record: Record, name: str, curve: Curve) -> None:
     record.series.append(Series(f"{name} stderr", curve.x[kept], curve.stderr[kept], "lag"))
 
 
-def _gradients(record: Record, kind: str, some: list[Array]) -> None:
+def _gradients(record: Record, kind: str, field: Field) -> None:
     """Write the density of the gradients (both components) that walkers meet."""
-    met = []
-    for number, surface in enumerate(some):
-        rng = seeded("gradients met", kind, number)
-        one = walk(surface, Rules(), walkers=20, steps=200, rng=rng, keep_gradients=True)
-        if one.gradients is not None:
-            met.append(one.gradients.ravel())
-    values = np.concatenate(met)
+    rng, walkers = seeded("gradients met", kind), 20 * field.count
+    met = walk(field, Rules(), walkers=walkers, steps=200, rng=rng, keep_gradients=True).gradients
+    values = np.empty(0) if met is None else met.ravel()
     counts = np.histogram(values, EDGES)[0] / (len(values) * np.diff(EDGES))
     middle = (EDGES[1:] + EDGES[:-1]) / 2
     record.series.append(Series(f"gradients:{kind}", middle, counts, "gradient"))

@@ -72,7 +72,8 @@ class Field:
     """Gradients of f = 10 - z over the box.
 
     Args:
-        surface: (side, side), row y and column x.
+        surface: (side, side), row y and column x; or several, (S, side, side), each for an S-th of
+            the points, in order.
         mode: `paper`: the surface is interpolated linearly to 2001 x 2001 nodes, differentiated
             there by central differences (one-sided on the border), and read at the first node
             above the coordinate. `fixed`: differentiated at its own nodes, and interpolated
@@ -83,29 +84,35 @@ class Field:
     """
 
     def __init__(self, surface: ArrayLike, mode: Mode = "fixed") -> None:
-        z = check_surface(surface)
-        self.mode = mode
+        several = np.ndim(surface) == 3
+        found = [check_surface(one) for one in (np.asarray(surface) if several else [surface])]
         if mode == "paper":
-            z = _refined(z, TABLE)
-        self.side = len(z)
+            found = [_refined(z, TABLE) for z in found]
+        self.mode, self.count, self.side = mode, len(found), len(found[0])
         self.nodes = np.linspace(-1, 1, self.side)
-        along_y, along_x = np.gradient(-z, 2 / (self.side - 1))
-        self.table = np.stack([along_x, along_y], axis=-1).reshape(-1, 2)
+        self.table = np.concatenate([_slopes(z) for z in found])
 
     def __call__(self, points: Array) -> Array:
         """Return (W, 2) gradients at (W, 2) points in the box."""
+        surface = np.repeat(np.arange(self.count) * self.side**2, len(points) // self.count)
         if self.mode == "paper":
             index = np.searchsorted(self.nodes, points, side="right").clip(max=self.side - 1)
-            return self.table[index[:, 1] * self.side + index[:, 0]]
+            return self.table[surface + index[:, 1] * self.side + index[:, 0]]
         place = (points + 1) * ((self.side - 1) / 2)
         index = place.astype(np.int64).clip(0, self.side - 2)
         share = place - index
         x, y = share[:, :1], share[:, 1:]
-        corner = index[:, 1] * self.side + index[:, 0]
+        corner = surface + index[:, 1] * self.side + index[:, 0]
         low = self.table[corner] * (1 - x) + self.table[corner + 1] * x
         corner += self.side
         high = self.table[corner] * (1 - x) + self.table[corner + 1] * x
         return low * (1 - y) + high * y
+
+
+def _slopes(z: Array) -> Array:
+    """Return the gradients (side * side, 2) of 10 - z at the nodes."""
+    along_y, along_x = np.gradient(-z, 2 / (len(z) - 1))
+    return np.stack([along_x, along_y], axis=-1).reshape(-1, 2)
 
 
 def walk(
@@ -120,20 +127,22 @@ def walk(
     """Let walkers descend a surface.
 
     Args:
-        surface: (side, side), or its `Field` to reuse.
+        surface: (side, side) or several (S, side, side), or their `Field` to reuse.
         rules: How they move.
-        walkers: W.
+        walkers: W; on several surfaces, as many on each.
         steps: Steps of each.
         rng: Draws starts and noise.
         keep_gradients: Whether to return the gradients met.
 
     Raises:
-        ValueError: If a count is below 1, a start lies outside the box, or the field's mode is not
-            that of the rules.
+        ValueError: If a count is below 1, walkers cannot be divided among the surfaces, a start
+            lies outside the box, or the field's mode is not that of the rules.
     """
     if walkers < 1 or steps < 1:
         raise ValueError(f"{walkers} walkers and {steps} steps: both must be at least 1")
     field = surface if isinstance(surface, Field) else Field(surface, rules.mode)
+    if walkers % field.count:
+        raise ValueError(f"{walkers} walkers cannot be divided among {field.count} surfaces")
     if field.mode != rules.mode:
         raise ValueError(f"the field has mode {field.mode} and the rules have mode {rules.mode}")
     wall = rules.wall or ("redraw" if rules.mode == "paper" else "reflect")

@@ -117,24 +117,23 @@ class Ruler:
 
     def values(self, vertices: Tensor, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Return train and test loss (nats) and error (percent) at barycentric weights (..., V)."""
-        found: dict[str, np.ndarray] = {}
-        for name, split in (("train", self.train), ("test", self.test)):
-            loss, error = self.at(vertices, weights, split)
-            found |= {f"{name}_loss": loss, f"{name}_error": error}
-        return found
+        train, test = self.at(vertices, weights, self.train, self.test)
+        names = ("train_loss", "train_error", "test_loss", "test_error")
+        return dict(zip(names, (*train, *test), strict=True))
 
     def at(
-        self, vertices: Tensor, weights: np.ndarray, split: Split
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return loss and error on one split."""
-        return planes.evaluate(
-            self.functional, vertices, weights, self.buffers, split, self.train.images
+        self, vertices: Tensor, weights: np.ndarray, *splits: Split
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return loss and error on each split."""
+        images = self.train.images
+        return planes.evaluate_each(
+            self.functional, vertices, weights, self.buffers, splits, images
         )
 
 
 def _modes(record: Record, plan: Complex, grown: Grown, ruler: Ruler) -> None:
     count = len(plan.modes)
-    loss, _ = ruler.at(grown.vertices[:count], np.eye(count), ruler.train)
+    ((loss, _),) = ruler.at(grown.vertices[:count], np.eye(count), ruler.train)
     for seed, value in zip(plan.modes, loss, strict=True):
         record.scalars.append(scalar("mode_loss", float(value), replica=seed, unit="nats"))
 
@@ -272,4 +271,4 @@ def _planes(
         chosen = grown.vertices[list(corners)]
         name = f"plane {' '.join(plan.names[v] for v in corners)}"
         plane = planes.raster(chosen, settings.raster)
-        record.series += planes.series(name, plane, *ruler.at(chosen, plane.weights, some))
+        record.series += planes.series(name, plane, *ruler.at(chosen, plane.weights, some)[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,7 +87,6 @@ def series(name: str, plane: Plane, loss: Floats, error: Floats) -> list[Series]
     return [*columns(name, flat), *columns(f"{name} corners", corners)]
 
 
-@torch.no_grad()
 def evaluate(
     functional: Functional,
     corners: Tensor,
@@ -111,17 +111,28 @@ def evaluate(
     Returns:
         Two arrays of the shape of `weights` without its last axis.
     """
+    return evaluate_each(functional, corners, weights, buffers, [split], norm_images)[0]
+
+
+@torch.no_grad()
+def evaluate_each(
+    functional: Functional,
+    corners: Tensor,
+    weights: Floats,
+    buffers: Tensors,
+    splits: Sequence[Split],
+    norm_images: Tensor | None = None,
+) -> list[tuple[Floats, Floats]]:
+    """Return what `evaluate` does for each split; BatchNorm statistics are estimated once."""
     table = torch.from_numpy(np.ascontiguousarray(weights)).reshape(-1, len(corners))
     mixing = table.to(corners.device, corners.dtype)
-    losses, errors = [], []
-    for some in mixing.split(group_size(functional, split.images)):
+    found: list[list[Tensor]] = [[] for _ in splits]
+    for some in mixing.split(group_size(functional, splits[0].images)):
         points = some @ corners
         own = buffers_at(functional, points, buffers, norm_images)
-        loss, error = loss_and_error(log_probs(functional, points, own, split.images), split.labels)
-        losses.append(loss)
-        errors.append(error)
+        for split, pieces in zip(splits, found, strict=True):
+            logs = log_probs(functional, points, own, split.images)
+            pieces.append(torch.stack(loss_and_error(logs, split.labels)))
     shape = np.shape(weights)[:-1]
-    return (
-        torch.cat(losses).cpu().numpy().reshape(shape),
-        torch.cat(errors).cpu().numpy().reshape(shape),
-    )
+    both = (torch.cat(pieces, 1).cpu().numpy() for pieces in found)
+    return [(loss.reshape(shape), error.reshape(shape)) for loss, error in both]
