@@ -7,7 +7,7 @@ from PIL import Image
 from lossatlas import paths
 from lossatlas.errors import UserError
 from lossatlas.figures import Drawn, style
-from lossatlas.figures.draw import draw, resolve, save
+from lossatlas.figures.draw import draw, resolve, save, whole_page
 from lossatlas.figures.taxonomy import phase_diagram
 from lossatlas.spec.figures import FIGURES, Figure
 from lossatlas.tables import collect
@@ -61,7 +61,7 @@ def test_nothing_is_cut_off(inputs, tmp_path):
         figure = style.page(50)
         figure.subplots_adjust(0, 0.2, 0.9, 0.9)  # no room for what stands beside the axis
         figure.subplots().set_ylabel("loss")
-    save(Drawn(figure, table), tmp_path / "figure.png", "png", 100)
+    save(Drawn(figure, table), tmp_path / "figure.png", "png", 100, whole_page(figure))
     page = style.PAGE / 25.4 * 100
     with Image.open(tmp_path / "figure.png") as image:
         assert page + 20 < image.width < page + 80

@@ -58,11 +58,12 @@ def draw(
     """
     tables = Tables(_joined(scalars, collect.SCALAR), _joined(series, collect.SERIES))
     drawn = resolve(chosen.draws)(tables, chosen, load, temperature)
+    page = whole_page(drawn.figure)
     for extension, path in outputs.items():
         if extension == "csv":
             collect.write(path, drawn.numbers)
         else:
-            save(drawn, path, extension, chosen.dpi)
+            save(drawn, path, extension, chosen.dpi, page)
 
 
 def resolve(name: str) -> DrawingFunction:
@@ -82,7 +83,7 @@ def resolve(name: str) -> DrawingFunction:
         raise UserError(f"'{target}' cannot be had: {error}", where="figures", fix=fix) from None
 
 
-def save(drawn: Drawn, path: Path, extension: str, dpi: int) -> None:
+def save(drawn: Drawn, path: Path, extension: str, dpi: int, page: Bbox | None = None) -> None:
     """Write a picture, atomically; the same numbers make the same bytes.
 
     Args:
@@ -90,6 +91,7 @@ def save(drawn: Drawn, path: Path, extension: str, dpi: int) -> None:
         path: Where to.
         extension: "png" or "pdf".
         dpi: Dots per inch of a PNG.
+        page: What to write, in inches; None is the figure's own page.
 
     Raises:
         ValueError: If the extension is unknown.
@@ -99,21 +101,20 @@ def save(drawn: Drawn, path: Path, extension: str, dpi: int) -> None:
         raise ValueError(f"unknown extension {extension!r}; known: {', '.join(_METADATA)}")
     with style.sheet(), atomic(path) as temporary:
         FigureCanvasAgg(drawn.figure)
+        metadata = _METADATA[extension]
         drawn.figure.savefig(
-            temporary,
-            format=extension,
-            dpi=dpi,
-            metadata=_METADATA[extension],
-            bbox_inches=_larger_page(drawn.figure),
+            temporary, format=extension, dpi=dpi, metadata=metadata, bbox_inches=page
         )
 
 
-def _larger_page(figure: Figure) -> Bbox | None:
+def whole_page(figure: Figure) -> Bbox | None:
     """Return a page on which nothing is cut off, if that is larger than the figure's own.
 
     Margins are fixed, and the numbers beside an axis can be as long as they like.
     """
-    page, needed = Bbox.from_bounds(0, 0, *figure.get_size_inches()), figure.get_tightbbox()
+    with style.sheet():
+        FigureCanvasAgg(figure)
+        page, needed = Bbox.from_bounds(0, 0, *figure.get_size_inches()), figure.get_tightbbox()
     if np.allclose(Bbox.union([page, needed]).extents, page.extents, rtol=0, atol=_MARGIN):
         return None
     return Bbox.union([page, needed.padded(_MARGIN)])
