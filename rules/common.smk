@@ -1,4 +1,5 @@
 # The only file with functions: everything that rules ask of the library.
+import contextlib
 import functools
 import gc
 import hashlib
@@ -9,13 +10,15 @@ import shlex
 import sys
 from pathlib import Path
 
-import smart_open
 from snakemake.exceptions import WorkflowError
 
 # Thousands of jobs are millions of objects that stay, and for each job Snakemake takes the address
 # of its script apart three times: without these lines a plan takes 1.6 times as long.
 gc.set_threshold(100_000, 20, 20)
-smart_open.parse_uri = functools.cache(smart_open.parse_uri)
+with contextlib.suppress(ImportError):  # a library of Snakemake's, which may do without it one day
+    import smart_open
+
+    smart_open.parse_uri = functools.cache(smart_open.parse_uri)
 
 # Jobs import the library beside their scripts, and not one that is installed.
 HERE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True))

@@ -90,7 +90,7 @@ def ensemble(
     """Walk on each of several surfaces and summarise all walkers, stuck ones included.
 
     Args:
-        surfaces: Realisations of one kind of surface, or their `Field` to reuse.
+        surfaces: Realisations of one kind of surface, of one size, or their `Field` to reuse.
         rules: How they move.
         walkers: Walkers on each surface.
         steps: Steps of each.
