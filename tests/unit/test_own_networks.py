@@ -252,3 +252,44 @@ def test_lazy_layers_learn_their_shapes() -> None:
 def test_builders_that_fail_are_one_line(kind: str, says: str) -> None:
     with pytest.raises(UserError, match=f"refuses its arguments: {says}"):
         models.build("test_own_networks:failing", {"kind": kind}, **SHAPE)
+
+
+class Tied(nn.Module):
+    """One weight in two places, and in a module that is used twice; fails on request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Linear(4, 4), nn.BatchNorm1d(4)
+        self.second, self.again = nn.Linear(4, 4), self.first
+        self.second.weight = self.first.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[1] != 1:
+            raise ValueError("not these")
+        return self.again(self.second(self.norm(self.first(x.flatten(1)))))
+
+
+def test_calls_are_those_of_torch() -> None:
+    """Against torch.func.functional_call, gradients and updated statistics included."""
+    torch.manual_seed(0)
+    functional, (params, buffers) = Functional(Tied()), state_of(Tied())
+    assert "second.weight" not in params
+    x = torch.randn(6, 1, 2, 2)
+    wanted = {name: b.clone() for name, b in buffers.items()}
+    for _ in range(2):
+        leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
+        theirs = {name: p.clone().requires_grad_() for name, p in params.items()}
+        logits = functional(leaves, buffers, x, train=True)
+        twin = Tied().train()  # a new one: torch leaves another's weights in what is used twice
+        expected = torch.func.functional_call(twin, {**theirs, **wanted}, (x,))
+        assert torch.equal(logits, expected)
+        mine = torch.autograd.grad(logits.square().sum(), list(leaves.values()))
+        other = torch.autograd.grad(expected.square().sum(), list(theirs.values()))
+        assert all(map(torch.equal, mine, other))
+        assert all(torch.equal(b, wanted[name]) for name, b in buffers.items())
+        with pytest.raises(ValueError, match="not these"):  # and leaves nothing behind
+            functional(params, buffers, x.flatten(1), train=True)
+        assert all(p.is_meta for p in functional.module.parameters())
+    for wrong in (params | {"third": x}, {n: p for n, p in params.items() if "norm" not in n}):
+        with pytest.raises(KeyError, match=r"third|norm\.bias"):
+            functional(wrong, buffers, x, train=True)
