@@ -90,9 +90,12 @@ def test_loss_of_modes_has_norms_of_the_training_images(networks: Networks) -> N
 
 
 def test_which_images_are_measured(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
-    def told(_ruler, _vertices, weights, some):
+    def told(_ruler, _vertices, weights, *splits):
         shape = np.shape(weights)[:-1]
-        return np.full(shape, float(some.images.sum())), np.full(shape, float(len(some)))
+        return [
+            (np.full(shape, float(some.images.sum())), np.full(shape, float(len(some))))
+            for some in splits
+        ]
 
     monkeypatch.setattr(measure.Ruler, "at", told)
     record = measure.measure(

@@ -201,7 +201,7 @@ def _spro(planned: PlannedCell, settings: Spro) -> list[tuple[float, float, int]
         plan = _complex(settings, planned.seeds)
         edges = len(plan.edges()) + math.comb(len(plan.modes), 2)
         points = len(plan.simplexes) * settings.points + edges * settings.places
-        seen += settings.repeats * points * (images + source.test + 2 * norms)
+        seen += settings.repeats * points * (images + source.test + norms)
         planes = len(settings.planes) or 4
         seen += planes * settings.raster**2 * (min(settings.images, images) + norms)
     elif isinstance(settings, SimplexVolume):
