@@ -70,6 +70,13 @@ def test_nothing_is_cut_off(inputs, tmp_path):
         assert any(pixels[x, y] < 100 for x in range(20) for y in range(image.height))
 
 
+def test_pages_have_an_end():
+    figure = style.page(50)
+    figure.text(300, 0.5, "far away")
+    page = whole_page(figure)
+    assert page is None or page.width <= 1.5 * style.PAGE / 25.4 + 0.1
+
+
 def test_csv_holds_the_numbers_drawn(inputs, tmp_path):
     draw(
         Figure(draws="taxonomy_phase_diagram"),

@@ -110,11 +110,13 @@ def save(drawn: Drawn, path: Path, extension: str, dpi: int, page: Bbox | None =
 def whole_page(figure: Figure) -> Bbox | None:
     """Return a page on which nothing is cut off, if that is larger than the figure's own.
 
-    Margins are fixed, and the numbers beside an axis can be as long as they like.
+    Margins are fixed, and the numbers beside an axis can be as long as they like. What stands more
+    than half a page away is lost, and makes no picture that fills the memory.
     """
+    page = Bbox.from_bounds(0, 0, *figure.get_size_inches())
     with style.sheet():
         FigureCanvasAgg(figure)
-        page, needed = Bbox.from_bounds(0, 0, *figure.get_size_inches()), figure.get_tightbbox()
+        needed = Bbox.intersection(figure.get_tightbbox(), page.expanded(2, 2)) or page
     if np.allclose(Bbox.union([page, needed]).extents, page.extents, rtol=0, atol=_MARGIN):
         return None
     return Bbox.union([page, needed.padded(_MARGIN)])
