@@ -16,7 +16,8 @@ from pathlib import Path
 
 import yaml
 
-from lossatlas import paths, store
+from lossatlas import paths
+from lossatlas.differences import differences
 
 SUFFIXES = (".h5", ".safetensors", ".csv", ".png", ".pdf", ".yaml", ".npz")
 LONGEST = 4.0  # seconds between the sight of a job and the shot at it, at most
@@ -240,7 +241,7 @@ def assert_same(one: Path, other: Path) -> int:
     assert files == results(other)
     for file in files:
         if file.suffix == ".h5":
-            assert store.differences(one / file, other / file) == [], file
+            assert differences(one / file, other / file) == [], file
         else:
             assert (one / file).read_bytes() == (other / file).read_bytes(), file
     left = [p for p in (other / "state").rglob("*") if p.is_file()]

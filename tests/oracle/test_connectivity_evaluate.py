@@ -24,6 +24,7 @@ from lossatlas.connectivity import (
 from lossatlas.connectivity.curves import Curve
 from lossatlas.connectivity.measure import measure
 from lossatlas.data.tensors import Split
+from lossatlas.differences import differences
 from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, state_of
 from lossatlas.spec.metrics import Connectivity
@@ -256,7 +257,7 @@ def test_record_is_written_and_repeats(tmp_path):
     networks = networks_of([network(seed) for seed in (1, 2)], TRAIN, TEST)
     for name in ("one", "two"):
         store.write(tmp_path / name, measure(networks, QUICK))
-    assert store.differences(tmp_path / "one", tmp_path / "two") == []
+    assert differences(tmp_path / "one", tmp_path / "two") == []
 
 
 def test_paper_mode():

@@ -14,6 +14,7 @@ from lossatlas.curvature.along import NextBatch, measure
 from lossatlas.curvature.lanczos import Eigenvalues
 from lossatlas.curvature.operator import HessianOperator
 from lossatlas.data.tensors import Split, TensorData
+from lossatlas.differences import differences
 from lossatlas.errors import UserError
 from lossatlas.measuring import measure_networks
 from lossatlas.models.functional import flatten, one_of
@@ -250,4 +251,4 @@ def test_goes_on_after_the_products_that_were_taken(
             resumed = measure(stages, asked, State(tmp_path / "state", "key", every=0.0))
             break
     store.write(tmp_path / "resumed.h5", resumed)
-    assert store.differences(tmp_path / "whole.h5", tmp_path / "resumed.h5") == []
+    assert differences(tmp_path / "whole.h5", tmp_path / "resumed.h5") == []

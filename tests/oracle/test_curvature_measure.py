@@ -15,6 +15,7 @@ from lossatlas.curvature import hessian_of, hutchinson_paper, power_iteration
 from lossatlas.curvature.measure import images_of, measure
 from lossatlas.curvature.operator import HessianOperator
 from lossatlas.data.tensors import Split, TensorData
+from lossatlas.differences import differences
 from lossatlas.models.functional import Functional, stack, state_of
 from lossatlas.models.mlp import MLP
 from lossatlas.spec.metrics import Hessian
@@ -265,4 +266,4 @@ def test_goes_on_after_the_products_that_were_taken(tmp_path, monkeypatch, setti
     assert taken == whole.arrays["products"].values.sum()  # none was taken twice
     assert kills == (taken - 1) // every
     store.write(tmp_path / "resumed.h5", resumed)
-    assert store.differences(tmp_path / "whole.h5", tmp_path / "resumed.h5") == []
+    assert differences(tmp_path / "whole.h5", tmp_path / "resumed.h5") == []

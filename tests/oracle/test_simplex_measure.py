@@ -10,6 +10,7 @@ import torch
 from test_simplex_spro import Interrupted
 
 from lossatlas.data.tensors import Split, TensorData
+from lossatlas.differences import differences
 from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, flatten, state_of
 from lossatlas.models.mlp import MLP
@@ -19,7 +20,7 @@ from lossatlas.simplex.complexes import grown as single
 from lossatlas.simplex.complexes import listed, shared
 from lossatlas.spec.metrics import Espro, Simplex, SimplexVolume, Spro
 from lossatlas.spec.parts import Recipe
-from lossatlas.store import Record, differences, write
+from lossatlas.store import Record, write
 from lossatlas.training.engine import Engine
 from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator

@@ -270,6 +270,31 @@ def test_equal_to_a_run_on_this_machine(project: Project, laptop: Run) -> None:
     assert alone.jobs() == project.jobs() == {}
 
 
+def test_short_metrics_of_a_cell_travel_together(
+    cluster: Cluster, project: Project, laptop: Run
+) -> None:
+    """One job per cell takes three metrics, with one GPU and the memory of the largest."""
+    alone = Project(laptop.log.parent, project.config)
+    for one in (project, alone):
+        one.configure(lambda content: small(content) or three_short_metrics(content))
+    start(cluster, project, "metrics").ends(0)
+    Run(alone, dict(os.environ), "metrics", "--cores", "1").ends(0)
+    assert assert_same(alone.root / "results", project.root / "results") > 17 + 3 * 4
+
+    jobs = {i: j for i, j in cluster.jobs().items() if "/group_short_" in j["StdOut"]}
+    cells = [Path(job["StdOut"]).parts for job in jobs.values()]
+    assert len({next(p for p in parts if p.startswith("group_")) for parts in cells}) == 4
+    asked = [(j["TresPerJob"], memory_of(j), j["TimeLimit"]) for j in jobs.values()]
+    assert asked == [("gres:gpu:1", "2000M", "01:00:00")] * 4
+    assert not any(of_rule(cluster, rule) for rule in ("performance", "cka", "distance"))
+
+
+def three_short_metrics(content: dict) -> None:
+    content["experiments"]["smoke"]["metrics"] = ["performance", "cka", "distance"]
+    content["metrics"] = {}
+    content["figures"] = {}
+
+
 HUNGRY = """
 import torch
 

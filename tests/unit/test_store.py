@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossatlas import files, store
+from lossatlas.differences import differences
 from lossatlas.errors import UserError
 
 NAN = float("nan")
@@ -111,12 +112,72 @@ def test_scalars_survive(tmp_path_factory: pytest.TempPathFactory, rows: list) -
         assert np.array_equal(before.value, after.value, equal_nan=True)
 
 
+def curves() -> list[store.Series]:
+    """Curves of different lengths, among them one without points."""
+    rng = np.random.default_rng(3)
+    return [
+        store.Series(f"s{n}", rng.random(n), rng.random(n), "t", n or None, x_unit=f"{n} m")
+        for n in (0, 4, 1, 0, 700)
+    ]
+
+
+def same(one: store.Series, two: store.Series) -> bool:
+    fields = ("name", "x_name", "replica", "partner", "x_unit", "y_unit", "status")
+    texts = all(getattr(one, field) == getattr(two, field) for field in fields)
+    return texts and np.array_equal(one.x, two.x) and np.array_equal(one.y, two.y)
+
+
+def test_curves_keep_their_points(tmp_path: Path) -> None:
+    store.write(tmp_path / "a.h5", store.Record("any", series=curves()))
+    back = store.read(tmp_path / "a.h5").series
+    assert len(back) == 5
+    assert all(map(same, curves(), back))
+    bad = store.Record("any", series=[store.Series("s", np.ones(2), np.ones(3), "t")])
+    with pytest.raises(ValueError, match=r"s: x \(2,\), y \(3,\)"):
+        store.write(tmp_path / "b.h5", bad)
+    assert not (tmp_path / "b.h5").exists()
+
+
+def test_curves_without_some_of_their_points_are_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    store.write(path, store.Record("any", series=curves()))
+    path.write_bytes(path.read_bytes()[512:])  # a file from before there were checksums
+    with h5py.File(path, "a") as file:
+        kept = file["series/y"][:-1]
+        del file["series/y"]
+        file["series/y"] = kept
+    with pytest.raises(UserError, match="damaged"):
+        store.read(path)
+
+
+def test_schema_1_is_read(tmp_path: Path) -> None:
+    """It had a group for each curve, in place of one table."""
+    path, new = tmp_path / "a.h5", tmp_path / "new.h5"
+    whole = record()
+    whole.series = curves()
+    for target in (path, new):
+        store.write(target, whole)
+    path.write_bytes(path.read_bytes()[512:])
+    with h5py.File(path, "a") as file:
+        file.attrs["schema"] = 1
+        del file["series"]
+        group = file.create_group("series", track_order=True)
+        for index, curve in enumerate(curves()):
+            one = group.create_group(f"{index:05d}")
+            one["x"], one["y"] = curve.x, curve.y
+            for key in ("name", "x_name", "x_unit", "y_unit", "status"):
+                one.attrs[key] = getattr(curve, key)
+            one.attrs["replica"], one.attrs["partner"] = curve.replica or -1, -1
+    assert all(map(same, curves(), store.read(path).series))
+    assert differences(path, new) == []
+
+
 def test_two_writes_of_the_same_have_equal_contents_whatever_the_time(tmp_path: Path) -> None:
     store.write(tmp_path / "a.h5", record())
     later = record()
     later.times = {"seconds": 99.0, "host": "there"}
     store.write(tmp_path / "b.h5", later)
-    assert store.differences(tmp_path / "a.h5", tmp_path / "b.h5") == []
+    assert differences(tmp_path / "a.h5", tmp_path / "b.h5") == []
 
 
 @pytest.mark.parametrize(
@@ -124,21 +185,24 @@ def test_two_writes_of_the_same_have_equal_contents_whatever_the_time(tmp_path: 
     [
         (
             lambda r: r.scalars.__setitem__(0, store.Scalar("trace", 3.75, 0)),
-            "/scalars: value: 1 of 3 values differ, largest 0.25",
+            "/scalars value: 1 of 3 values differ, largest 0.25",
         ),
         (lambda r: r.arrays.clear(), "/arrays/probes: only in the first"),
         (
             lambda r: r.arrays.update(times=store.Array(np.ones(2), ("x",))),
-            "/arrays/times: only in the second",  # just the group of that name may differ
+            "/arrays/times: only in the second",
         ),
         (
             lambda r: r.arrays.update(probes=store.Array(np.ones((2, 3), np.float32), ("x",))),
-            "/arrays/probes: float64[2, 3] against float32[2, 3]",
+            "/arrays/probes values: float64[2, 3] against float32[2, 3]",
         ),
+        (lambda r: r.scalars.pop(), "/scalars: 3 against 2"),
+        (lambda r: r.series.clear(), "/series: 1 curves against 0"),
+        (lambda r: r.spec.update(a=2), '/@spec: {"a": {"b": 1}} against {"a": 2}'),
         (lambda r: setattr(r, "mode", "paper"), "/@mode: fixed against paper"),
         (
             lambda r: r.series[0].y.__setitem__(1, 1.5),
-            "/series/00000/y: 1 of 4 values differ, largest 0.5",
+            "/series/0 (density) y: 1 of 4 values differ, largest 0.5",
         ),
     ],
 )
@@ -147,7 +211,7 @@ def test_differences_are_named(tmp_path: Path, change, says: str) -> None:
     other = record()
     change(other)
     store.write(tmp_path / "b.h5", other)
-    found = store.differences(tmp_path / "a.h5", tmp_path / "b.h5")
+    found = differences(tmp_path / "a.h5", tmp_path / "b.h5")
     assert any(line.startswith(says) for line in found), found
 
 

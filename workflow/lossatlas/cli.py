@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lossatlas import __version__, store
+from lossatlas.differences import differences
 from lossatlas.entry import find_user_modules
 from lossatlas.errors import UserError, nearest
 from lossatlas.spec.metrics import KINDS, MetricSettings
@@ -212,7 +213,7 @@ def _check_result(file: str) -> None:
 def _diff(options: argparse.Namespace) -> int:
     _check_result(options.first)
     _check_result(options.second)
-    found = store.differences(options.first, options.second)
+    found = differences(options.first, options.second)
     print("\n".join(found) or "equal (times and hosts left out)")
     return 1 if found else 0
 
