@@ -35,8 +35,21 @@ from lossatlas.models import target_of
 from lossatlas.spec import needs
 from lossatlas.spec.catalogue import data_source, data_sources, files_of
 from lossatlas.spec.config import load
-from lossatlas.spec.figures import FIGURES, Figure
+from lossatlas.spec.figures import FIGURES
 from lossatlas.spec.plan import block_seeds, make_plan
+from lossatlas.spec.shown import (
+    PAPERS,
+    REFERENCE,
+    REFERENCE_KINDS,
+    SIMPLEX_KINDS,
+    STUDIES,
+    STUDY_OF,
+    Shown,
+    claim_tables,
+    everything_of,
+    figure_files,
+    tables_told,
+)
 
 
 def plainly(function, *arguments):
@@ -56,17 +69,7 @@ plainly(check_folder, paths.ROOT)
 CONFIG = plainly(load, config)
 PLAN = plainly(make_plan, CONFIG)
 FIGURE_NAMES = list(CONFIG.figures)
-REFERENCE = "taxonomy_reference"
-REFERENCE_KINDS = ["performance", "hessian", "connectivity", "cka", "distance"]
-STUDIES = "studies"
-STUDY_OF = {
-    "two_spirals": "lossatlas.simplex.spirals:study",
-    "sampling_bias": "lossatlas.simplex.sampling_bias:study",
-    "toy_walkers": "lossatlas.diffusion.toy:study",
-}
-SIMPLEX_KINDS = ["simplex", "simplex_volume", "espro"]
 CLAIMS = [paths.claims()] if CONFIG.figures else []
-PAPERS = {"taxonomy": set(REFERENCE_KINDS), "simplex": {*SIMPLEX_KINDS}, "diffusion": {"diffusion"}}
 
 
 wildcard_constraints:
@@ -241,68 +244,30 @@ def metric_tables(wildcards):
 
 
 def shown(figure):
-    """Return (style, experiment) of a figure; a built-in one that the config leaves out too."""
-    style = CONFIG.figures.get(figure) or Figure(draws=figure)
-    if FIGURES[style.draws].reference:
-        return style, REFERENCE
-    if FIGURES[style.draws].study:
-        return style, STUDIES
-    return style, style.experiment or next(iter(CONFIG.experiments))
-
-
-def named_metric(style, experiment, kind):
-    """Return the experiment's metric of a kind that the figure shows."""
-    if experiment in (REFERENCE, STUDIES):
-        return kind
-    if kind in style.metrics:
-        return style.metrics[kind]
-    if kind in (firsts := CONFIG.firsts(experiment)):
-        return firsts[kind]
-    raise WorkflowError(
-        f"figures.{style.draws}: experiment '{experiment}' measures no '{kind}'"
-        f" (add it to experiments.{experiment}.metrics)"
-    )
+    return Shown(CONFIG, figure)
 
 
 def figure_tables(figure, which):
     """Return an input function: the tables that a figure reads."""
-
-    def tables(wildcards):
-        name = figure or wildcards.figure
-        style, experiment = shown(name)
-        kinds = getattr(FIGURES[style.draws], which)
-        path = paths.metric_table if which == "scalars" else paths.series_table
-        return [path(experiment, named_metric(style, experiment, kind)) for kind in kinds]
-
-    return tables
+    return lambda wildcards: plainly(shown(figure or wildcards.figure).tables, which)
 
 
 def figure_style(figure):
-    return compact(shown(figure)[0].model_dump())
+    return compact(shown(figure).style.model_dump())
 
 
 def caption_of(figure):
     """Return the caption of a figure: an edit to it makes the figure anew."""
-    text = paths.caption(shown(figure)[0].draws).read_text(encoding="utf-8")
+    text = paths.caption(shown(figure).style.draws).read_text(encoding="utf-8")
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def figure_axis(figure, which):
-    """Return the name of the load or temperature axis of the experiment that a figure shows."""
-    experiment = shown(figure)[1]
-    if experiment == REFERENCE:
-        return {"load": "width", "temperature": "batch_size"}[which]
-    if experiment == STUDIES:
-        return ""
-    return next(iter(getattr(CONFIG.experiments[experiment], which)), "")
+    return shown(figure).axis(which)
 
 
 def figure_code(figure):
-    return code_of("lossatlas.figures.draw:draw", FIGURES[shown(figure)[0].draws].target)
-
-
-def figure_files(figures, extensions=("png", "pdf", "csv")):
-    return [paths.figure(figure, extension) for figure in figures for extension in extensions]
+    return code_of("lossatlas.figures.draw:draw", shown(figure).drawing.target)
 
 
 def added_figures():
@@ -348,7 +313,9 @@ def find_scripts_of_profile():
 def gpu_places():
     """Return how many runs may use GPUs at once, or 0 where no profile limits them."""
     limits = workflow.global_resources
-    return int(limits["gpu"].value) if "gpu" in limits else 0
+    if "gpu" not in limits or workflow.resource_scopes.is_local("gpu"):  # of each cluster job
+        return 0
+    return int(limits["gpu"].value)
 
 
 def ended():
@@ -370,56 +337,13 @@ def all_weights():
     ]
 
 
-def grids_told():
-    """Return experiment -> its tables, for the experiments that tell of the taxonomy's claims."""
-    found = {}
-    for name, experiment in CONFIG.experiments.items():
-        firsts = CONFIG.firsts(name)
-        if set(experiment.axes) == {"width", "batch_size"} and set(firsts) >= PAPERS["taxonomy"]:
-            found[name] = [paths.metric_table(name, firsts[kind]) for kind in REFERENCE_KINDS]
-    if any(FIGURES[shown(figure)[0].draws].reference for figure in FIGURE_NAMES):
-        found[REFERENCE] = [paths.metric_table(REFERENCE, kind) for kind in REFERENCE_KINDS]
-    return found
-
-
-def walks_told(paper):
-    """Return experiment -> kind -> tables of scalars and of series that tell of a paper's claims."""
-    found = {}
-    for name, experiment in CONFIG.experiments.items():
-        kinds = {}
-        for metric in experiment.metrics:
-            both = [paths.metric_table(name, metric), paths.series_table(name, metric)]
-            kinds.setdefault(CONFIG.metric(metric).kind, both)
-        if set(kinds) & PAPERS[paper]:
-            told = [*SIMPLEX_KINDS, "connectivity", "diffusion"]
-            found[name] = {k: kinds[k] for k in told if k in kinds}
-    drawn = [FIGURES[d] for f in FIGURE_NAMES if (d := shown(f)[0].draws).startswith(paper)]
-    studies = [kind for figure in drawn if figure.study for kind in figure.series]
-    if studies:
-        found[STUDIES] = {
-            kind: [paths.metric_table(STUDIES, kind), paths.series_table(STUDIES, kind)]
-            for kind in dict.fromkeys(studies)
-        }
-    return found
-
-
 def told_of(wildcards):
     """Return experiment -> the tables that tell of a paper's claims."""
-    return grids_told() if wildcards.paper == "taxonomy" else walks_told(wildcards.paper)
+    return tables_told(CONFIG, wildcards.paper)
 
 
-def claim_tables(wildcards):
-    told = told_of(wildcards).values()
-    if wildcards.paper == "taxonomy":
-        return [table for tables in told for table in tables]
-    return [table for kinds in told for both in kinds.values() for table in both]
-
-
-def everything_of(paper):
-    """Return a paper's figures, and its claims where an experiment can tell of them."""
-    names = [name for name in FIGURE_NAMES if shown(name)[0].draws.startswith(paper)]
-    told = grids_told() if paper == "taxonomy" else walks_told(paper)
-    return [*figure_files(names), *([paths.claims_of(paper)] if told else [])]
+def claims_read(wildcards):
+    return claim_tables(CONFIG, wildcards.paper)
 
 
 # Snakemake looks at the parameters of such functions some 14 times per job: keep them at hand.

@@ -62,7 +62,7 @@ rule reference:
 rule verdicts:
     """Check a paper's claims on our tables and on the published ones."""
     input:
-        claim_tables,
+        claims_read,
     output:
         paths.claims_of("{paper}"),
     log:

@@ -46,19 +46,19 @@ rule claims:
 rule taxonomy:
     """Everything of the taxonomy paper: its figures, ours beside the published ones, and claims."""
     input:
-        everything_of("taxonomy"),
+        everything_of(CONFIG, "taxonomy"),
 
 
 rule simplex:
     """Everything of the simplex paper: complexes, volumes, fast ensembles, studies, and claims."""
     input:
-        everything_of("simplex"),
+        everything_of(CONFIG, "simplex"),
 
 
 rule diffusion:
     """Everything of the diffusion paper: recorded paths, toy walkers, figures, and claims."""
     input:
-        everything_of("diffusion"),
+        everything_of(CONFIG, "diffusion"),
 
 
 rule plan:
@@ -100,7 +100,7 @@ rule doctor:
 rule report:
     """One HTML page with all figures, captions and claims: results/report.html."""
     input:
-        figures=figure_files(FIGURE_NAMES, ["png"]),
+        figures=figure_files(FIGURE_NAMES, ("png",)),
         claims=paths.claims(),
     output:
         paths.page(),
@@ -109,7 +109,7 @@ rule report:
     conda:
         "../envs/analysis.yaml"
     params:
-        figures={name: shown(name)[0].draws for name in FIGURE_NAMES},
+        figures={name: shown(name).style.draws for name in FIGURE_NAMES},
         experiments=list(CONFIG.experiments),
         captions=[caption_of(name) for name in FIGURE_NAMES],
         code=code_of("lossatlas.page:write"),

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -235,45 +235,59 @@ def cell_summary(table: pd.DataFrame) -> pd.DataFrame:
     keys = [*FIRST, *axes_of(table)]
     measured = set(table["metric"])
     panels = {name: panel for name, panel in PANELS.items() if panel[0] in measured}
+    places = list(table[keys].drop_duplicates().itertuples(index=False, name=None))
+    cells: list[dict[str, list[_Entry]]] = [{} for _ in places]
+    # A frame for each cell and quantity would take ten times as long as the numbers themselves.
+    numbers = [table[name].to_list() for name in (*SEEDS, "value", "status")]
+    of = table.groupby(keys, sort=False, dropna=False).ngroup().to_list()
+    for cell, metric, entry in zip(of, table["metric"], map(_Entry, *numbers), strict=True):
+        cells[cell].setdefault(metric, []).append(entry)
     rows = []
-    for place, group in table.groupby(keys, sort=False, dropna=False):
-        lost = _diverged(group)
+    for place, found in zip(places, cells, strict=True):
+        lost = _diverged([entry for entries in found.values() for entry in entries])
         for name, (scalar, logarithm) in panels.items():
-            found = _summary(group[group["metric"] == scalar], logarithm)
-            rows.append((*place, name, *found, lost))
+            rows.append((*place, name, *_summary(found.get(scalar, []), logarithm), lost))
     return pd.DataFrame(rows, columns=[*keys, *SUMMARY])
 
 
-def _diverged(rows: pd.DataFrame) -> int:
+class _Entry(NamedTuple):
+    """One scalar of a cell; a seed that does not apply is pandas.NA."""
+
+    replica: Any
+    partner: Any
+    value: float
+    status: str
+
+
+def _diverged(entries: list[_Entry]) -> int:
     """Return how many replicas have rows of status `diverged` only, pairs counting for both."""
-    everyone, alive = (
-        {seed for name in SEEDS for seed in part[name].dropna()}
-        for part in (rows, rows[rows["status"] != "diverged"])
-    )
-    return len(everyone - alive)
+    alive = [entry for entry in entries if entry.status != "diverged"]
+    return len(_named(entries) - _named(alive))
 
 
-def _summary(rows: pd.DataFrame, logarithm: bool) -> tuple[float, float, int, str]:
+def _named(entries: list[_Entry]) -> set[Any]:
+    return {seed for entry in entries for seed in entry[:2] if seed is not pd.NA}
+
+
+def _summary(entries: list[_Entry], logarithm: bool) -> tuple[float, float, int, str]:
     """Return value, stderr, count and status of one scalar of one cell."""
-    entered = rows[rows["status"].isin(("ok", "unconverged")) & np.isfinite(rows["value"])]
+    entered = [e for e in entries if e.status in ("ok", "unconverged") and math.isfinite(e.value)]
     numbers = _per_pair(entered)
     count = len(numbers)
     value = float(numbers.mean()) if count else math.nan
     if not count or (logarithm and value <= 0):
-        lost = len(rows) and (rows["status"] == "diverged").all()
+        lost = entries and all(entry.status == "diverged" for entry in entries)
         return math.nan, math.nan, count, "diverged" if lost else "undefined"
     stderr = float(numbers.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
     if logarithm:
         value, stderr = math.log(value), stderr / value
-    status = "unconverged" if (entered["status"] == "unconverged").any() else "ok"
+    status = "unconverged" if any(e.status == "unconverged" for e in entered) else "ok"
     return value, stderr, count, status
 
 
-def _per_pair(rows: pd.DataFrame) -> np.ndarray:
+def _per_pair(entries: list[_Entry]) -> np.ndarray:
     """Return one number per replica, or per unordered pair."""
     found: dict[frozenset[Any], list[float]] = {}
-    for replica, partner, value in zip(
-        rows["replica"], rows["partner"], rows["value"], strict=True
-    ):
-        found.setdefault(frozenset((replica, partner)), []).append(value)
+    for entry in entries:
+        found.setdefault(frozenset(entry[:2]), []).append(entry.value)
     return np.array([np.mean(values) for values in found.values()], dtype=np.float64)
