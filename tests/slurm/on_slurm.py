@@ -273,7 +273,7 @@ def test_equal_to_a_run_on_this_machine(project: Project, laptop: Run) -> None:
 def test_short_metrics_of_a_cell_travel_together(
     cluster: Cluster, project: Project, laptop: Run
 ) -> None:
-    """One job per cell takes three metrics, with one GPU and the memory of the largest."""
+    """One job per cell takes three metrics: one GPU, the memory of the largest, all their time."""
     alone = Project(laptop.log.parent, project.config)
     for one in (project, alone):
         one.configure(lambda content: small(content) or three_short_metrics(content))
@@ -285,7 +285,7 @@ def test_short_metrics_of_a_cell_travel_together(
     cells = [Path(job["StdOut"]).parts for job in jobs.values()]
     assert len({next(p for p in parts if p.startswith("group_")) for parts in cells}) == 4
     asked = [(j["TresPerJob"], memory_of(j), j["TimeLimit"]) for j in jobs.values()]
-    assert asked == [("gres:gpu:1", "2000M", "01:00:00")] * 4
+    assert asked == [("gres:gpu:1", "2000M", "01:30:00")] * 4
     assert not any(of_rule(cluster, rule) for rule in ("performance", "cka", "distance"))
 
 

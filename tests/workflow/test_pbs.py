@@ -11,6 +11,7 @@ import pytest
 
 import published
 from conftest import Project, fresh
+from lossatlas.differences import differences
 from lossatlas.paths import PROJECT
 
 SCRIPTS = PROJECT / "profiles" / "pbs"
@@ -52,24 +53,24 @@ def test_archives_are_fetched_where_snakemake_runs(
 def test_training_through_the_profile(finished: Project, tmp_path: Path, pbs: Path) -> None:
     """A job cancelled with qdel is run again, asks for more, and ends in the same bytes.
 
-    All this is started in another folder than the project's, and both have names with a space.
+    Then the cell's short metrics travel together, in one job. All this is started in another
+    folder than the project's, and both have names with a space.
     """
     project, here = fresh(tmp_path / "the project").root, tmp_path / "work here"
     here.mkdir()
     cell = min((finished.root / "results/cells").iterdir()).name
     target = f"results/cells/{cell}/train/0-1.safetensors"
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(project / "Snakefile"), target]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(project / "Snakefile")]
     options = ["--profile", str(project / "profiles/pbs"), "--latency-wait", "20"]
     options += ["--seconds-between-status-checks", "1"]
+    options += ["--configfile", str(project / finished.config)]
     kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    run = subprocess.Popen(
-        [*command, *options, "--configfile", str(project / finished.config)],
-        cwd=here,
-        env=kept,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+
+    def start(*targets: str) -> subprocess.Popen:
+        out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen([*command, *targets, *options], cwd=here, env=kept, **out)
+
+    run = start(target)
     log = here / f"results/logs/train/{cell}.0-1.log"
     end = time.monotonic() + 600
     while not log.exists():
@@ -86,6 +87,16 @@ def test_training_through_the_profile(finished: Project, tmp_path: Path, pbs: Pa
     assert first["lists"] == {"select": "1:ncpus=1:mem=2000mb:ngpus=1", "walltime": "00:30:00"}
     assert second["lists"] == {"select": "1:ncpus=1:mem=4000mb:ngpus=1", "walltime": "01:00:00"}
     assert [job["state"] for job in jobs_in(pbs)] == ["F", "F", "F"]
+
+    metrics = [f"results/cells/{cell}/metrics/{kind}.h5" for kind in ("performance", "cka")]
+    metrics.append(f"results/cells/{cell}/metrics/distance.h5")
+    run = start(*metrics)
+    printed = run.communicate(timeout=600)[0]
+    assert run.returncode == 0, printed
+    assert all(differences(here / file, finished.root / file) == [] for file in metrics)
+    (together,) = jobs_in(pbs)[3:]
+    assert together["code"] == 0
+    assert together["lists"] == {"select": "1:ncpus=1:mem=2000mb:ngpus=1", "walltime": "01:30:00"}
 
 
 def answer(folder: Path, body: str) -> None:

@@ -45,6 +45,8 @@ IMPORTS = (
     "snakemake.iocontainers",
     "lossatlas.training.job",
     "lossatlas.figures.draw",
+    "lossatlas.similarity.measure_cka",
+    "lossatlas.diffusion.measure",
 )
 LOOK = 1.0  # seconds between looks at whether Snakemake is still there
 PATIENCE = 5.0  # seconds for a job to say what it wants

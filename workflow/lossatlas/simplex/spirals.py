@@ -25,7 +25,7 @@ from lossatlas.store import Record, Series
 from lossatlas.training.engine import initialise
 from lossatlas.training.seeds import generator
 
-SEEDS = 8
+SEEDS = 5
 VERTICES = 3
 BASE_STEPS, VERTEX_STEPS, RATE, WEIGHT_DECAY, SAMPLES = 200, 100, 0.01, 1e-4, 5
 CONVERGED = 0.05  # training loss of a base that counts; others are replaced by the next seed

@@ -1,0 +1,112 @@
+"""Which tables figures and claims are made from: the wiring of the workflow."""
+
+import pytest
+import yaml
+
+from lossatlas import paths
+from lossatlas.errors import UserError
+from lossatlas.spec.config import Config, load
+from lossatlas.spec.shown import Shown, claim_tables, everything_of, tables_told
+
+GRID = {"load": {"width": [1, 2]}, "temperature": {"batch_size": [16, 64]}}
+BASE = {"dataset": "digits", "recipe": "short", "seeds": 2}
+ALL = ["performance", "hessian", "connectivity", "cka", "distance"]
+
+
+def config(experiments: dict, figures: dict, metrics: dict | None = None) -> Config:
+    return load(
+        {
+            "datasets": {"digits": None},
+            "models": {"resnet18": None, "mlp": None},
+            "recipes": {"short": {"epochs": 1}},
+            "experiments": {name: {**BASE, **part} for name, part in experiments.items()},
+            "metrics": metrics or {},
+            "figures": figures,
+        }
+    )
+
+
+@pytest.fixture
+def grid() -> Config:
+    one = {"model": "resnet18", **GRID, "metrics": ["hessian_paper", *ALL]}
+    two = {"model": "mlp", "metrics": ["performance"]}
+    figures = {
+        "taxonomy_spectra": None,
+        "mine": {"draws": "taxonomy_spectra", "metrics": {"hessian": "hessian"}},
+        "taxonomy_phases": {"experiment": "other"},
+        "taxonomy_reference_phases": None,
+        "simplex_two_spirals": None,
+    }
+    paper = {"hessian_paper": {"kind": "hessian", "mode": "paper"}}
+    return config({"grid": one, "other": two}, figures, paper)
+
+
+def test_tables_of_figures(grid: Config) -> None:
+    """The first metric of a kind, unless the config names one."""
+    first, mine = Shown(grid, "taxonomy_spectra"), Shown(grid, "mine")
+    assert first.tables("scalars") == [paths.metric_table("grid", "hessian_paper")]
+    assert first.tables("series") == [paths.series_table("grid", "hessian_paper")]
+    assert mine.tables("series") == [paths.series_table("grid", "hessian")]
+    assert [mine.axis("load"), mine.axis("temperature")] == ["width", "batch_size"]
+    assert (first.paper, mine.paper) == ("taxonomy", "taxonomy")
+
+
+def test_what_stands_in_the_place_of_an_experiment(grid: Config) -> None:
+    published, study = Shown(grid, "taxonomy_reference_phases"), Shown(grid, "simplex_two_spirals")
+    assert published.tables("scalars")[0] == "results/tables/taxonomy_reference/performance.csv"
+    assert [published.axis("load"), published.axis("temperature")] == ["width", "batch_size"]
+    assert study.tables("series") == ["results/tables/studies/two_spirals.series.csv"]
+    assert [study.axis("load"), study.axis("temperature")] == ["", ""]
+    unlisted = Shown(grid, "taxonomy_curves")  # can be asked for all the same
+    assert unlisted.tables("scalars") == [paths.metric_table("grid", "connectivity")]
+
+
+def test_a_metric_that_is_not_measured(grid: Config) -> None:
+    with pytest.raises(UserError, match=r"taxonomy_phases.*'other' measures no 'hessian'.*add it"):
+        Shown(grid, "taxonomy_phases").tables("scalars")
+
+
+def test_tables_that_tell_of_claims(grid: Config) -> None:
+    """Of experiments over width and batch size that measure all, and of the published results."""
+    told = tables_told(grid, "taxonomy")
+    assert list(told) == ["grid", "taxonomy_reference"]
+    assert told["grid"][1] == paths.metric_table("grid", "hessian_paper")
+    assert claim_tables(grid, "taxonomy") == [*told["grid"], *told["taxonomy_reference"]]
+    both = [
+        "results/tables/studies/two_spirals.csv",
+        "results/tables/studies/two_spirals.series.csv",
+    ]
+    assert tables_told(grid, "simplex") == {"studies": {"two_spirals": both}}
+    assert claim_tables(grid, "simplex") == both
+    assert tables_told(grid, "diffusion") == {}
+
+
+def test_everything_of_a_paper(grid: Config) -> None:
+    files = everything_of(grid, "simplex")
+    assert files[0] == "results/figures/simplex_two_spirals.png"
+    assert files[-1] == paths.claims_of("simplex")
+    assert everything_of(grid, "diffusion") == []
+    assert len(everything_of(grid, "taxonomy")) == 3 * 4 + 1
+
+
+def test_walks_are_told_by_kind() -> None:
+    mlp = {
+        "model": "mlp",
+        "seeds": 10,
+        "metrics": ["simplex_volume", "connectivity", "performance"],
+    }
+    told = tables_told(config({"one": mlp}, {}), "simplex")
+    tables = {
+        kind: [paths.metric_table("one", kind), paths.series_table("one", kind)]
+        for kind in ("simplex_volume", "connectivity")
+    }
+    assert told == {"one": tables}
+
+
+def test_the_default_atlas_tells_of_all_papers() -> None:
+    whole = load(yaml.safe_load((paths.PROJECT / "config.yaml").read_text()))
+    told = {paper: tables_told(whole, paper) for paper in ("taxonomy", "simplex", "diffusion")}
+    assert list(told["taxonomy"]) == ["taxonomy", "taxonomy_reference"]
+    assert list(told["simplex"]) == ["simplex", "studies"]
+    assert list(told["simplex"]["studies"]) == ["two_spirals", "sampling_bias"]
+    assert list(told["diffusion"]) == ["diffusion", "diffusion_labels", "studies"]
