@@ -22,6 +22,7 @@ $(READY): requirements.lock envs/bootstrap.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/bootstrap.lock
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	$(BIN)/python -c 'from lossatlas import warm; warm.import_all()' # compiled once, not by each of the first jobs
 	touch $@
 
 test: lint  ## set up, then lint and test

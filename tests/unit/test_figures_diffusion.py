@@ -220,6 +220,16 @@ def test_depth_and_batch_are_means_over_replicas() -> None:
     assert rows["sem"].item() == pytest.approx(0.5)
 
 
+def test_depth_and_batch_where_batch_size_is_the_temperature() -> None:
+    some = tables()
+    one = some.scalars[some.scalars["learning_rate"] == some.scalars["learning_rate"].max()]
+    drawn = diffusion_trends.depth_and_batch(
+        Tables(one.drop(columns="learning_rate"), some.series), STYLE, "depth", "batch_size"
+    )
+    assert sorted(drawn.numbers["batch_size"].unique()) == sorted(one["batch_size"].unique())
+    assert one["batch_size"].nunique() > 1
+
+
 def test_crossovers_at_an_end_of_the_search_are_left_out() -> None:
     some = tables()
     scalars = some.scalars.copy()

@@ -109,4 +109,5 @@ def test_the_default_atlas_tells_of_all_papers() -> None:
     assert list(told["taxonomy"]) == ["taxonomy", "taxonomy_reference"]
     assert list(told["simplex"]) == ["simplex", "studies"]
     assert list(told["simplex"]["studies"]) == ["two_spirals", "sampling_bias"]
-    assert list(told["diffusion"]) == ["diffusion", "diffusion_labels", "studies"]
+    walks = ["diffusion", "diffusion_batch", "diffusion_labels", "studies"]
+    assert list(told["diffusion"]) == walks

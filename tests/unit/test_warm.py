@@ -15,7 +15,7 @@ from lossatlas import warm
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="no warm process here")
 
 # A warm process that imports nothing first, so that the tests are quick.
-SERVER = "from lossatlas import warm; warm._import_all = lambda: None; warm.main()"
+SERVER = "from lossatlas import warm; warm.import_all = lambda: None; warm.main()"
 # A job, as `entry.job` makes it: all after the line about handing over runs in the fork.
 JOB = """
 import os, sys, time

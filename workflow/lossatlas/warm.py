@@ -45,8 +45,6 @@ IMPORTS = (
     "snakemake.iocontainers",
     "lossatlas.training.job",
     "lossatlas.figures.draw",
-    "lossatlas.similarity.measure_cka",
-    "lossatlas.diffusion.measure",
 )
 LOOK = 1.0  # seconds between looks at whether Snakemake is still there
 PATIENCE = 5.0  # seconds for a job to say what it wants
@@ -167,7 +165,8 @@ def _start(place: str) -> None:
     )
 
 
-def _import_all() -> None:
+def import_all() -> None:
+    """Import what jobs need; the set-up does so too, to have it compiled once."""
     for name in IMPORTS:
         importlib.import_module(name)
     for target in importlib.import_module("lossatlas.measuring").ADAPTERS.values():
@@ -201,7 +200,7 @@ class _Server:
         """Import; say whether forks are safe: no thread but this one."""
         watcher = threading.Thread(target=self._leave_with_snakemake, daemon=True)
         watcher.start()
-        _import_all()
+        import_all()
         self.ready.set()
         end = time.monotonic() + PATIENCE
         while len(os.listdir("/proc/self/task")) > 1:  # the watcher takes a moment to end

@@ -67,10 +67,10 @@ def depth_and_batch(tables: Tables, chosen: Chosen, load: str, temperature: str)
     del chosen
     found = _means(tables, QUANTITIES)
     _need_axis(tables.scalars, load, "load")
-    if temperature in found:
+    batch = next((a for a in ("batch_size", temperature) if a in found and a != load), load)
+    if temperature in found and temperature != batch:
         values = sorted(found[temperature].unique())
         found = found[found[temperature] == values[(len(values) - 1) // 2]]
-    batch = next((a for a in ("batch_size", temperature) if a in found and a != load), load)
     still = {a: found[a].iloc[0] for a in axes_of(tables.scalars) if found[a].nunique() == 1}
     with style.sheet():
         figure = style.page(105)
