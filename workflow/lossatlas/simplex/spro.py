@@ -168,9 +168,10 @@ class _Vertex:
             self.frozen, self.simplexes, strength(functional, plan, connector, settings), settings
         )
         self.epoch, self.step, self.total, self.loss = 0, 0, 0.0, math.nan
-        size = min(settings.batch_size, len(split))
-        self.steps = len(split) // size
-        self.batch = size
+        self.batch = min(settings.batch_size, len(split))
+        self.steps, left = divmod(len(split), self.batch)
+        if settings.mode == "paper" and left > 1:  # the authors keep an epoch's last batch
+            self.steps += 1
 
     def _start(self) -> Tensor:
         """Return the mean of the vertices that the new one joins.
