@@ -10,8 +10,8 @@ import pytest
 
 from conftest import Project
 from corrupted import served, write
-from lossatlas import store
 from lossatlas.data.convert import convert
+from lossatlas.differences import differences
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("simplexes")]
 
@@ -94,4 +94,4 @@ def test_adding_a_connector_trains_only_that_connector(project: Project) -> None
     record.rename(extended)
     shutil.rmtree(folder)
     project.snakemake("--cores", "1", str(record.relative_to(project.root)))
-    assert store.differences(record, extended) == []  # as if trained in one go
+    assert differences(record, extended) == []  # as if trained in one go
