@@ -7,33 +7,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_simplex_spro import Interrupted
+from simplex_cases import FAST, Interrupted, split
 
-from lossatlas.data.tensors import Split, TensorData
+from lossatlas.data.tensors import TensorData
 from lossatlas.differences import differences
 from lossatlas.errors import UserError
-from lossatlas.models.functional import Functional, flatten, state_of
 from lossatlas.models.mlp import MLP
 from lossatlas.similarity import predictions
-from lossatlas.simplex import fge, measure, measure_espro, measure_volume, spro
-from lossatlas.simplex.complexes import grown as single
+from lossatlas.simplex import measure, measure_espro, measure_volume, spro
 from lossatlas.simplex.complexes import listed, shared
-from lossatlas.spec.metrics import Espro, Simplex, SimplexVolume, Spro
+from lossatlas.spec.metrics import Espro, Simplex, SimplexVolume
 from lossatlas.spec.parts import Recipe
 from lossatlas.store import Record, write
 from lossatlas.training.engine import Engine
 from lossatlas.training.networks import Networks
-from lossatlas.training.seeds import generator
 from lossatlas.training.state import Preempted, State
 
 torch.set_num_threads(1)
-
-
-def split(count: int, seed: int) -> Split:
-    draw = torch.Generator().manual_seed(seed)
-    images = torch.randn(count, 1, 3, 3, generator=draw)
-    flat = images.flatten(1)
-    return Split(images, (flat[:, :3] * flat[:, 3:6]).argmax(1))
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +33,6 @@ def networks() -> Networks:
     trained = Engine(lambda: MLP(3, 1, 3, 12, 1), recipe, [0, 1, 4], data.train).train()
     params, buffers = trained.checkpoints["final"]
     return Networks(trained.functional, params, buffers, [0, 1, 4], data, epochs=25)
-
-
-FAST = {"epochs": 4, "batch_size": 32, "learning_rate": 0.05, "samples": 2}
 
 
 def frame(record: Record, name: str) -> pd.DataFrame:
@@ -353,63 +340,3 @@ def test_diverged_simplexes_are_left_out(networks: Networks, monkeypatch) -> Non
     assert status == {0: "ok", 1: "diverged", 4: "ok"}
     assert frame(record, "ensembles")["components"].max() == 2
     assert record.arrays["simplex0_test_log_probs"].values.shape[0] == 2
-
-
-def test_cyclic_rate() -> None:
-    rates = [fge.cyclic_rate(4 * epoch / 4, 4, 0.05, 0.0001) for epoch in range(4)]
-    assert rates == pytest.approx([0.05, 0.02505, 0.0001, 0.02505])
-
-
-def test_members_are_those_of_plain_sgd() -> None:
-    """Against torch.optim, epoch by epoch: batches in random order, the rate set by hand."""
-    data, module = split(40, 0), MLP(3, 1, 3, 4, 1)
-    params, buffers = state_of(module)
-    found = fge.members(
-        Functional(module),
-        buffers,
-        flatten(params),
-        data,
-        count=2,
-        cycle_epochs=2,
-        rates=(0.1, 0.01),
-        batch_size=16,
-        weight_decay=0.05,
-        words=("some", 3),
-    )
-    optimiser = torch.optim.SGD(module.parameters(), 0.1, momentum=0.9, weight_decay=0.05)
-    expected, step = [], 0
-    for epoch in range(3):
-        order = torch.randperm(40, generator=generator("fge", "some", 3, epoch))
-        for index in order.split(16)[:2]:  # 8 images make no batch
-            step += 1
-            optimiser.param_groups[0]["lr"] = fge.cyclic_rate(step, 4, 0.1, 0.01)
-            optimiser.zero_grad()
-            logits = module(data.images[index])
-            torch.nn.functional.cross_entropy(logits, data.labels[index]).backward()
-            optimiser.step()
-            if step in (2, 6):  # in the middle of each cycle of 4
-                expected.append(flatten(state_of(module)[0]))
-    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-5, atol=1e-6)
-
-
-class Tuned(MLP):
-    """A head that is trained on features that are not."""
-
-    def __init__(self) -> None:
-        super().__init__(3, 1, 3, 6, 1)
-        self.layers[1].requires_grad_(False)
-
-
-def test_parameters_that_are_not_trained_stay() -> None:
-    module = Tuned()
-    functional, (params, buffers) = Functional(module), state_of(module)
-    mode, train = flatten(params), split(32, 0)
-    fixed = torch.cat([torch.full_like(p, "layers.1" in n).flatten() for n, p in params.items()])
-    chosen = Spro(**{**FAST, "regularisation": 0.1})
-    grown = spro.grow(functional, buffers, mode[None], train, single(0, 2), chosen).vertices
-    rates = {"count": 1, "cycle_epochs": 2, "rates": (0.1, 0.01)}
-    (member,) = fge.members(functional, buffers, mode, train, **rates)
-    for found in (grown[1], grown[2], member):
-        moved = found != mode
-        torch.testing.assert_close(found[fixed == 1], mode[fixed == 1], rtol=1e-6, atol=0)
-        assert moved[fixed == 0].all()
