@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lossatlas.errors import UserError, told
+from lossatlas.models.together import Together
 
 Tensors = dict[str, Tensor]
 
+_CLOSE = 1e-3  # BatchNorm of few images magnifies rounding
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm  # noqa: SLF001 -- torch has no public base
 _Norm = nn.modules.batchnorm._NormBase  # noqa: SLF001 -- nor of these and InstanceNorm
 
@@ -49,6 +51,8 @@ class Functional:
         self.has_norms = any(norm.track_running_stats for norm in self.norms)
         self._momenta = [norm.momentum for norm in self.norms]
         self._vectorises: dict[tuple[bool, bool], bool] = {}
+        self._layers: Together | None = None
+        self._layered: bool | None = None
 
     def __call__(self, params: Tensors, buffers: Tensors, x: Tensor, *, train: bool) -> Tensor:
         """Return logits of one network.
@@ -111,6 +115,9 @@ class Functional:
         Returns:
             Logits (G, N, classes).
         """
+        if len(x) > 1 and train and self._takes_layers(params, buffers, x):
+            assert self._layers is not None
+            return self._layers(params, buffers, x)
         if len(x) > 1 and self._takes_vmap(params, buffers, x, train=train):
             return self._together(params, buffers, x, train=train)
         each = [
@@ -136,6 +143,38 @@ class Functional:
                 except RuntimeError:  # what else is wrong with it, the calls one by one tell
                     self._vectorises[mode] = False
         return self._vectorises[mode]
+
+    def _takes_layers(self, params: Tensors, buffers: Tensors, x: Tensor) -> bool:
+        """Say whether the module can be run layer by layer; tried once, on these images."""
+        if x.device.type != "cpu" or x.dim() != 5:
+            return False
+        if self._layered is None:
+            self._layered = False
+            try:
+                self._layers = Together(self.module)
+                fresh = {name: b.clone() for name, b in buffers.items()}
+                with torch.no_grad():
+                    found = self._layers(params, fresh, x)
+                    self._layered = self._gives(found, fresh, params, buffers, x)
+            except Exception:  # noqa: BLE001 -- the user's forward, traced, may fail in any way
+                self._layers = None
+        return self._layered
+
+    def _gives(
+        self, found: Tensor, changed: Tensors, params: Tensors, buffers: Tensors, x: Tensor
+    ) -> bool:
+        """Say whether these are the logits of the module, and what becomes of its buffers."""
+        fresh = {name: b.clone() for name, b in buffers.items()}
+        with torch.random.fork_rng([]):
+            each = [
+                self(one_of(params, index), one_of(fresh, index), images, train=True)
+                for index, images in enumerate(x)
+            ]
+        pairs = [(torch.stack(each), found), *((fresh[n], b) for n, b in changed.items())]
+        return all(
+            one.shape == two.shape and torch.allclose(one, two, rtol=_CLOSE, atol=_CLOSE)
+            for one, two in pairs
+        )
 
     def untrained(self, device: torch.device) -> Tensor | None:
         """Return which parameters (P,) the module does not train; None if it trains all."""
