@@ -45,7 +45,7 @@ class Functional:
         except RuntimeError as error:
             fix = "torch.nn.utils.parametrizations has norms of weights that can be copied"
             raise UserError(f"cannot be copied: {told(error)}", where=self.name, fix=fix) from error
-        self._places = _places(self.module)
+        self._places = places_of(self.module)
         self._names = {name for _, _, name in self._places}
         self.norms = [m for m in self.module.modules() if _has_statistics(m)]
         self.has_norms = any(norm.track_running_stats for norm in self.norms)
@@ -196,7 +196,7 @@ class Functional:
                 norm.momentum = original
 
 
-def _places(module: nn.Module) -> list[tuple[dict[str, Any], str, str]]:
+def places_of(module: nn.Module) -> list[tuple[dict[str, Any], str, str]]:
     """Return where a module keeps its tensors: (dictionary, key, name); ties have one name."""
     names: dict[int, str] = {}
     places: list[tuple[dict[str, Any], str, str]] = []

@@ -145,6 +145,12 @@ def _norm(norm: nn.BatchNorm2d, name: str) -> Step:
     return run
 
 
+def _average(pool: nn.AdaptiveAvgPool2d, name: str) -> Step:
+    if pool.output_size not in (1, (1, 1)):
+        raise ValueError(f"{name} averages over parts")
+    return lambda _, given: given[0].mean(dim=(2, 3), keepdim=True)
+
+
 def _flattening(flatten: nn.Flatten, name: str) -> Step:
     if (flatten.start_dim, flatten.end_dim) != (1, -1):
         raise ValueError(f"{name} flattens otherwise")
@@ -170,6 +176,7 @@ _MODULES: Mapping[type, Callable[[Any, str], Step]] = {
     nn.BatchNorm2d: _norm,
     nn.Linear: _linear,
     nn.ReLU: lambda _module, _name: lambda _, given: torch.relu(given[0]),
+    nn.AdaptiveAvgPool2d: _average,
     nn.Flatten: _flattening,
     nn.Identity: lambda _module, _name: lambda _, given: given[0],
 }
