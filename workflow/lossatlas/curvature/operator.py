@@ -1,11 +1,9 @@
 """Hessian-vector products of a mean loss with respect to the parameters of a network.
 
 The product is H v = d/dθ (g(θ) · v) with g = dL/dθ (Pearlmutter, 1994). Where all images fit into
-one pass, the graph of g is kept and each product costs one backward pass through it. Two choices
-make that pass fast without changing its result: BatchNorm in evaluation mode is written as the
-affine map that it is (its own double backward does the work of training mode), and images lie
-channels-last on CPUs. Together they took 0.55 of the time at width 2 of ResNet18 and 0.85 at
-width 8. Several vectors per pass (batched gradients) were tried and gained nothing.
+one pass, the graph of g is kept and each product costs one backward pass through it. What makes
+that pass fast without changing its result is in `written_out`, and images that lie channels-last on
+CPUs. Several vectors per pass (batched gradients) were tried and gained nothing.
 """
 
 from __future__ import annotations
@@ -13,14 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
 
+from lossatlas.curvature.written_out import WrittenOut
 from lossatlas.errors import UserError, nearest
 from lossatlas.models.functional import (
     Functional,
@@ -152,7 +150,7 @@ class HessianOperator:
         weights = {**self._fixed, **leaves}
         with ExitStack() as stack:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # fused attention: only first order
-            stack.enter_context(_WrittenOut())
+            stack.enter_context(WrittenOut())
             try:
                 outputs = self._functional(weights, self._buffers, x, train=False)
             except RuntimeError:
@@ -238,45 +236,6 @@ def pick(names: list[str], pattern: str) -> list[str]:
         what = f"'{pattern}' picks no trainable parameter"
         raise UserError(what, where="parameters", fix=nearest(pattern, names))
     return found
-
-
-class _WrittenOut(TorchFunctionMode):
-    """Writes out what autograd derives twice slowly or wrongly.
-
-    BatchNorm in evaluation mode becomes y = x s + t, whose double backward is cheap. The second
-    derivative of torch's fused weight norm takes the norm of v for a constant.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is F.batch_norm:
-            return _batch_norm(*args, **(kwargs or {}))
-        if func is torch._weight_norm:  # noqa: SLF001 -- what the norm of nn.utils calls
-            return _weight_norm(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-
-def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
-    return v * (g / torch.norm_except_dim(v, 2, dim))
-
-
-def _batch_norm(
-    input: Tensor,  # noqa: A002 (the name that F.batch_norm gives it)
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    if training or running_mean is None or running_var is None:
-        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
-    scale = torch.rsqrt(running_var + eps)
-    scale = scale if weight is None else scale * weight
-    shift = -running_mean * scale
-    shift = shift if bias is None else shift + bias
-    shape = (1, -1) + (1,) * (input.dim() - 2)
-    return torch.addcmul(shift.view(shape), input, scale.view(shape))
 
 
 def _grad(value: Tensor, leaves: list[Tensor], *, create_graph: bool = False) -> list[Tensor]:

@@ -77,6 +77,26 @@ def normalise(
     return y
 
 
+def plane_matrix(weight: Tensor, height: int, width: int, stride: int, padding: int) -> Tensor:
+    """Return convolutions as the matrices from one plane to the next; differentiable.
+
+    Args:
+        weight: (G, O, C, k, k).
+        height: Of the plane they are applied to.
+        width: Of it.
+        stride: In both directions.
+        padding: In both directions; zeros.
+
+    Returns:
+        (G, O H' W', C H W).
+    """
+    count, out, channels, kernel, _ = weight.shape
+    taps = _taps(height, width, kernel, stride, padding, weight.dtype)
+    matrix = weight.reshape(-1, kernel * kernel).mm(taps)
+    matrix = matrix.view(count, out, channels, -1, height * width).transpose(2, 3)
+    return matrix.reshape(count, -1, channels * height * width)
+
+
 @lru_cache(maxsize=256)
 def _taps(
     height: int, width: int, kernel: int, stride: int, padding: int, dtype: torch.dtype
@@ -97,14 +117,11 @@ class _Dense(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-        count, channels, height, width, images = x.shape
+        count, _, height, width, images = x.shape
         out, kernel = weight.shape[1], weight.shape[3]
         tall, wide = ((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
-        taps = _taps(height, width, kernel, stride, padding, x.dtype)
-        matrix = weight.reshape(-1, kernel * kernel).mm(taps)
-        matrix = matrix.view(count, out, channels, tall * wide, height * width).transpose(2, 3)
-        matrix = matrix.reshape(count, out * tall * wide, channels * height * width)
-        ctx.save_for_backward(x, matrix, taps)
+        matrix = plane_matrix(weight, height, width, stride, padding)
+        ctx.save_for_backward(x, matrix, _taps(height, width, kernel, stride, padding, x.dtype))
         ctx.shapes = weight.shape, tall * wide, height * width
         y = torch.bmm(matrix, x.view(count, -1, images))
         return y.view(count, out, tall, wide, images)

@@ -1,0 +1,92 @@
+"""Layers written out so that their second derivatives are right, and cheap.
+
+Measured on ResNet18 with 8 x 8 images on one CPU core: a Hessian-vector product takes 0.55 of the
+time at width 2, and 0.85 at width 8, with BatchNorm in evaluation mode as the affine map that it is
+(its own double backward does the work of training mode); and of that 0.3 at width 1, 0.4 at width
+2, 0.5 at width 4 and 0.8 at width 8 with convolutions over small planes as matrices.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from lossatlas.models.layers import plane_matrix
+
+DENSE = 70_000  # most entries of a convolution that is written as a matrix
+
+
+class WrittenOut(TorchFunctionMode):
+    """Writes out what autograd derives twice slowly or wrongly.
+
+    BatchNorm in evaluation mode becomes y = x s + t, whose double backward is cheap. So is that of
+    a matrix, as which convolutions over small planes are written on the CPU. The second derivative
+    of torch's fused weight norm takes the norm of v for a constant.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.batch_norm:
+            return _batch_norm(*args, **(kwargs or {}))
+        if func is F.conv2d:
+            return _conv2d(*args, **(kwargs or {}))
+        if func is torch._weight_norm:  # noqa: SLF001 -- what the norm of nn.utils calls
+            return _weight_norm(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _conv2d(
+    input: Tensor,  # noqa: A002 (the name that F.conv2d gives it)
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | tuple[int, int] = 1,
+    padding: int | str | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    steps, zeros = _both(stride), _both(padding)
+    plain = steps is not None and zeros is not None and _both(dilation) == groups == 1
+    square = weight.shape[2] == weight.shape[3] and weight.shape[1] == input.shape[1]
+    if input.device.type == "cpu" and input.dim() == 4 and plain and square:
+        assert steps is not None and zeros is not None  # noqa: PT018
+        height, width = input.shape[2:]
+        tall, wide = ((s + 2 * zeros - weight.shape[2]) // steps + 1 for s in (height, width))
+        if weight.shape[0] * tall * wide * input[0].numel() <= DENSE and min(tall, wide) > 0:
+            matrix = plane_matrix(weight[None], height, width, steps, zeros)[0]
+            y = F.linear(input.flatten(1), matrix).view(len(input), -1, tall, wide)
+            return y if bias is None else y + bias[:, None, None]
+    return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
+
+
+def _both(value: int | str | tuple[int, ...]) -> int | None:
+    """Return what holds in both directions, if one number does."""
+    if isinstance(value, int):
+        return value
+    return value[0] if not isinstance(value, str) and len(set(value)) == 1 else None
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    return v * (g / torch.norm_except_dim(v, 2, dim))
+
+
+def _batch_norm(
+    input: Tensor,  # noqa: A002 (the name that F.batch_norm gives it)
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    if training or running_mean is None or running_var is None:
+        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    scale = torch.rsqrt(running_var + eps)
+    scale = scale if weight is None else scale * weight
+    shift = -running_mean * scale
+    shift = shift if bias is None else shift + bias
+    shape = (1, -1) + (1,) * (input.dim() - 2)
+    return torch.addcmul(shift.view(shape), input, scale.view(shape))
