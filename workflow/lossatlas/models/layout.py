@@ -11,12 +11,13 @@ SMALL = 5e7  # most (parameters x pixels) of a network that is faster in company
 
 
 def is_small(functional: Functional, images: Tensor) -> bool:
-    """Say whether several of these networks are faster as one vectorised network.
+    """Say whether several of these networks are faster together.
 
     Measured with ResNet18 on one CPU core, a step of four networks together costs, against four
-    steps of one: 0.4 at width 2, 0.7 at width 8 and 1.0 at width 16 on 8 x 8 images; 0.5 at width
-    2, 0.7 at width 4 and 1.3 at width 8 on 32 x 32 images. On a GPU launches count for more, so
-    all networks that share a job are vectorised.
+    steps of one: 0.2 at width 2, 0.5 at width 8 and 0.7 at width 16 on 8 x 8 images; 0.4 at width
+    2, 0.6 at width 4 and 0.9 to 1.0 at width 8 on 32 x 32 images. Modules that only `torch.vmap`
+    takes gain less: 0.4, 0.7 and 1.0; 0.5, 0.7 and 1.3. On a GPU launches count for more, so all
+    networks that share a job are run together.
     """
     parameters = sum(shape.numel() for shape in functional.shapes.values())
     return images.device.type != "cpu" or parameters * images[0, 0].numel() <= SMALL
