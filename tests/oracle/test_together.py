@@ -214,3 +214,37 @@ def test_hooks_are_not_passed_by() -> None:
 def test_one_value_per_channel_is_refused() -> None:
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         layers.normalise(torch.ones(2, 3, 1, 1, 1), None, None, None, None, 0.1, 1e-5)
+
+
+def test_the_way_is_chosen_whatever_the_weights_are() -> None:
+    """A training that is resumed after a replica has diverged goes on as it began."""
+    torch.set_default_dtype(torch.float32)
+    functional = Functional(ResNet18(10, 1, width=2))
+    params, buffers = (stack([one] * 2) for one in state_of(ResNet18(10, 1, width=2)))
+    params["stem.weight"][1] = float("nan")
+    logits = functional.many(params, buffers, torch.randn(2, 4, 1, 8, 8), train=True)
+    assert functional._layered
+    assert logits[0].isfinite().all()
+    assert logits[1].isnan().all()
+
+
+def test_trying_changes_nothing() -> None:
+    functional = Functional(ResNet18(10, 1, width=2))
+    params, buffers = (stack([one] * 2) for one in state_of(ResNet18(10, 1, width=2)))
+    images, found = torch.randn(2, 4, 1, 8, 8), []
+    for _ in range(2):  # the first call tries
+        fresh = {name: b.clone() for name, b in buffers.items()}
+        state = torch.random.get_rng_state()
+        found.append((functional.many(params, fresh, images, train=True), fresh))
+        assert torch.equal(state, torch.random.get_rng_state())
+    assert torch.equal(found[0][0], found[1][0])
+    assert all(torch.equal(b, found[1][1][name]) for name, b in found[0][1].items())
+
+
+def test_matrices_made_without_gradients_serve_those_who_want_them() -> None:
+    layers._taps.cache_clear()
+    weight = torch.randn(1, 2, 2, 3, 3, requires_grad=True)
+    with torch.inference_mode():
+        layers.plane_matrix(weight, 4, 4, 1, 1)
+    layers.plane_matrix(weight, 4, 4, 1, 1).sum().backward()
+    assert weight.grad is not None

@@ -20,7 +20,7 @@ from lossatlas.models.together import Together
 
 Tensors = dict[str, Tensor]
 
-_CLOSE = 1e-3  # BatchNorm of few images magnifies rounding
+_CLOSE = 1e-6  # in float64; BatchNorm of few images magnifies rounding
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm  # noqa: SLF001 -- torch has no public base
 _Norm = nn.modules.batchnorm._NormBase  # noqa: SLF001 -- nor of these and InstanceNorm
 
@@ -115,7 +115,7 @@ class Functional:
         Returns:
             Logits (G, N, classes).
         """
-        if len(x) > 1 and train and self._takes_layers(params, buffers, x):
+        if len(x) > 1 and train and self._takes_layers(buffers, x):
             assert self._layers is not None
             return self._layers(params, buffers, x)
         if len(x) > 1 and self._takes_vmap(params, buffers, x, train=train):
@@ -144,36 +144,48 @@ class Functional:
                     self._vectorises[mode] = False
         return self._vectorises[mode]
 
-    def _takes_layers(self, params: Tensors, buffers: Tensors, x: Tensor) -> bool:
-        """Say whether the module can be run layer by layer; tried once, on these images."""
+    def _takes_layers(self, buffers: Tensors, x: Tensor) -> bool:
+        """Say whether the module can be run layer by layer; tried once.
+
+        The answer depends on the module alone, not on its weights: a training that is resumed must
+        go on as it began. So it is tried on weights drawn here, in float64.
+        """
         if x.device.type != "cpu" or x.dim() != 5:
             return False
         if self._layered is None:
             self._layered = False
             try:
                 self._layers = Together(self.module)
-                fresh = {name: b.clone() for name, b in buffers.items()}
-                with torch.no_grad():
-                    found = self._layers(params, fresh, x)
-                    self._layered = self._gives(found, fresh, params, buffers, x)
+                self._layered = self._gives(self._layers, buffers, x[:2, :8].double())
             except Exception:  # noqa: BLE001 -- the user's forward, traced, may fail in any way
                 self._layers = None
         return self._layered
 
-    def _gives(
-        self, found: Tensor, changed: Tensors, params: Tensors, buffers: Tensors, x: Tensor
-    ) -> bool:
-        """Say whether these are the logits of the module, and what becomes of its buffers."""
-        fresh = {name: b.clone() for name, b in buffers.items()}
+    @torch.no_grad()
+    def _gives(self, layers: Together, buffers: Tensors, x: Tensor) -> bool:
+        """Say whether layers give the module's logits, and do to its buffers what it does."""
+        draws = torch.Generator().manual_seed(0)
+        params = {
+            name: torch.randn(len(x), *shape, generator=draws, dtype=x.dtype)
+            / max(1, shape[1:].numel()) ** 0.5
+            for name, shape in self.shapes.items()
+        }
+        ours, theirs = (
+            {
+                n: b[:2].to(x.dtype if b.is_floating_point() else b.dtype, copy=True)
+                for n, b in buffers.items()
+            }
+            for _ in range(2)
+        )
+        found = layers(params, ours, x)
         with torch.random.fork_rng([]):
             each = [
-                self(one_of(params, index), one_of(fresh, index), images, train=True)
+                self(one_of(params, index), one_of(theirs, index), images, train=True)
                 for index, images in enumerate(x)
             ]
-        pairs = [(torch.stack(each), found), *((fresh[n], b) for n, b in changed.items())]
+        pairs = [(torch.stack(each), found), *((theirs[name], b) for name, b in ours.items())]
         return all(
-            one.shape == two.shape and torch.allclose(one, two, rtol=_CLOSE, atol=_CLOSE)
-            for one, two in pairs
+            one.shape == two.shape and torch.allclose(one, two, _CLOSE) for one, two in pairs
         )
 
     def untrained(self, device: torch.device) -> Tensor | None:

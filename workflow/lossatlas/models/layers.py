@@ -108,8 +108,9 @@ def _taps(
         place = torch.arange(outs)[None, :] * stride + torch.arange(kernel)[:, None] - padding
         return (place[..., None] == torch.arange(side)).to(dtype)  # (k, out, in)
 
-    both = torch.einsum("kab,lcd->klacbd", along(height, tall), along(width, wide))
-    return both.reshape(kernel * kernel, -1)
+    with torch.inference_mode(mode=False):  # it is kept, and others may want gradients
+        both = torch.einsum("kab,lcd->klacbd", along(height, tall), along(width, wide))
+        return both.reshape(kernel * kernel, -1)
 
 
 class _Dense(Function):

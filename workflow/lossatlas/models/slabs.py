@@ -63,7 +63,7 @@ def can_be(conv: nn.Module) -> bool:
 def _fits(x: Tensor, weight: Tensor) -> bool:
     """Say whether these are images for which slabs are faster, and of even size."""
     plain = x.device.type == "cpu" and x.dtype == weight.dtype and x.dtype.is_floating_point
-    return plain and not (x.shape[2] % 2 or x.shape[3] % 2) and len(x) >= MANY
+    return plain and x.dim() == 4 and not (x.shape[2] % 2 or x.shape[3] % 2) and len(x) >= MANY
 
 
 @torch.no_grad()
