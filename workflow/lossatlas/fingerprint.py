@@ -256,10 +256,11 @@ def _references(module: str, node: ast.AST) -> Iterable[Target]:
     """Yield what a definition refers to in this package, by name or as attribute of a module."""
     scope = _parsed(module)
     local = _Module()
-    for inner in ast.walk(node):
+    parts = list(ast.walk(node))
+    for inner in parts:
         _note_imports(inner, local)
     imports = {**scope.imports, **local.imports}
-    for inner in ast.walk(node):
+    for inner in parts:
         if isinstance(inner, ast.Name):
             if inner.id in scope.definitions:
                 yield module, inner.id
@@ -287,21 +288,14 @@ def _resolve(module: str, name: str) -> Iterable[Target]:
         yield from _resolve(*parsed.imports[name])
 
 
-class _WithoutDocstrings(ast.NodeTransformer):
-    def _strip(self, node: ast.AST) -> ast.AST:
-        self.generic_visit(node)
-        body = getattr(node, "body", [])
-        if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-            node.body = body[1:]  # type: ignore[attr-defined]
-        return node
-
-    visit_Module = visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _strip  # noqa: N815
-
-
 def _tree(path: Path) -> ast.Module:
     """Parse a file and drop its docstrings; bodies that held nothing else become `pass`."""
-    tree: ast.Module = _WithoutDocstrings().visit(ast.parse(path.read_text(encoding="utf-8")))
-    for inner in ast.walk(tree):
-        if getattr(inner, "body", None) == [] and not isinstance(inner, ast.Module):
-            inner.body = [ast.Pass()]  # type: ignore[attr-defined]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                node.body = node.body[1:]
+            if not node.body and not isinstance(node, ast.Module):
+                node.body = [ast.Pass()]
     return tree
