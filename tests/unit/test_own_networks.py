@@ -122,7 +122,7 @@ def trained(build: type[nn.Module], seeds: list[int]) -> Trained:
 @pytest.mark.parametrize("build", [Recurrent, Branches, Averages])
 def test_what_vmap_does_not_take_is_called_one_by_one(build: type[nn.Module]) -> None:
     with pytest.raises(RuntimeError):  # else this test tests nothing
-        Functional(build())._together(
+        Functional(build())._vectorised(
             *(stack([part, part]) for part in state_of(build())),
             torch.ones(2, 4, 1, 4, 4),
             train=True,

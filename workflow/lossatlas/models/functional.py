@@ -103,8 +103,9 @@ class Functional:
     def many(self, params: Tensors, buffers: Tensors, x: Tensor, *, train: bool) -> Tensor:
         """Return logits of G networks, each on its own images.
 
-        They are one vectorised network. A module that `torch.vmap` does not take, such as one that
-        branches on values or is recurrent, is called G times.
+        Ordinary layers run for all of them at once, in training on the CPU; other modules are one
+        vectorised network. A module that `torch.vmap` does not take, such as one that branches on
+        values or is recurrent, is called G times.
 
         Args:
             params: Name -> (G, ...).
@@ -119,14 +120,14 @@ class Functional:
             assert self._layers is not None
             return self._layers(params, buffers, x)
         if len(x) > 1 and self._takes_vmap(params, buffers, x, train=train):
-            return self._together(params, buffers, x, train=train)
+            return self._vectorised(params, buffers, x, train=train)
         each = [
             self(one_of(params, index), one_of(buffers, index), images, train=train)
             for index, images in enumerate(x)
         ]
         return torch.stack(each)
 
-    def _together(self, params: Tensors, buffers: Tensors, x: Tensor, *, train: bool) -> Tensor:
+    def _vectorised(self, params: Tensors, buffers: Tensors, x: Tensor, *, train: bool) -> Tensor:
         if self.module.training != train:
             self.module.train(train)
         return torch.vmap(self._forward, randomness="different")(params, buffers, x)
@@ -138,7 +139,7 @@ class Functional:
             fresh = {name: b.clone() for name, b in buffers.items()}
             with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
                 try:
-                    self._together(params, fresh, x[:, :2].clone(), train=train)
+                    self._vectorised(params, fresh, x[:, :2].clone(), train=train)
                     self._vectorises[mode] = True
                 except RuntimeError:  # what else is wrong with it, the calls one by one tell
                     self._vectorises[mode] = False
@@ -151,6 +152,8 @@ class Functional:
         go on as it began. So it is tried on weights drawn here, in float64.
         """
         if x.device.type != "cpu" or x.dim() != 5:
+            return False
+        if not all(b.is_contiguous() for b in buffers.values()):
             return False
         if self._layered is None:
             self._layered = False
