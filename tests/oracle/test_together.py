@@ -199,6 +199,22 @@ def test_other_networks_go_another_way(forward: Callable[[Odd, Tensor], Tensor])
     assert not both_ways(lambda: Odd(forward), 4, 6)._layered
 
 
+class Frozen(Odd):
+    """Keeps its BatchNorm in evaluation mode while it is trained."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda net, x: net.norm(x))
+
+    def train(self, mode: bool = True) -> Frozen:
+        super().train(mode)
+        self.norm.eval()
+        return self
+
+
+def test_a_norm_in_evaluation_mode_stays_so() -> None:
+    assert not both_ways(Frozen, 4, 6)._layered
+
+
 def test_hooks_are_not_passed_by() -> None:
     seen = []
 

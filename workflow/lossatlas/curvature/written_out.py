@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from lossatlas.models.layers import plane_matrix
+from lossatlas.models.layers import plane_after, plane_matrix
 
 DENSE = 70_000  # most entries of a convolution that is written as a matrix
 
@@ -47,18 +47,29 @@ def _conv2d(
     dilation: int | tuple[int, int] = 1,
     groups: int = 1,
 ) -> Tensor:
-    steps, zeros = _both(stride), _both(padding)
-    plain = steps is not None and zeros is not None and _both(dilation) == groups == 1
-    square = weight.shape[2] == weight.shape[3] and weight.shape[1] == input.shape[1]
-    if input.device.type == "cpu" and input.dim() == 4 and plain and square:
-        assert steps is not None and zeros is not None  # noqa: PT018
-        height, width = input.shape[2:]
-        tall, wide = ((s + 2 * zeros - weight.shape[2]) // steps + 1 for s in (height, width))
-        if weight.shape[0] * tall * wide * input[0].numel() <= DENSE and min(tall, wide) > 0:
-            matrix = plane_matrix(weight[None], height, width, steps, zeros)[0]
-            y = F.linear(input.flatten(1), matrix).view(len(input), -1, tall, wide)
-            return y if bias is None else y + bias[:, None, None]
-    return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
+    plain = _both(dilation) == groups == 1
+    found = _matrix(input, weight, _both(stride), _both(padding)) if plain else None
+    if found is None:
+        return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
+    matrix, plane = found
+    y = F.linear(input.flatten(1), matrix).view(len(input), len(weight), *plane)
+    return y if bias is None else y + bias[:, None, None]
+
+
+def _matrix(
+    x: Tensor, weight: Tensor, stride: int | None, padding: int | None
+) -> tuple[Tensor, tuple[int, int]] | None:
+    """Return a convolution as a matrix, and height and width of the result; None if not better."""
+    kernel = _both(weight.shape[2:])
+    if x.device.type != "cpu" or x.dim() != 4 or x.shape[1] != weight.shape[1]:
+        return None
+    if kernel is None or stride is None or padding is None:
+        return None
+    height, width = x.shape[2:]
+    tall, wide = plane_after(height, width, kernel, stride, padding)
+    if min(tall, wide) < 1 or len(weight) * tall * wide * x[0].numel() > DENSE:
+        return None
+    return plane_matrix(weight[None], height, width, stride, padding)[0], (tall, wide)
 
 
 def _both(value: int | str | tuple[int, ...]) -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeGuard
 
 import torch
@@ -20,7 +21,6 @@ from lossatlas.models.together import Together
 
 Tensors = dict[str, Tensor]
 
-_CLOSE = 1e-6  # in float64; BatchNorm of few images magnifies rounding
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm  # noqa: SLF001 -- torch has no public base
 _Norm = nn.modules.batchnorm._NormBase  # noqa: SLF001 -- nor of these and InstanceNorm
 
@@ -146,50 +146,21 @@ class Functional:
         return self._vectorises[mode]
 
     def _takes_layers(self, buffers: Tensors, x: Tensor) -> bool:
-        """Say whether the module can be run layer by layer; tried once.
-
-        The answer depends on the module alone, not on its weights: a training that is resumed must
-        go on as it began. So it is tried on weights drawn here, in float64.
-        """
+        """Say whether the module can be run layer by layer; tried once."""
         if x.device.type != "cpu" or x.dim() != 5:
             return False
         if not all(b.is_contiguous() for b in buffers.values()):
             return False
         if self._layered is None:
             self._layered = False
-            try:
-                self._layers = Together(self.module)
-                self._layered = self._gives(self._layers, buffers, x[:2, :8].double())
-            except Exception:  # noqa: BLE001 -- the user's forward, traced, may fail in any way
-                self._layers = None
+            alone = partial(self, train=True)
+            with torch.random.fork_rng([]):
+                try:
+                    self._layers = Together(self.module)
+                    self._layered = self._layers.agrees(alone, self.shapes, buffers, x)
+                except Exception:  # noqa: BLE001 -- the user's forward, traced, may fail in any way
+                    self._layers = None
         return self._layered
-
-    @torch.no_grad()
-    def _gives(self, layers: Together, buffers: Tensors, x: Tensor) -> bool:
-        """Say whether layers give the module's logits, and do to its buffers what it does."""
-        draws = torch.Generator().manual_seed(0)
-        params = {
-            name: torch.randn(len(x), *shape, generator=draws, dtype=x.dtype)
-            / max(1, shape[1:].numel()) ** 0.5
-            for name, shape in self.shapes.items()
-        }
-        ours, theirs = (
-            {
-                n: b[:2].to(x.dtype if b.is_floating_point() else b.dtype, copy=True)
-                for n, b in buffers.items()
-            }
-            for _ in range(2)
-        )
-        found = layers(params, ours, x)
-        with torch.random.fork_rng([]):
-            each = [
-                self(one_of(params, index), one_of(theirs, index), images, train=True)
-                for index, images in enumerate(x)
-            ]
-        pairs = [(torch.stack(each), found), *((theirs[name], b) for name, b in ours.items())]
-        return all(
-            one.shape == two.shape and torch.allclose(one, two, _CLOSE) for one, two in pairs
-        )
 
     def untrained(self, device: torch.device) -> Tensor | None:
         """Return which parameters (P,) the module does not train; None if it trains all."""

@@ -35,7 +35,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, paddin
     """
     count, channels, height, width, images = x.shape
     out, kernel = weight.shape[1], weight.shape[3]
-    tall, wide = ((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
+    tall, wide = plane_after(height, width, kernel, stride, padding)
     entries = out * tall * wide * channels * height * width
     if kernel == 1 and padding == 0 and x.is_contiguous():
         few = x[:, :, ::stride, ::stride] if stride > 1 else x
@@ -73,8 +73,14 @@ def normalise(
     """
     if x[0, 0].numel() == 1:
         raise ValueError(f"Expected more than 1 value per channel, got shape {tuple(x.shape)}")
-    y: Tensor = _Norm.apply(x, weight, bias, mean, variance, momentum, eps)
+    y: Tensor = _Norm.apply(x, weight, bias, (mean, variance), (momentum, eps))
     return y
+
+
+def plane_after(height: int, width: int, kernel: int, stride: int, padding: int) -> tuple[int, int]:
+    """Return height and width of what a convolution makes of a plane."""
+    tall, wide = ((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
+    return tall, wide
 
 
 def plane_matrix(weight: Tensor, height: int, width: int, stride: int, padding: int) -> Tensor:
@@ -102,7 +108,7 @@ def _taps(
     height: int, width: int, kernel: int, stride: int, padding: int, dtype: torch.dtype
 ) -> Tensor:
     """Return (k k, H' W' H W): 1 where that entry of a kernel joins two pixels, 0 elsewhere."""
-    tall, wide = ((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
+    tall, wide = plane_after(height, width, kernel, stride, padding)
 
     def along(side: int, outs: int) -> Tensor:
         place = torch.arange(outs)[None, :] * stride + torch.arange(kernel)[:, None] - padding
@@ -120,7 +126,7 @@ class _Dense(Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
         count, _, height, width, images = x.shape
         out, kernel = weight.shape[1], weight.shape[3]
-        tall, wide = ((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
+        tall, wide = plane_after(height, width, kernel, stride, padding)
         matrix = plane_matrix(weight, height, width, stride, padding)
         ctx.save_for_backward(x, matrix, _taps(height, width, kernel, stride, padding, x.dtype))
         ctx.shapes = weight.shape, tall * wide, height * width
@@ -182,19 +188,17 @@ class _Norm(Function):
         x: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
-        mean: Tensor | None,
-        variance: Tensor | None,
-        momentum: float,
-        eps: float,
+        running: tuple[Tensor | None, Tensor | None],
+        numbers: tuple[float, float],
     ) -> Tensor:
         flat = _flat(x)
         scale, shift = (None if one is None else one.reshape(-1) for one in (weight, bias))
-        first, second = (None if one is None else one.view(-1) for one in (mean, variance))
+        mean, variance = (None if one is None else one.view(-1) for one in running)
         y, means, scales = torch.native_batch_norm(
-            flat, scale, shift, first, second, True, momentum, eps
+            flat, scale, shift, mean, variance, True, *numbers
         )
         ctx.save_for_backward(flat, scale, means, scales)
-        ctx.eps, ctx.shape = eps, (len(x), x.shape[1])
+        ctx.eps, ctx.shape = numbers[1], (len(x), x.shape[1])
         return _unflat(y, x.shape)
 
     @staticmethod
@@ -208,8 +212,8 @@ class _Norm(Function):
         )
         before = _unflat(before, shape)
         if weight is None:
-            return before, *[None] * 6
-        return before, for_weight.view(ctx.shape), for_bias.view(ctx.shape), *[None] * 4
+            return before, None, None, None, None
+        return before, for_weight.view(ctx.shape), for_bias.view(ctx.shape), None, None
 
 
 def _flat(x: Tensor) -> Tensor:

@@ -18,7 +18,10 @@ from torch import Tensor, fx, nn
 from lossatlas.models.layers import convolve, normalise
 
 Tensors = dict[str, Tensor]
+Alone = Callable[[Tensors, Tensors, Tensor], Tensor]
 Step = Callable[[Tensors, list[Tensor]], Tensor]
+
+_CLOSE = 1e-6  # BatchNorm of few images magnifies rounding
 
 
 class Together:
@@ -64,6 +67,41 @@ class Together:
                 given = [values[one] for one in node.all_input_nodes]
                 values[node] = self.steps[node](tensors, given)
         raise ValueError("it returns nothing")
+
+    @torch.no_grad()
+    def agrees(
+        self, alone: Alone, shapes: Mapping[str, torch.Size], buffers: Tensors, images: Tensor
+    ) -> bool:
+        """Say whether it gives the module's logits, and does to its buffers what the module does.
+
+        The answer depends on the module alone, not on its weights: a training that is resumed must
+        go on as it began. So it is tried on weights drawn here, in float64.
+
+        Args:
+            alone: One network in training mode, from parameters, buffers and images to logits.
+            shapes: Name of each parameter -> its shape in one network.
+            buffers: Name -> (G, ...), G at least 2; not changed.
+            images: (G, N, C, H, W); the first few are used.
+        """
+        draws = torch.Generator().manual_seed(0)
+        x = images[:2, :8].double()
+        params = {
+            name: torch.randn(2, *shape, generator=draws, dtype=x.dtype)
+            / max(1, shape[1:].numel()) ** 0.5
+            for name, shape in shapes.items()
+        }
+        start = {n: b[:2].double() if b.is_floating_point() else b[:2] for n, b in buffers.items()}
+        ours, theirs = ({name: b.clone() for name, b in start.items()} for _ in range(2))
+        logits = self(params, ours, x)
+        for index in range(2):
+            own, after = ({n: t[index] for n, t in held.items()} for held in (params, theirs))
+            if not _close(alone(own, after, x[index]), logits[index]):
+                return False
+        return all(_close(theirs[name], b) for name, b in ours.items())
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, _CLOSE)
 
 
 def _step(node: fx.Node, network: nn.Module) -> Step:
