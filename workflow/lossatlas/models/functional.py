@@ -18,6 +18,7 @@ from torch.nn.utils import parametrize
 
 from lossatlas.errors import UserError, told
 from lossatlas.models.together import Together
+from lossatlas.models.winograd import quicken
 
 Tensors = dict[str, Tensor]
 
@@ -45,6 +46,7 @@ class Functional:
         except RuntimeError as error:
             fix = "torch.nn.utils.parametrizations has norms of weights that can be copied"
             raise UserError(f"cannot be copied: {told(error)}", where=self.name, fix=fix) from error
+        quicken(self.module)
         self._places = places_of(self.module)
         self._names = {name for _, _, name in self._places}
         self.norms = [m for m in self.module.modules() if _has_statistics(m)]
