@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossatlas import models
@@ -124,6 +125,16 @@ def test_what_several_read_is_not_overwritten(images: Tensor) -> None:
     rewritten = _rewritten(compare(Shared(), images))
     assert rewritten is not None
     assert rewritten.right
+
+
+def test_relu_overwrites_what_nothing_else_reads(images: Tensor) -> None:
+    shape = {"num_classes": 10, "in_channels": 3, "image_size": 16}
+    functional = compare(models.build("resnet18", {"width": 4}, **shape), images)
+    rewritten = _rewritten(functional)
+    assert rewritten is not None
+    targets = [node.target for node in rewritten.module.graph.nodes]
+    assert targets.count(torch.relu_) == 17
+    assert F.relu not in targets
 
 
 def test_a_graph_that_gives_something_else_is_not_used(images: Tensor) -> None:

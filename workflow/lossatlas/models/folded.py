@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 
 from lossatlas.models.functional import Functional, Tensors, places_of
 from lossatlas.models.layout import fast
+from lossatlas.models.pairs import PairConv2d, pairs
 from lossatlas.models.slabs import SlabConv2d, slabs
 
 Forward = Callable[[Tensor], Tensor]
@@ -79,6 +80,8 @@ class _Rewritten:
             conv.bias = nn.Parameter(torch.empty(functional.shapes[f"{name}.weight"][0]))
         for name, conv in slabs(network):
             network.set_submodule(name, SlabConv2d(conv))
+        for name, conv in pairs(network):
+            network.set_submodule(name, PairConv2d(conv))
         self.module = fx.GraphModule(network, graph)
         self.places = places_of(self.module)
         own = [*self.module.named_parameters(), *self.module.named_buffers()]
@@ -187,11 +190,11 @@ def _work_in_place(graph: fx.Graph, network: nn.Module) -> None:
         return isinstance(value, fx.Node) and value in fresh and len(value.users) == 1
 
     for node in graph.nodes:
-        if node.kwargs:
+        if node.kwargs and node.kwargs != {"inplace": False}:  # which torch adds to F.relu
             continue
         is_relu = node.target in (F.relu, torch.relu) or type(_module(node, network)) is nn.ReLU
         if is_relu and free(node.args[0]):
-            node.op, node.target = "call_function", torch.relu_
+            node.op, node.target, node.kwargs = "call_function", torch.relu_, {}
             fresh.add(node)
         if node.target in (operator.add, torch.add) and node.args[0] is not node.args[1]:
             first, second = node.args

@@ -33,7 +33,7 @@ def quicken(network: nn.Module) -> None:
     mode, if gradients are wanted, they are torch's own.
     """
     for module in network.modules():
-        if type(module) is nn.Conv2d and "forward" not in vars(module) and _can_be(module):
+        if type(module) is nn.Conv2d and "forward" not in vars(module) and is_common(module):
             # Its type stays: others look at it.
             module.forward = partial(_forward, module)  # type: ignore[method-assign]
 
@@ -45,7 +45,8 @@ def _forward(conv: nn.Conv2d, input: Tensor) -> Tensor:  # noqa: A002 (as torch 
     return nn.Conv2d.forward(conv, input)
 
 
-def _can_be(conv: nn.Conv2d) -> bool:
+def is_common(conv: nn.Conv2d) -> bool:
+    """Say whether a convolution has kernels of 3 x 3, keeps planes' sizes and is else plain."""
     sides = conv.kernel_size, conv.stride, conv.padding, conv.dilation
     known = sides == ((3, 3), (1, 1), (1, 1), (1, 1))
     return known and conv.groups == 1 and conv.padding_mode == "zeros"
