@@ -3,12 +3,12 @@
     python benchmarks/connectivity.py --peer PATH    # a checkout of nsfzyzz/loss_landscape_taxonomy
 
 Both train a Bezier curve with one bend between ResNet18 networks at batch 128, on the CPU, with the
-same number of threads, alternating within one process. The authors' side is their own `train` and
-twin layers, patched to run without a GPU. "script" is an epoch as their script makes it, with its
-DataLoader, transforms, and the test pass that follows, on a fifth as many images, as on CIFAR-10;
-"steps alone" hands them batches in memory and leaves the test out. Our side, which has neither, is
-the same in both. It trains `curves` curves in one call, and its time is divided by their number,
-since a cell has several pairs. A ratio above 1 means that ours is faster.
+same number of threads, taking turns, each in a process of its own. The authors' side is their own
+`train` and twin layers, patched to run without a GPU. "script" is an epoch as their script makes
+it, with its DataLoader, transforms, and the test pass that follows, on a fifth as many images, as
+on CIFAR-10; "steps alone" hands them batches in memory and leaves the test out. Our side, which has
+neither, is the same in both. It trains `curves` curves in one call, and its time is divided by
+their number, since a cell has several pairs. A ratio above 1 means that ours is faster.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import argparse
 import ast
 import contextlib
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +28,9 @@ import torch.nn.functional as F
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from _sides import Side
 
 from lossatlas.connectivity import fit_curves
 from lossatlas.data.tensors import Split
@@ -134,14 +136,6 @@ def our_epoch(width: int, curves: int) -> Callable[[], object]:
     return lambda: fit_curves(functional, pairs, split, settings, words)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Return processor time where one thread works, which a loaded machine spoils less."""
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    started = clock()
-    work()
-    return clock() - started
-
-
 def run(peer: Path | None) -> list[Row]:
     """Return (name, median ratio, lowest, highest) of each case; nothing without the peer.
 
@@ -163,14 +157,24 @@ def run(peer: Path | None) -> list[Row]:
 def compare(
     name: str, theirs: dict[str, Callable[[], object]], ours: Callable[[], object], count: int
 ) -> list[Row]:
-    """Return rows of their time over a share of ours, taken in turns; both run once before."""
-    for work in (*theirs.values(), ours):
-        work()
+    """Return rows of their time over a share of ours, taken in turns; all run once before."""
+
+    def alone(work: Callable[[], object]) -> Callable[[], None]:
+        def run() -> None:
+            work()  # what it returns need not leave its process
+
+        return run
+
     ratios: dict[str, list[float]] = {kind: [] for kind in theirs}
-    for _ in range(REPEATS):
-        one = seconds(ours) / count
-        for kind, work in theirs.items():
-            ratios[kind].append(seconds(work) / one)
+    with contextlib.ExitStack() as stack:
+        mine = stack.enter_context(Side(alone(ours), ours=True))
+        sides = {k: stack.enter_context(Side(alone(w), ours=False)) for k, w in theirs.items()}
+        for side in (mine, *sides.values()):
+            side.run()
+        for _ in range(REPEATS):
+            one = mine.run()[0] / count
+            for kind, side in sides.items():
+                ratios[kind].append(side.run()[0] / one)
     return [
         (f"{name}, {kind}", float(np.median(found)), min(found), max(found))
         for kind, found in ratios.items()

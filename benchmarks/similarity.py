@@ -2,8 +2,8 @@
 
     python benchmarks/similarity.py --peer PATH
 
-PATH is a checkout of nsfzyzz/loss_landscape_taxonomy. Its `CKA.py` runs as it is, in this process,
-on the same checkpoints and the same 768 images; only `.cuda()` does nothing. Two rows:
+PATH is a checkout of nsfzyzz/loss_landscape_taxonomy. Its `CKA.py` runs as it is, in a process of
+its own, on the same checkpoints and the same 768 images; only `.cuda()` does nothing. Two rows:
 
 - *script*: both read what they really read. Theirs reads a folder of CIFAR-10 as published, with
   its own loader, workers and transforms, for each of its 25 ordered pairs, and the checkpoints of
@@ -12,10 +12,10 @@ on the same checkpoints and the same 768 images; only `.cuda()` does nothing. Tw
   without them both see the same inputs, so that the numbers can be compared.
 - *networks alone*: data and weights are in memory; the blended images are handed to both.
 
-It makes 300 forward passes of a batch, we make 30. Processor times of this process and its
-workers, on one thread, are taken in turns (a loaded machine hardly moves them), after all imports;
-only their ratios are reported, with the largest difference of the numbers. `--threads 2` measures
-on two threads by the clock, for which the machine must be idle.
+It makes 300 forward passes of a batch, we make 30. Processor times of both processes
+and their workers, on one thread, are taken in turns (a loaded machine hardly moves them), after all
+imports; only their ratios are reported, with the largest difference of the numbers. `--threads 2`
+measures on two threads by the clock, for which the machine must be idle.
 """
 
 from __future__ import annotations
@@ -29,12 +29,10 @@ import contextlib
 import hashlib
 import io
 import pickle
-import resource
 import runpy
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -43,6 +41,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from _sides import Side
 from torchvision.datasets import CIFAR10
 
 from lossatlas import store
@@ -111,14 +110,15 @@ def _networks(peer: Path, width: int) -> Row:
 
 
 def _compare(what: str, ours: Callable[[], Any], theirs: Callable[[], Any]) -> Row:
-    ours()  # warms up
     ratios, worst = [], 0.0
-    for _ in range(ROUNDS):
-        first, record = _timed(ours)
-        slow, matrix = _timed(theirs)
-        again, _ = _timed(ours)
-        ratios.append(slow / ((first + again) / 2))
-        worst = max(worst, _difference(record, matrix))
+    with Side(ours, ours=True) as mine, Side(theirs, ours=False) as other:
+        mine.run()  # warms up
+        for _ in range(ROUNDS):
+            first, record = mine.run()
+            slow, matrix = other.run()
+            again, _ = mine.run()
+            ratios.append(slow / ((first + again) / 2))
+            worst = max(worst, _difference(record, matrix))
     assert worst < 1e-4, f"CKA differs by {worst:.2e}"
     name = f"CKA of {REPLICAS} replicas, {what} (largest difference {worst:.0e})"
     return name, statistics.median(ratios), min(ratios), max(ratios)
@@ -154,19 +154,6 @@ def _cifar(folder: Path) -> str:
     ours = folder / "cifar10.h5"
     store.write(ours, to_record("cifar10", arrays, mean=mean, std=spread))
     return str(ours)
-
-
-def _timed(work: Any) -> tuple[float, Any]:
-    """Return seconds and the result: of the processors, children included, if one thread works."""
-    clock = _processor if torch.get_num_threads() == 1 else time.perf_counter
-    start = clock()
-    result = work()
-    return clock() - start, result
-
-
-def _processor() -> float:
-    workers = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + workers.ru_utime + workers.ru_stime
 
 
 def _cell(folder: str, width: int) -> Networks:

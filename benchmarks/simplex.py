@@ -8,8 +8,9 @@ it draws are handed to it, so that both see the same ones; and gpytorch, which i
 distances alone, is replaced by the same expansion in torch. Dropout is off, as its masks would
 differ. In float32 rounding grows from step to step, the faster the larger the rate, so speed is
 compared at a small rate, and equality at the paper's rate in float64.
-Processor times on one thread are taken in turns and only their ratios are reported. Memory is the
-growth of the resident set of a process of its own from before its first step to its peak.
+Each side has a process of its own; processor times on one thread are taken in turns and only their
+ratios are reported. Memory is the growth of the resident set of another from before its first step
+to its peak.
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ import argparse
 import statistics
 import subprocess
 import sys
-import time
 import types
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,13 +28,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
 
 import numpy as np
 import torch
+from _sides import Side
 from torch import Tensor, nn
 
 from lossatlas.data.tensors import Split
 from lossatlas.models import build
 from lossatlas.models.functional import Functional, unflatten
+from lossatlas.models.layout import fast
 from lossatlas.simplex import planes, sampling
-from lossatlas.simplex.points import fast
 from lossatlas.simplex.spirals import Binary, spirals
 from lossatlas.simplex.spro import loss_and_gradient
 from lossatlas.simplex.volume_term import VolumeTerm
@@ -132,7 +132,7 @@ class Ours:
 
     def __init__(self, vertices: Tensor, rate: float = RATE) -> None:
         self.rate = rate
-        self.functional = _functional()
+        self.functional = Functional(_network())
         self.frozen, self.theta = vertices[:-1].clone(), vertices[-1].clone()
         self.velocity = torch.zeros_like(self.theta)
         settings = Spro(mode="paper", samples=SAMPLES)
@@ -151,13 +151,13 @@ class Ours:
         return loss
 
 
-def _functional() -> Functional:
-    shape = {"num_classes": 10, "in_channels": 3, "image_size": 32}
-    network = build("vgg16", {"width": WIDTH}, **shape)
+def _network() -> nn.Module:
+    """Return VGG16 without dropout."""
+    network = build("vgg16", {"width": WIDTH}, num_classes=10, in_channels=3, image_size=32)
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    return Functional(network)
+    return network
 
 
 def _vertices() -> Tensor:
@@ -186,29 +186,22 @@ def _weights(step: int) -> Tensor:
     return sampling.uniform(SAMPLES, VERTICES, generator("simplex benchmark points", step))
 
 
-def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Return processor seconds and the result."""
-    started = time.process_time()
-    result = call()
-    return time.process_time() - started, result
-
-
 # --- rows ----------------------------------------------------------------------------------------
 def _step(peer: Path) -> Row:
     vertices = _vertices()
-    theirs, ours = Peer(peer, vertices), Ours(vertices)
-    worst = 0.0
-    times: dict[str, list[float]] = {"ours": [], "theirs": []}
-    for step in range(STEPS):
-        weights, batch = _weights(step), _batch(step)
-        losses: list[float] = []
-        for name, one in (("theirs", theirs), ("ours", ours)):
-            seconds, loss = _timed(partial(one.step, weights, batch))
-            times[name].append(seconds)
-            losses.append(loss)
-        worst = max(worst, abs(losses[0] - losses[1]))
+    data = [(_weights(step), _batch(step)) for step in range(STEPS)]
+    theirs, ours = (
+        Side(lambda step, one=one: one.step(*data[step]), ours=isinstance(one, Ours))
+        for one in (Peer(peer, vertices), Ours(vertices))
+    )
+    ratios, worst = [], 0.0
+    with theirs, ours:
+        for step in range(STEPS):
+            (slow, expected), (quick, loss) = theirs.run(step), ours.run(step)
+            ratios.append(slow / quick)
+            worst = max(worst, abs(loss - expected))
     assert worst < EQUAL, f"losses differ by {worst:.2e}"
-    ratios = [a / b for a, b in zip(times["theirs"][1:], times["ours"][1:], strict=True)]
+    ratios = ratios[1:]
     name = f"SPRO step, VGG16 at width {WIDTH} (losses of {STEPS} steps agree to {worst:.0e})"
     return name, statistics.median(ratios), min(ratios), max(ratios)
 
@@ -284,12 +277,15 @@ def _plane(peer: Path, name: str) -> Row:
     theirs = partial(theirs, first, second, nn.CrossEntropyLoss(), POINTS, reach)
     ours = partial(planes.evaluate, functional, corners, weights, {}, split)
     ratios, worst = [], 0.0
-    for _ in range(ROUNDS):
-        slow, (_, _, surface) = _timed(theirs)
-        quick, (losses, _) = _timed(ours)
-        ratios.append(slow / quick)
-        gaps = np.abs(surface.numpy() - losses) / np.maximum(losses, 1.0)
-        worst = max(worst, float(gaps.max()))
+    with (
+        Side(lambda: np.asarray(theirs()[2]), ours=False) as slower,
+        Side(lambda: ours()[0], ours=True) as quicker,
+    ):
+        for _ in range(ROUNDS):
+            (slow, surface), (quick, losses) = slower.run(), quicker.run()
+            ratios.append(slow / quick)
+            gaps = np.abs(surface - losses) / np.maximum(losses, 1.0)
+            worst = max(worst, float(gaps.max()))
     assert worst < EQUAL, f"losses on the plane differ by {worst:.2e}"
     label = f"plane of {POINTS} x {POINTS}, {name} (losses agree to {worst:.0e})"
     return label, statistics.median(ratios), min(ratios), max(ratios)
@@ -301,7 +297,7 @@ def _toy() -> tuple[nn.Module, Split]:
 
 
 def _narrow() -> nn.Module:
-    network = _functional().module
+    network = _network()
     vertex = unflatten(_vertices()[0], dict(network.named_parameters()))
     network.load_state_dict(vertex)
     return network

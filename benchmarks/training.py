@@ -2,12 +2,12 @@
 
     python benchmarks/training.py --peer PATH    # a checkout of nsfzyzz/loss_landscape_taxonomy
 
-Both train ResNet18 networks at batch 128 on the CPU with one thread, alternating within one
-process. The authors' side is their own network and `train`, patched to run without a GPU. "script"
-is an epoch as their script makes it, with its DataLoader, transforms, and the test pass that
-follows, on a fifth as many images, as on CIFAR-10; "steps alone" hands them batches in memory and
-no test images. Our side, which has neither, is the same in both. It trains `replicas` in one call,
-and its time is divided by their number. A ratio above 1 means that ours is faster.
+Both train ResNet18 networks at batch 128 on the CPU with one thread, taking turns, each in a
+process of its own. The authors' side is their own network and `train`, patched to run without a
+GPU. "script" is an epoch as their script makes it, with its DataLoader, transforms, and the test
+pass that follows, on a fifth as many images, as on CIFAR-10; "steps alone" hands them batches in
+memory and no test images. Our side, which has neither, is the same in both. It trains `replicas` in
+one call, and its time is divided by their number. A ratio above 1 means that ours is faster.
 """
 
 from __future__ import annotations
