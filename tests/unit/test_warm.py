@@ -105,7 +105,8 @@ def test_signals_reach_the_fork(tmp_path, place, server):
 import signal
 signal.signal(signal.SIGUSR1, lambda *_: sys.exit(7))
 print("listening", flush=True)
-time.sleep(60)
+while True:  # a signal just before a long sleep would be heard after it
+    time.sleep(0.1)
 """
     job = _start(tmp_path, place, body)
     assert job.stdout.readline() == "listening\n"
