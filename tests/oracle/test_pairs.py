@@ -55,7 +55,6 @@ def test_a_network(size: int, width: int, monkeypatch: pytest.MonkeyPatch) -> No
     assert seen == [width] * 2 * stem_and_stage  # once to compare, once in earnest
 
 
-@pytest.mark.usefixtures("avx512")
 def test_which_convolutions_it_does() -> None:
     convolutions = [
         nn.Conv2d(2, 8, 3, padding=1),
@@ -67,13 +66,25 @@ def test_which_convolutions_it_does() -> None:
         nn.Conv2d(2, 8, 1),
         nn.Conv2d(2, 8, 3, padding=1, groups=2),
         nn.Conv2d(2, 8, 3, padding=1, padding_mode="reflect"),
+        nn.Linear(2, 8),
     ]
-    assert [name for name, _ in pairs.pairs(nn.Sequential(*convolutions))] == ["0", "1"]
+    assert [pairs.can_be(conv) for conv in convolutions] == [True] * 2 + [False] * 8
 
 
-def test_elsewhere_vectors_are_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-    assert pairs.pairs(nn.Sequential(nn.Conv2d(2, 8, 3, padding=1))) == []
+@pytest.mark.parametrize(("capability", "changed"), [("AVX512", True), ("AVX2", False)])
+def test_elsewhere_vectors_are_full(
+    capability: str, changed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    network = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1))
+    pairs.quicken(network)
+    assert ("forward" in vars(network[0])) == changed
+
+
+def test_on_another_device_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "convolve", None)
+    conv = nn.Conv2d(2, 8, 3, padding=1, device="meta")
+    assert pairs.forward(conv, torch.empty(3, 2, 4, 4, device="meta")).shape == (3, 8, 4, 4)
 
 
 @pytest.mark.parametrize(
@@ -88,5 +99,5 @@ def test_elsewhere_vectors_are_full(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_any_images_give_what_torch_gives(images: Tensor) -> None:
     conv = nn.Conv2d(2, 8, 3, padding=1).to(images.dtype)
     with torch.no_grad():
-        found = pairs.PairConv2d(conv)(images)
+        found = pairs.forward(conv, images)
         torch.testing.assert_close(found, conv(images), rtol=1e-5, atol=1e-5)

@@ -10,7 +10,7 @@ from torch import nn
 from lossatlas.models.folded import evaluator
 from lossatlas.models.functional import Functional, state_of
 from lossatlas.models.resnet18 import ResNet18
-from lossatlas.models.slabs import FEW, MANY, SlabConv2d, can_be, convolve
+from lossatlas.models.slabs import FEW, MANY, can_be, convolve, forward
 
 EVEN, ODD = [(8, 8), (6, 4), (2, 2), (2, 6)], [(1, 1), (1, 5), (3, 1)]
 
@@ -77,4 +77,4 @@ def test_which_convolutions_it_does(conv: nn.Module, can: bool) -> None:
             torch.randn(MANY, 2, 5, 6),
             torch.randn(1, 2, 6, 6),
         ):
-            torch.testing.assert_close(SlabConv2d(conv)(images), conv(images), rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(forward(conv, images), conv(images), rtol=1e-5, atol=1e-5)

@@ -137,13 +137,36 @@ def test_evaluation_takes_it_without_gradients_only(calls: list[tuple[int, ...]]
     assert len(calls) == 4
 
 
-def test_second_derivatives_in_training_mode_are_refused_and_not_wrong() -> None:
-    _, functional, params, buffers, x = _net()
+def test_second_derivatives_in_training_mode_are_those_of_torch(
+    calls: list[tuple[int, ...]],
+) -> None:
+    net, functional, params, buffers, x = _net()
     leaves = {name: p.requires_grad_() for name, p in params.items()}
-    loss = functional(leaves, buffers, x, train=True).square().sum()
-    first = torch.autograd.grad(loss, leaves["third.weight"], create_graph=True)
-    with pytest.raises(RuntimeError, match="not have been used"):
-        torch.autograd.grad(first[0].square().sum(), leaves["second.weight"])
+    x.requires_grad_()
+    found, expected = (
+        torch.autograd.grad(
+            torch.autograd.grad(run().sum(), x, create_graph=True)[0].square().sum(),
+            list(weights),
+            materialize_grads=True,
+            allow_unused=True,
+        )
+        for run, weights in (
+            (lambda: functional(leaves, buffers, x, train=True), leaves.values()),
+            (lambda: net(x), net.parameters()),
+        )
+    )
+    assert len(calls) == 2
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_what_is_not_finite_stays_in_its_image() -> None:
+    x = torch.randn(16, 128, 8, 8)
+    x[3, 5, 2, 2] = float("nan")
+    x[7, 5, 2, 2] = float("inf")
+    y = winograd.convolve(x, torch.randn(128, 128, 3, 3))
+    wrong = ~y.isfinite().all(dim=3).all(dim=2).all(dim=1)
+    assert torch.nonzero(wrong).flatten().tolist() == [3, 7]
 
 
 def test_several_networks_at_once_give_the_same(calls: list[tuple[int, ...]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 
@@ -28,9 +29,9 @@ def _faults(*, chosen: bool) -> int:
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs the C library of GNU")
 def test_freed_memory_stays_with_a_process_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOSSATLAS_DEVICE", "cpu")
     kept, returned = _faults(chosen=True), _faults(chosen=False)
-    assert kept <= returned
-    assert kept < 10_000, "80 tensors have 81,920 pages"
+    assert kept < 1.1 * returned + 1_000
+    if platform.libc_ver()[0] == "glibc":  # others have no say in it
+        assert kept < 10_000, "80 tensors have 81,920 pages"

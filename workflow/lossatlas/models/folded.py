@@ -17,10 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from lossatlas.models import pairs, slabs
 from lossatlas.models.functional import Functional, Tensors, places_of
 from lossatlas.models.layout import fast
-from lossatlas.models.pairs import PairConv2d, pairs
-from lossatlas.models.slabs import SlabConv2d, slabs
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -78,10 +77,8 @@ class _Rewritten:
         for name in self.folded:
             conv = network.get_submodule(name)
             conv.bias = nn.Parameter(torch.empty(functional.shapes[f"{name}.weight"][0]))
-        for name, conv in slabs(network):
-            network.set_submodule(name, SlabConv2d(conv))
-        for name, conv in pairs(network):
-            network.set_submodule(name, PairConv2d(conv))
+        pairs.quicken(network)
+        slabs.quicken(network)  # of a narrow network it takes those, too
         self.module = fx.GraphModule(network, graph)
         self.places = places_of(self.module)
         own = [*self.module.named_parameters(), *self.module.named_buffers()]

@@ -7,6 +7,8 @@ kernels of 3 x 4 and stride 2 along the row. So 12 steps replace 2 times 9.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,36 +19,36 @@ from lossatlas.models.winograd import is_common
 LANES = 16
 
 
-class PairConv2d(nn.Module):
-    """Does what a convolution does, in the faster of two ways.
-
-    Args:
-        conv: Its parameters are used, under their names.
-    """
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.weight, self.bias, self.conv = conv.weight, conv.bias, [conv]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, O, H', W')."""
-        if x.dim() == 4 and x.shape[3] % 2 == 0 and x.dtype == self.weight.dtype == torch.float32:
-            return convolve(fast(x), self.weight, self.bias)
-        conv = self.conv[0]
-        return F.conv2d(x, self.weight, self.bias, conv.stride, conv.padding)
-
-
-def pairs(network: nn.Module) -> list[tuple[str, nn.Conv2d]]:
-    """Return the convolutions of a network that are faster as `PairConv2d`.
+def quicken(network: nn.Module) -> None:
+    """Let the convolutions of a network go the faster of two ways, in place; weights stay.
 
     Measured on one CPU core with AVX-512, 8 channels: 1.2 times as fast on 32 x 32 images, 1.1 on
     16 x 16. Elsewhere vectors are full.
     """
-    if torch.backends.cpu.get_cpu_capability() != "AVX512":
-        return []
-    all_of = [(name, m) for name, m in network.named_modules() if type(m) is nn.Conv2d]
-    fits = range(LANES // 4 + 1, LANES // 2 + 1)
-    return [(name, m) for name, m in all_of if is_common(m) and m.out_channels in fits]
+    if torch.backends.cpu.get_cpu_capability() == "AVX512":
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d) and can_be(module):
+                module.forward = partial(forward, module)  # type: ignore[method-assign]
+
+
+def can_be(conv: nn.Module) -> bool:
+    """Say whether a module is a convolution that can be done so, if images are of a size."""
+    if type(conv) is not nn.Conv2d or not is_common(conv):
+        return False
+    return LANES // 4 < conv.out_channels <= LANES // 2
+
+
+def forward(conv: nn.Conv2d, input: Tensor) -> Tensor:  # noqa: A002 (as torch names it)
+    """Do what a convolution does that `can_be` done so: (N, C, H, W) to (N, O, H, W)."""
+    if _fits(input, conv.weight):
+        return convolve(fast(input), conv.weight, conv.bias)
+    return nn.Conv2d.forward(conv, input)
+
+
+def _fits(x: Tensor, weight: Tensor) -> bool:
+    """Say whether these are images for which pairs are faster, and of even width."""
+    plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+    return plain and x.dim() == 4 and x.shape[3] % 2 == 0
 
 
 @torch.no_grad()

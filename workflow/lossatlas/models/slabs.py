@@ -7,7 +7,7 @@ are places and images, and a convolution is, per row and column of its kernel, o
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
 
 import torch
@@ -20,39 +20,27 @@ MANY = 16  # fewest images: the columns of a matrix are places times images
 FEW = 8  # most channels, in or out, of a convolution that is faster so
 
 
-class SlabConv2d(nn.Module):
-    """Does what a convolution does, in the faster of two ways.
-
-    Args:
-        conv: Its parameters are used, under their names.
-    """
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.weight, self.bias, self.conv = conv.weight, conv.bias, [conv]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, O, H', W')."""
-        conv = self.conv[0]
-        if _fits(x, self.weight):
-            return convolve(x, self.weight, self.bias, int(conv.stride[0]))
-        return F.conv2d(fast(x), self.weight, self.bias, conv.stride, conv.padding)
-
-
-def slabs(network: nn.Module) -> list[tuple[str, nn.Conv2d]]:
-    """Return the convolutions of a narrow network that are faster as `SlabConv2d`.
+def quicken(network: nn.Module) -> None:
+    """Let the convolutions of a narrow network go the faster of two ways, in place; weights stay.
 
     Measured with ResNet18 on one CPU core: 1.5 times as fast at width 2 on 32 x 32 images and 1.3
     at width 4, but 0.9 at width 8, which is therefore left as it is.
     """
-    all_of = [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Conv2d)]
-    if min((conv.out_channels for _, conv in all_of), default=FEW) >= FEW:
-        return []
-    return [(name, conv) for name, conv in all_of if can_be(conv)]
+    all_of = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    if min((conv.out_channels for conv in all_of), default=FEW) < FEW:
+        for conv in filter(can_be, all_of):
+            conv.forward = partial(forward, conv)  # type: ignore[method-assign]
+
+
+def forward(conv: nn.Conv2d, input: Tensor) -> Tensor:  # noqa: A002 (as torch names it)
+    """Do what a convolution does that `can_be` done so: (N, C, H, W) to (N, O, H', W')."""
+    if _fits(input, conv.weight):
+        return convolve(input, conv.weight, conv.bias, int(conv.stride[0]))
+    return nn.Conv2d.forward(conv, fast(input))
 
 
 def can_be(conv: nn.Module) -> bool:
-    """Say whether a module is a convolution that `SlabConv2d` can do, if images are of a size."""
+    """Say whether a module is a convolution that can be done so, if images are of a size."""
     if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros" or conv.groups > 1:
         return False
     shape = (conv.kernel_size, conv.padding, conv.dilation)

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 PLANE = 8  # largest side of a plane on which the sums cost less than the products they save
 TRAINED, USED = 64, 128  # fewest channels, in and out: with gradients, and without
@@ -29,8 +28,8 @@ _POINTS = {2: (0.0, 1.0, -1.0), 3: (0.0, 0.7, -0.7, 1.4), 4: (0.0, 2 / 3, -2 / 3
 def quicken(network: nn.Module) -> None:
     """Let the convolutions of a network go the faster of two ways from here, in place.
 
-    The two agree to rounding. In training mode they are then differentiable once; in evaluation
-    mode, if gradients are wanted, they are torch's own.
+    The two agree to rounding. In evaluation mode, if gradients are wanted, they are torch's own:
+    second derivatives need its precision.
     """
     for module in network.modules():
         if type(module) is nn.Conv2d and "forward" not in vars(module) and is_common(module):
@@ -75,7 +74,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         bias: (O,).
 
     Returns:
-        (N, O, H, W), channels last; differentiable once.
+        (N, O, H, W), channels last.
     """
     y: Tensor = _Winograd.apply(x, weight, bias)
     return y
@@ -91,31 +90,37 @@ class _Winograd(Function):
         kernels = taps.mm(weight.reshape(-1, 9).T).view(-1, *weight.shape[:2])
         kernels = _per_tile(kernels, tall, wide)
         y = torch.bmm(sums.view(len(kernels), -1, channels), kernels.transpose(1, 2))
-        ctx.save_for_backward(sums, kernels)
-        ctx.shapes, ctx.axes, ctx.taps = (x.shape, weight.shape), (tall, wide), taps
+        ctx.save_for_backward(x, weight, sums, kernels)
+        ctx.axes, ctx.taps = (tall, wide), taps
         y = _both(y.view(tall.rows, wide.rows, images, len(weight)), tall.back, wide.back)
         y = _images_first(y)
         return y if bias is None else y.add_(bias[:, None, None])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        sums, kernels = ctx.saved_tensors
-        (images, channels, _, _), shape = ctx.shapes
+        x, weight, sums, kernels = ctx.saved_tensors
+        if torch.is_grad_enabled():  # this is itself to be differentiated, which torch's own can be
+            ones, wanted = [1, 1], list(ctx.needs_input_grad)
+            how = [len(weight)], ones, ones, ones, False, [0, 0], 1, wanted
+            found: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
+                slope, x, weight, *how
+            )
+            return found
+        images, channels = x.shape[:2]
         tall, wide = ctx.axes
         before = for_weight = for_bias = None
         if ctx.needs_input_grad[2]:
             for_bias = slope.sum(dim=(0, 2, 3))
         slope = _both(_places_first(slope), tall.back.T, wide.back.T)
-        slope = slope.view(len(kernels), -1, shape[0])
+        slope = slope.view(len(kernels), -1, len(weight))
         if ctx.needs_input_grad[0]:
             before = torch.bmm(slope, kernels).view(tall.rows, wide.rows, images, channels)
             before = _images_first(_both(before, tall.into.T, wide.into.T))
         if ctx.needs_input_grad[1]:
-            found = torch.bmm(slope.transpose(1, 2), sums.view(len(kernels), -1, channels))
+            product = torch.bmm(slope.transpose(1, 2), sums.view(len(kernels), -1, channels))
             if tall.tiles > 1:
-                found = found.view(tall.products, tall.tiles, wide.products, -1).sum(1)
-            for_weight = found.view(len(ctx.taps), -1).T.mm(ctx.taps).view(shape)
+                product = product.view(tall.products, tall.tiles, wide.products, -1).sum(1)
+            for_weight = product.view(len(ctx.taps), -1).T.mm(ctx.taps).view(weight.shape)
         return before, for_weight, for_bias
 
 
@@ -194,7 +199,7 @@ def _toom(m: int, r: int, points: tuple[float, ...]) -> tuple[np.ndarray, np.nda
         return np.vstack([at, np.eye(coefficients)[-1]])
 
     sums = np.linalg.inv(values(n)).T
-    scale = np.abs(sums).max(axis=1, keepdims=True)
+    scale = np.abs(sums).max(axis=1, keepdims=True)  # inputs keep their size
     return values(m).T, values(r) * scale, sums / scale
 
 
