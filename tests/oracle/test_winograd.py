@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lossatlas.models import build, winograd
 from lossatlas.models.folded import evaluator
 from lossatlas.models.functional import Functional, stack, state_of
+from lossatlas.models.quick import quicken
 
 PLANES = [(1, 1), (1, 2), (2, 2), (3, 3), (2, 4), (4, 4), (5, 6), (7, 8), (8, 8), (9, 3), (16, 16)]
 
@@ -197,7 +198,7 @@ def test_what_does_not_fit_is_left_to_torch(
     conv: nn.Conv2d, shape: tuple[int, ...], calls: list[tuple[int, ...]]
 ) -> None:
     quick = copy.deepcopy(conv)
-    winograd.quicken(quick)
+    quicken(quick)
     x = torch.randn(shape).to(conv.weight.dtype)
     assert torch.equal(quick(x), conv(x))
     assert calls == []
@@ -205,14 +206,14 @@ def test_what_does_not_fit_is_left_to_torch(
 
 def test_a_wrong_number_of_channels_is_torchs_complaint() -> None:
     conv = nn.Conv2d(64, 64, 3, padding=1)
-    winograd.quicken(conv)
+    quicken(conv)
     with pytest.raises(RuntimeError, match="channels"):
         conv(torch.randn(16, 65, 4, 4))
 
 
 def test_a_copy_uses_its_own_weights(calls: list[tuple[int, ...]]) -> None:
     conv = nn.Conv2d(64, 64, 3, padding=1)
-    winograd.quicken(conv)
+    quicken(conv)
     other = copy.deepcopy(conv)
     with torch.no_grad():
         other.weight.zero_()
@@ -227,7 +228,7 @@ def test_a_copy_uses_its_own_weights(calls: list[tuple[int, ...]]) -> None:
 
 def test_under_autocast_and_vmap_torch_does_it(calls: list[tuple[int, ...]]) -> None:
     conv = nn.Conv2d(64, 64, 3, padding=1)
-    winograd.quicken(conv)
+    quicken(conv)
     x = torch.randn(2, 16, 64, 4, 4)
     with torch.autocast("cpu"):
         assert conv(x[0]).dtype == torch.bfloat16

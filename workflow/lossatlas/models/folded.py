@@ -14,11 +14,11 @@ from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from lossatlas.models import pairs, slabs
+from lossatlas.models import slabs
 from lossatlas.models.functional import Functional, Tensors, places_of
+from lossatlas.models.fused import fuse, is_relu, module_of
 from lossatlas.models.layout import fast
 
 Forward = Callable[[Tensor], Tensor]
@@ -73,12 +73,13 @@ class _Rewritten:
         network = copy.deepcopy(functional.module).eval()  # modes change in one, not in both
         graph = fx.Tracer().trace(network)
         self.folded = _fold(graph, network)
+        narrow = slabs.quicken(network)
+        if not narrow:
+            fuse(graph, network)
         _work_in_place(graph, network)
         for name in self.folded:
             conv = network.get_submodule(name)
             conv.bias = nn.Parameter(torch.empty(functional.shapes[f"{name}.weight"][0]))
-        pairs.quicken(network)
-        slabs.quicken(network)  # of a narrow network it takes those, too
         self.module = fx.GraphModule(network, graph)
         self.places = places_of(self.module)
         own = [*self.module.named_parameters(), *self.module.named_buffers()]
@@ -148,8 +149,8 @@ def _fold(graph: fx.Graph, network: nn.Module) -> dict[str, tuple[str, float]]:
     uses = Counter(id(p) for _, p in network.named_parameters(remove_duplicate=False))
     folded = {}
     for node in list(graph.nodes):
-        norm, before = _module(node, network), node.args[0] if node.args else None
-        conv = _module(before, network)
+        norm, before = module_of(node, network), node.args[0] if node.args else None
+        conv = module_of(before, network)
         if type(norm) not in _NORMS or type(conv) not in _CONVOLUTIONS or node.kwargs:
             continue
         assert isinstance(norm, _NORMS) and conv is not None and isinstance(before, fx.Node)  # noqa: PT018
@@ -180,30 +181,21 @@ def _weights(tensors: Tensors, conv: str, norm: str, eps: float) -> Tensors:
 def _work_in_place(graph: fx.Graph, network: nn.Module) -> None:
     """Let ReLU and sums overwrite what nothing else reads."""
     fresh = {
-        node for node in graph.nodes if type(_module(node, network)) in (*_CONVOLUTIONS, *_NORMS)
+        node for node in graph.nodes if type(module_of(node, network)) in (*_CONVOLUTIONS, *_NORMS)
     }
 
     def free(value: object) -> bool:
         return isinstance(value, fx.Node) and value in fresh and len(value.users) == 1
 
     for node in graph.nodes:
-        if node.kwargs and node.kwargs != {"inplace": False}:  # which torch adds to F.relu
-            continue
-        is_relu = node.target in (F.relu, torch.relu) or type(_module(node, network)) is nn.ReLU
-        if is_relu and free(node.args[0]):
+        if is_relu(node, network) and free(node.args[0]):
             node.op, node.target, node.kwargs = "call_function", torch.relu_, {}
             fresh.add(node)
-        if node.target in (operator.add, torch.add) and node.args[0] is not node.args[1]:
+        sums = node.target in (operator.add, torch.add) and not node.kwargs
+        if sums and node.args[0] is not node.args[1]:
             first, second = node.args
             if isinstance(first, fx.Node) and isinstance(second, fx.Node):
                 if free(first) or free(second):
                     node.args = (first, second) if free(first) else (second, first)
                     node.target = operator.iadd
                 fresh.add(node)
-
-
-def _module(node: object, network: nn.Module) -> nn.Module | None:
-    """Return the module that a node calls, if it calls one."""
-    if isinstance(node, fx.Node) and node.op == "call_module":
-        return network.get_submodule(str(node.target))
-    return None

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lossatlas.errors import UserError, told
+from lossatlas.models.quick import quicken
 from lossatlas.models.together import Together
-from lossatlas.models.winograd import quicken
 
 Tensors = dict[str, Tensor]
 

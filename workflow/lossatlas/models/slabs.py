@@ -20,16 +20,20 @@ MANY = 16  # fewest images: the columns of a matrix are places times images
 FEW = 8  # most channels, in or out, of a convolution that is faster so
 
 
-def quicken(network: nn.Module) -> None:
+def quicken(network: nn.Module) -> bool:
     """Let the convolutions of a narrow network go the faster of two ways, in place; weights stay.
 
     Measured with ResNet18 on one CPU core: 1.5 times as fast at width 2 on 32 x 32 images and 1.3
     at width 4, but 0.9 at width 8, which is therefore left as it is.
+
+    Returns:
+        Whether it is narrow.
     """
     all_of = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
-    if min((conv.out_channels for conv in all_of), default=FEW) < FEW:
-        for conv in filter(can_be, all_of):
-            conv.forward = partial(forward, conv)  # type: ignore[method-assign]
+    narrow = min((conv.out_channels for conv in all_of), default=FEW) < FEW
+    for conv in filter(can_be, all_of if narrow else ()):
+        conv.forward = partial(forward, conv)  # type: ignore[method-assign]
+    return narrow
 
 
 def forward(conv: nn.Conv2d, input: Tensor) -> Tensor:  # noqa: A002 (as torch names it)

@@ -8,13 +8,15 @@ channels and images, and products of matrices are what a processor does best.
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import Function
+
+from lossatlas.models.derivatives import backward
 
 PLANE = 8  # largest side of a plane on which the sums cost less than the products they save
 TRAINED, USED = 64, 128  # fewest channels, in and out: with gradients, and without
@@ -25,44 +27,16 @@ IMAGES = 16  # fewest images
 _POINTS = {2: (0.0, 1.0, -1.0), 3: (0.0, 0.7, -0.7, 1.4), 4: (0.0, 2 / 3, -2 / 3, 1.5, -1.5)}
 
 
-def quicken(network: nn.Module) -> None:
-    """Let the convolutions of a network go the faster of two ways from here, in place.
+def fits(x: Tensor, weight: Tensor, *, tracked: bool) -> bool:
+    """Say whether this way is faster for plain images and weights.
 
-    The two agree to rounding. In evaluation mode, if gradients are wanted, they are torch's own:
-    second derivatives need its precision.
+    Args:
+        x: (N, C, H, W).
+        weight: (O, C, 3, 3).
+        tracked: Whether gradients are wanted.
     """
-    for module in network.modules():
-        if type(module) is nn.Conv2d and "forward" not in vars(module) and is_common(module):
-            # Its type stays: others look at it.
-            module.forward = partial(_forward, module)  # type: ignore[method-assign]
-
-
-def _forward(conv: nn.Conv2d, input: Tensor) -> Tensor:  # noqa: A002 (as torch names it)
-    tracked = torch.is_grad_enabled()
-    if (conv.training or not tracked) and _fits(input, conv.weight, TRAINED if tracked else USED):
-        return convolve(input, conv.weight, conv.bias)
-    return nn.Conv2d.forward(conv, input)
-
-
-def is_common(conv: nn.Conv2d) -> bool:
-    """Say whether a convolution has kernels of 3 x 3, keeps planes' sizes and is else plain."""
-    sides = conv.kernel_size, conv.stride, conv.padding, conv.dilation
-    known = sides == ((3, 3), (1, 1), (1, 1), (1, 1))
-    return known and conv.groups == 1 and conv.padding_mode == "zeros"
-
-
-def _fits(x: Tensor, weight: Tensor, channels: int) -> bool:
-    """Say whether this way is faster for these images."""
-    if x.dim() != 4 or max(x.shape[2:]) > PLANE or len(x) < IMAGES:
-        return False
-    if min(weight.shape[:2]) < channels or x.shape[1] != weight.shape[1]:
-        return False
-    if {x.device.type, weight.device.type} != {"cpu"} or x.dtype != weight.dtype:
-        return False
-    if torch.is_autocast_enabled("cpu") or x.dtype not in (torch.float32, torch.float64):
-        return False
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor  # noqa: SLF001 -- no public question
-    return x.numel() > 0 and not wrapped(x) and not wrapped(weight)
+    enough = min(weight.shape[:2]) >= (TRAINED if tracked else USED)
+    return enough and max(x.shape[2:]) <= PLANE and len(x) >= IMAGES
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -100,12 +74,7 @@ class _Winograd(Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, sums, kernels = ctx.saved_tensors
         if torch.is_grad_enabled():  # this is itself to be differentiated, which torch's own can be
-            ones, wanted = [1, 1], list(ctx.needs_input_grad)
-            how = [len(weight)], ones, ones, ones, False, [0, 0], 1, wanted
-            found: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
-                slope, x, weight, *how
-            )
-            return found
+            return backward(slope, x, weight, list(ctx.needs_input_grad))
         images, channels = x.shape[:2]
         tall, wide = ctx.axes
         before = for_weight = for_bias = None

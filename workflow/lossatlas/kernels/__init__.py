@@ -1,0 +1,13 @@
+"""Small kernels, compiled for the processor at hand by LLVM when they are first called.
+
+`compiled.kernel` is the one way in. What writes them is imported only then.
+"""
+
+LANES = 16  # floats in a vector of AVX-512
+BLOCK = 8  # channels of outputs that a convolution holds in registers
+TAPS = 9  # of a convolution of 3 x 3
+
+
+def company(height: int, width: int) -> int:
+    """Return how many images `taps_slope` is best given at a time."""
+    return max(1, 2**9 // (height * width))

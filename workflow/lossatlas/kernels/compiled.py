@@ -1,0 +1,78 @@
+"""Compiles kernels for the processor at hand, once per process and only those that are called."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+
+Kernel = Callable[..., None]
+
+
+@cache
+def usable() -> bool:
+    """Say whether kernels can be compiled here, and are made for this processor."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False
+    try:
+        import llvmlite.binding  # noqa: F401 -- half a second, and not all need it
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+@cache
+def kernel(name: str, *how: int, **also: bool) -> Kernel:
+    """Return a kernel as a function of pointers and numbers; other threads run beside it.
+
+    Args:
+        name: Of the function that writes it, which says what it takes.
+        how: Given to that function after the module.
+        also: Given to it by name.
+
+    Raises:
+        KeyError: If there is no such function.
+        ValueError: If it cannot be written for these.
+    """
+    from llvmlite import binding, ir
+
+    from lossatlas.kernels import convolution, norm
+
+    machine = _machine()
+    module = ir.Module()
+    module.triple = binding.get_process_triple()
+    known: dict[str, Callable[..., None]] = {
+        "correlate": convolution.correlate,
+        "taps_slope": convolution.taps_slope,
+        "moments": norm.moments,
+        "slopes": norm.slopes,
+        "scale": norm.scale,
+        "mix": norm.mix,
+    }
+    known[name](module, *how, **also)
+    code = binding.parse_assembly(str(module))
+    code.verify()
+    engine = binding.create_mcjit_compiler(code, machine)
+    engine.finalize_object()
+    _ENGINES.append(engine)
+    kinds = {"i64": ctypes.c_int64, "float": ctypes.c_float, "ptr": ctypes.c_void_p}
+    function = module.get_global(name)
+    arguments: list[Any] = [kinds[str(one.type)] for one in function.args]
+    call = ctypes.CFUNCTYPE(None, *arguments)
+    return call(engine.get_function_address(name))
+
+
+_ENGINES: list[Any] = []  # they hold the code
+
+
+def _machine() -> Any:
+    from llvmlite import binding
+
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    features = binding.get_host_cpu_features().flatten()
+    target = binding.Target.from_triple(binding.get_process_triple())
+    return target.create_target_machine(binding.get_host_cpu_name(), features, opt=3)

@@ -1,0 +1,160 @@
+"""Convolutions of 3 x 3 with few channels over wide planes, by kernels compiled for them.
+
+What they gain, on one CPU core with AVX-512 and 128 images, forward and backward in turn against
+torch: 2 times as fast with 8 channels over 32 x 32, 1.3 with 16 over 16 x 16, 1.1 with 16 over
+32 x 32; with 32 and more, torch fills its vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from lossatlas.kernels import BLOCK, LANES, TAPS, company
+from lossatlas.kernels.compiled import kernel, usable
+from lossatlas.models.derivatives import backward
+
+FEW, MORE = 16, 32  # most channels of the narrower side, and of the wider one
+
+Part = Callable[[int, int], Any]
+
+
+def few(weight: Tensor) -> bool:
+    """Say whether weights (O, C, 3, 3) have as few channels as this way takes."""
+    out, channels = weight.shape[:2]
+    small = min(out, channels) <= FEW and max(out, channels) <= MORE
+    return small and out % 8 == 0 and (channels % 8 == 0 or channels <= 4)
+
+
+def fits(x: Tensor, weight: Tensor) -> bool:
+    """Say whether this way is possible and faster for plain images and weights of float32.
+
+    Args:
+        x: (N, C, H, W).
+        weight: (O, C, 3, 3).
+    """
+    height, width = x.shape[2:]
+    planes = width % (2 * LANES) == 0 or (width == LANES and height % 2 == 0)
+    return few(weight) and planes and usable()
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return a convolution with one row of zeros around the images.
+
+    Args:
+        x: (N, C, H, W), fastest channels last; of a size that `fits`, as the weights.
+        weight: (O, C, 3, 3).
+        bias: (O,).
+
+    Returns:
+        (N, O, H, W), channels last.
+    """
+    y: Tensor = _Direct.apply(x, weight, bias)
+    return y
+
+
+class _Direct(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return correlate(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        wanted = list(ctx.needs_input_grad)
+        if torch.is_grad_enabled():  # this is itself to be differentiated, which torch's own can be
+            return backward(slope, x, weight, wanted)
+        before = for_weight = for_bias = None
+        if wanted[0] and x.shape[1] % 8 == 0:
+            before, wanted[0] = correlate(slope, weight.flip(2, 3).transpose(0, 1)), False
+        if wanted[1] and len(weight) == BLOCK:
+            for_weight, wanted[1] = _slope_of_taps(x, slope), False
+        if any(wanted):
+            rest = backward(slope, x, weight, wanted)
+            found = zip((before, for_weight, for_bias), rest, strict=True)
+            before, for_weight, for_bias = (
+                mine if other is None else other for mine, other in found
+            )
+        return before, for_weight, for_bias
+
+
+def correlate(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    rest: Tensor | None = None,
+    floor: float = float("-inf"),
+) -> Tensor:
+    """Return max(floor, bias + rest + x * weight), without gradients.
+
+    Args:
+        x: (N, C, H, W).
+        weight: (O, C, 3, 3).
+        bias: (O,).
+        rest: (N, O, H, W).
+        floor: 0 is ReLU.
+
+    Returns:
+        (N, O, H, W), channels last.
+    """
+    (images, channels, height, width), out = x.shape, len(weight)
+    x = x.contiguous(memory_format=torch.channels_last)
+    y = x.new_empty(images, height, width, out).permute(0, 3, 1, 2)
+    rest = None if rest is None else rest.contiguous(memory_format=torch.channels_last)
+    blocks = out // BLOCK
+    taps = weight.reshape(blocks, BLOCK, channels, TAPS)
+    taps = taps.permute(0, 2, 3, 1).contiguous()
+    bias = x.new_zeros(out) if bias is None else bias.contiguous()
+    run = kernel("correlate", channels, out, height, width)
+
+    def part(first: int, count: int) -> None:
+        space = x.new_zeros(channels * (height + 2) * (width + 2) + LANES)
+        more = y if rest is None else rest
+        run(
+            *(t.data_ptr() for t in (x[first:], taps, bias, more[first:], y[first:], space)),
+            *(count, rest is not None, floor),
+        )
+
+    _shared(images, part)
+    return y
+
+
+def _slope_of_taps(x: Tensor, slope: Tensor) -> Tensor:
+    """Return what a loss changes by with each tap (O, C, 3, 3)."""
+    (images, channels, height, width), out = x.shape, slope.shape[1]
+    x = x.contiguous(memory_format=torch.channels_last)
+    slope = slope.contiguous(memory_format=torch.channels_last)
+    blocks, sizes = out // BLOCK, (company(height, width), 1)
+    kernels = [kernel("taps_slope", channels, height, width, size) for size in sizes]
+
+    def part(first: int, count: int) -> Tensor:
+        sums = x.new_zeros(blocks, channels, 3, BLOCK, 3, LANES)
+        for run, size in zip(kernels, sizes, strict=True):  # what is left over comes one by one
+            if groups := count // size:
+                space = x.new_zeros(size * channels * (height + 2) * (width + 2) + LANES)
+                room = x.new_empty(size * out * (height * width + LANES))
+                own = x[first:], slope[first:], sums, space, room
+                run(*(t.data_ptr() for t in own), groups, blocks)
+                first, count = first + groups * size, count - groups * size
+        return sums
+
+    sums = torch.stack(_shared(images, part)).sum(dim=(0, -1))
+    return sums.permute(0, 3, 1, 2, 4).reshape(out, channels, 3, 3)
+
+
+def _shared(images: int, part: Part) -> list[Any]:
+    """Share the images among the threads of torch; a part is given its first and how many."""
+    threads = max(1, min(torch.get_num_threads(), images))
+    bounds = [images * k // threads for k in range(threads + 1)]
+    sizes = [after - before for before, after in pairwise(bounds)]
+    if threads == 1:
+        return [part(0, images)]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(part, bounds[:-1], sizes))
