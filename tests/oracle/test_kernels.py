@@ -352,6 +352,21 @@ def test_what_does_not_fit_is_left_to_torch(
     assert calls == []
 
 
+def test_what_comes_out_may_be_written_into(calls: list[str]) -> None:
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8)]
+    layers.append(nn.Conv2d(8, 8, 3, stride=2, padding=1))
+    net = nn.Sequential(*(part for layer in layers for part in (layer, nn.ReLU(inplace=True))))
+    quick = copy.deepcopy(net)
+    quicken(quick)
+    x = _normal(4, 3, 16, 16).contiguous(memory_format=LAST)
+    ours, theirs = (
+        torch.autograd.grad(one(x).square().sum(), list(one.parameters())) for one in (quick, net)
+    )
+    assert len([call for call in calls if call != "direct.correlate"]) == 4
+    for one, right in zip(ours, theirs, strict=True):
+        _close(one, right.double(), 1e-4)
+
+
 def test_hooks_see_what_a_norm_makes(calls: list[str]) -> None:
     norm, _ = _norms(8)
     quicken(norm)

@@ -106,7 +106,8 @@ def correlate(
     """
     (images, channels, height, width), out = x.shape, len(weight)
     x = x.contiguous(memory_format=torch.channels_last)
-    y = x.new_empty(images, height, width, out).permute(0, 3, 1, 2)
+    shape = images, out, height, width  # no view: it may be written into
+    y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
     rest = None if rest is None else rest.contiguous(memory_format=torch.channels_last)
     blocks = out // BLOCK
     taps = weight.reshape(blocks, BLOCK, channels, TAPS)
