@@ -390,15 +390,18 @@ def test_under_vmap_torch_does_it(calls: list[str]) -> None:
     torch.testing.assert_close(both[1], expected, rtol=1e-3, atol=1e-4)
 
 
-def test_without_the_compiler_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def usable() -> bool:
+        return compiled.usable.__wrapped__()
+
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    monkeypatch.setitem(sys.modules, "llvmlite.binding", None)
-    compiled.usable.cache_clear()
-    try:
-        assert not compiled.usable()
-        monkeypatch.undo()
-        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-        compiled.usable.cache_clear()
-        assert not compiled.usable()
-    finally:
-        compiled.usable.cache_clear()
+    monkeypatch.delenv("LOSSATLAS_KERNELS", raising=False)
+    assert usable()
+    monkeypatch.setenv("LOSSATLAS_KERNELS", "off")
+    assert not usable()
+    monkeypatch.delenv("LOSSATLAS_KERNELS")
+    with monkeypatch.context() as absent:
+        absent.setitem(sys.modules, "llvmlite.binding", None)
+        assert not usable()
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert not usable()

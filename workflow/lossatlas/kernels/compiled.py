@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -14,8 +15,13 @@ Kernel = Callable[..., None]
 
 @cache
 def usable() -> bool:
-    """Say whether kernels can be compiled here, and are made for this processor."""
+    """Say whether kernels can be compiled here, are made for this processor, and not switched off.
+
+    `LOSSATLAS_KERNELS=off` leaves all to torch.
+    """
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False
+    if os.environ.get("LOSSATLAS_KERNELS") == "off":
         return False
     try:
         import llvmlite.binding  # noqa: F401 -- half a second, and not all need it
