@@ -139,6 +139,38 @@ def test_a_kernel_that_cannot_be(name: str, sizes: tuple[int, ...]) -> None:
         compiled.kernel(name, *sizes)
 
 
+def _guarded(*shape: int) -> tuple[Tensor, Tensor]:
+    """Return a tensor of zeros, and the tensor around it, which is 7 before and behind."""
+    size, edge = torch.Size(shape).numel(), 64
+    whole = torch.full((size + 2 * edge,), 7.0)
+    inside = whole[edge:-edge].zero_()
+    return inside.view(shape), whole
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 16, 16), (3, 16, 4, 32), (16, 8, 2, 16)])
+def test_kernels_write_where_they_should(shape: tuple[int, ...]) -> None:
+    channels, out, height, width = shape
+    sizes = {
+        "x": (2, height, width, channels),
+        "weight": (out // 8, channels, 9, 8),
+        "bias": (out,),
+        "y": (2, height, width, out),
+        "space": (2, channels, height + 2, width + 2),
+        "sums": (out // 8, channels, 3, 8, 3, 16),
+        "room": (2, out, height * width + 16),
+    }
+    held = {name: _guarded(*size) for name, size in sizes.items()}
+    at = {name: inside.data_ptr() for name, (inside, _) in held.items()}
+    run = compiled.kernel("correlate", *shape)
+    run(*(at[name] for name in ("x", "weight", "bias", "y", "y", "space")), 2, 1, 0.0)
+    run = compiled.kernel("taps_slope", channels, height, width, 2)
+    run(*(at[name] for name in ("x", "y", "sums", "space", "room")), 1, out // 8)
+    for name, (inside, whole) in held.items():
+        if name != "room":  # its 16 places more are never written
+            assert not inside.any(), name
+        assert whole.sum() == 7 * 128 + inside.sum(), name
+
+
 def test_images_in_any_layout() -> None:
     x, weight = _normal(5, 8, 4, 16), _normal(8, 8, 3, 3)
     expected = direct.correlate(x.contiguous(memory_format=LAST), weight)

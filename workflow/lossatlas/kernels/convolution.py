@@ -21,7 +21,7 @@ def correlate(module: ir.Module, channels: int, out: int, height: int, width: in
     """Write `correlate`: y = max(floor, bias + rest + x * weight), one row of zeros around x.
 
     Its arguments: x (N, H, W, C), weight (O / 8, C, 9, 8), bias (O,), rest and y (N, H, W, O),
-    space (C, H + 2, W + 2) of zeros and 16 more, N, whether there is a rest, floor.
+    space (C, H + 2, W + 2) of zeros, N, whether there is a rest, floor.
 
     Args:
         module: Where to.
@@ -51,13 +51,11 @@ def correlate(module: ir.Module, channels: int, out: int, height: int, width: in
             vector = code.product(pair, PAIR)
             line, column = code.divide(vector, vectors)
             window = code.at(space, code.product(line, row), code.product(column, LANES))
-            share, place = (
-                channels * LANES * PAIR,
-                code.sum(start, code.product(vector, LANES * out)),
-            )
+            place = code.sum(start, code.product(vector, LANES * out))
+            share = channels * LANES * PAIR  # of the next image, which lies behind this one
             following = code.at(source, channels * area, code.product(pair, share))
             for near in range(0, share, LANES):
-                code.prefetch(code.at(following, near))  # of the next image
+                code.prefetch(code.at(following, near))
             with code.loop(out // BLOCK) as (block, _):
                 first = [
                     code.repeated(code.at(bias, code.product(block, BLOCK), o))
@@ -68,17 +66,25 @@ def correlate(module: ir.Module, channels: int, out: int, height: int, width: in
                 with code.loop(channels, first) as (channel, sums):
                     own = code.at(taps, code.product(channel, TAPS * BLOCK))
                     seen = code.at(window, code.product(channel, plane))
-                    for tap in range(TAPS):
-                        line = row * (tap // KERNEL) + tap % KERNEL
-                        inputs = [code.load(code.at(seen, line + apart * p)) for p in range(PAIR)]
-                        for o in range(BLOCK):
-                            factor = code.repeated(code.at(own, tap * BLOCK + o))
-                            for p in range(PAIR):
-                                s = o * PAIR + p
-                                sums[s] = code.multiply_add(inputs[p], factor, sums[s])
+                    _multiply(code, seen, own, (row, apart), sums)
                 own = code.sum(place, code.product(block, BLOCK))
                 _write(code, sums, code.at(y, own), code.at(rest, own), out, has_rest, least)
     code.end()
+
+
+def _multiply(
+    code: Code, window: Value, taps: Value, steps: tuple[int, int], sums: list[Value]
+) -> None:
+    """Add one channel of inputs, times its taps, to 8 channels by 2 vectors of outputs."""
+    row, apart = steps
+    for tap in range(TAPS):
+        start = row * (tap // KERNEL) + tap % KERNEL
+        inputs = [code.load(code.at(window, start + apart * p)) for p in range(PAIR)]
+        for o in range(BLOCK):
+            factor = code.repeated(code.at(taps, tap * BLOCK + o))
+            for p in range(PAIR):
+                place = o * PAIR + p
+                sums[place] = code.multiply_add(inputs[p], factor, sums[place])
 
 
 def _check(channels: int, width: int) -> None:
@@ -117,8 +123,8 @@ def taps_slope(module: ir.Module, channels: int, height: int, width: int, togeth
     """Write `taps_slope`: what a loss changes by with the taps of a convolution.
 
     Its arguments: x (N, H, W, C), slope (N, H, W, O), sums (O / 8, C, 3, 8, 3, 16), to which is
-    added and of which the last axis is still to be summed, space (K, C, H + 2, W + 2) of zeros and
-    16 more, room (K, O, H W + 16), N / K, O / 8.
+    added and of which the last axis is still to be summed, space (K, C, H + 2, W + 2) of zeros,
+    room (K, O, H W + 16), N / K, O / 8.
 
     Args:
         module: Where to.

@@ -116,7 +116,7 @@ def correlate(
     run = kernel("correlate", channels, out, height, width)
 
     def part(first: int, count: int) -> None:
-        space = x.new_zeros(channels * (height + 2) * (width + 2) + LANES)
+        space = x.new_zeros(channels * (height + 2) * (width + 2))
         more = y if rest is None else rest
         run(
             *(t.data_ptr() for t in (x[first:], taps, bias, more[first:], y[first:], space)),
@@ -139,7 +139,7 @@ def _slope_of_taps(x: Tensor, slope: Tensor) -> Tensor:
         sums = x.new_zeros(blocks, channels, 3, BLOCK, 3, LANES)
         for run, size in zip(kernels, sizes, strict=True):  # what is left over comes one by one
             if groups := count // size:
-                space = x.new_zeros(size * channels * (height + 2) * (width + 2) + LANES)
+                space = x.new_zeros(size * channels * (height + 2) * (width + 2))
                 room = x.new_empty(size * out * (height * width + LANES))
                 own = x[first:], slope[first:], sums, space, room
                 run(*(t.data_ptr() for t in own), groups, blocks)
