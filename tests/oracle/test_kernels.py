@@ -358,6 +358,7 @@ def test_a_fused_convolution_that_does_not_fit() -> None:
         (nn.Conv2d(6, 8, 3, padding=1), (2, 6, 16, 16)),
         (nn.Conv2d(8, 40, 3, padding=1), (2, 8, 16, 16)),
         (nn.Conv2d(24, 24, 3, padding=1), (2, 24, 16, 16)),
+        (nn.Conv2d(16, 16, 3, padding=1), (2, 16, 32, 32)),
         (nn.Conv2d(8, 8, 3, padding=1).double(), (2, 8, 16, 16)),
         (nn.Conv2d(8, 8, 3, padding=2), (2, 8, 16, 16)),
         (nn.Conv2d(8, 8, 3, padding=1, groups=2), (2, 8, 16, 16)),
@@ -397,6 +398,17 @@ def test_what_comes_out_may_be_written_into(calls: list[str]) -> None:
     assert len([call for call in calls if call != "direct.correlate"]) == 4
     for one, right in zip(ours, theirs, strict=True):
         _close(one, right.double(), 1e-4)
+
+
+def test_more_channels_gain_without_gradients_only(calls: list[str]) -> None:
+    conv = nn.Conv2d(16, 16, 3, padding=1)
+    quicken(conv)
+    x = _normal(2, 16, 32, 32)
+    with torch.no_grad():
+        y = conv(x)
+    assert calls == ["direct.convolve", "direct.correlate"]
+    torch.testing.assert_close(conv(x), y, rtol=1e-4, atol=1e-5)
+    assert len(calls) == 2
 
 
 def test_hooks_see_what_a_norm_makes(calls: list[str]) -> None:

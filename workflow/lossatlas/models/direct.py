@@ -1,8 +1,9 @@
 """Convolutions of 3 x 3 with few channels over wide planes, by kernels compiled for them.
 
 What they gain, on one CPU core with AVX-512 and 128 images, forward and backward in turn against
-torch: 2 times as fast with 8 channels over 32 x 32, 1.3 with 16 over 16 x 16, 1.1 with 16 over
-32 x 32; with 32 and more, torch fills its vectors.
+torch: 2 times as fast with 8 channels over 32 x 32, 1.3 with 16 over 16 x 16. With 16 over 32 x 32
+a training step is no faster, and a pass without gradients, with ReLU in it, 1.05 to 1.1 times; with
+32 and more, torch fills its vectors.
 """
 
 from __future__ import annotations
@@ -32,16 +33,18 @@ def few(weight: Tensor) -> bool:
     return small and out % 8 == 0 and (channels % 8 == 0 or channels <= 4)
 
 
-def fits(x: Tensor, weight: Tensor) -> bool:
+def fits(x: Tensor, weight: Tensor, *, tracked: bool = False) -> bool:
     """Say whether this way is possible and faster for plain images and weights of float32.
 
     Args:
         x: (N, C, H, W).
         weight: (O, C, 3, 3).
+        tracked: Whether gradients are wanted.
     """
     height, width = x.shape[2:]
     planes = width % (2 * LANES) == 0 or (width == LANES and height % 2 == 0)
-    return few(weight) and planes and usable()
+    gains = min(weight.shape[:2]) <= BLOCK or width == LANES or not tracked
+    return few(weight) and planes and gains and usable()
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

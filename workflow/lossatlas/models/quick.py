@@ -41,7 +41,7 @@ def _convolve(conv: nn.Conv2d, input: Tensor) -> Tensor:  # noqa: A002 (as torch
     if (conv.training or not tracked) and is_plain(input, weight):
         if winograd.fits(input, weight, tracked=tracked):
             return winograd.convolve(input, weight, conv.bias)
-        if input.dtype == torch.float32 and direct.fits(input, weight):
+        if input.dtype == torch.float32 and direct.fits(input, weight, tracked=tracked):
             return direct.convolve(input, weight, conv.bias)
     return nn.Conv2d.forward(conv, input)
 
