@@ -52,12 +52,15 @@ from lossatlas.spec.shown import (
 )
 
 
-def plainly(function, *arguments):
-    """Call; a user's mistake becomes one line instead of a traceback."""
+def plainly(function, *arguments, refusal=WorkflowError):
+    """Call; a user's mistake becomes one line instead of a traceback.
+
+    In an input function that takes SystemExit: to any Exception Snakemake adds where it was raised.
+    """
     try:
         return function(*arguments)
     except UserError as error:
-        raise WorkflowError(str(error)) from None
+        raise refusal(str(error)) from None
 
 
 code_of = functools.cache(code_of)
@@ -249,7 +252,11 @@ def shown(figure):
 
 def figure_tables(figure, which):
     """Return an input function: the tables that a figure reads."""
-    return lambda wildcards: plainly(shown(figure or wildcards.figure).tables, which)
+
+    def tables(wildcards):
+        return plainly(shown(figure or wildcards.figure).tables, which, refusal=SystemExit)
+
+    return tables
 
 
 def figure_style(figure):
@@ -285,7 +292,7 @@ def archive_name(file):
 
 
 def archive_of(wildcards):
-    source = plainly(data_source, wildcards.name)
+    source = plainly(data_source, wildcards.name, refusal=SystemExit)
     return [paths.download(file.file) for file in files_of(source)]
 
 

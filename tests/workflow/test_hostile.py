@@ -35,3 +35,10 @@ def test_targets_that_are_no_names(project: Project) -> None:
         assert any(says in printed for says in known), printed
     assert not (project.root / "mark").exists()
     assert not (project.root / "results").exists()
+
+
+def test_a_figure_whose_metric_is_not_measured(project: Project) -> None:
+    printed = project.snakemake("-n", "simplex_planes", ok=False)
+    assert printed.splitlines()[-1].startswith("figures.simplex_planes: experiment '")
+    assert "measures no 'simplex' (add it to experiments." in printed
+    assert "Traceback" not in printed
