@@ -14,7 +14,7 @@ from lossatlas.kernels.emit import HALF, Code, Value
 
 PAIR = 2  # vectors of outputs of each in registers
 KERNEL = 3
-_NEAR = 2**11  # floats of 8 channels that stay in the nearest cache, beside what else is there
+_NEAR = 2**13  # floats of 8 channels that stay in the nearest cache, beside what else is there
 
 
 def correlate(module: ir.Module, channels: int, out: int, height: int, width: int) -> None:
@@ -141,7 +141,7 @@ def taps_slope(module: ir.Module, channels: int, height: int, width: int, togeth
     x, slope, total, space, room, groups, blocks = code.arguments
     out = code.product(blocks, BLOCK)
     parts = next(
-        k for k in range(1, height + 1) if height % k == 0 and height // k * width * 8 <= 4 * _NEAR
+        k for k in range(1, height + 1) if height % k == 0 and height // k * width * 8 <= _NEAR
     )
     lines, row, area = height // parts, width + 2, height * width
     apart = area + LANES  # else all channels share the same few places of the cache

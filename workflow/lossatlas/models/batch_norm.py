@@ -71,7 +71,7 @@ class _Norm(Function):
         y = torch.empty_like(x)
         more = rest is not None
         added = x if rest is None else rest.contiguous(memory_format=torch.channels_last)
-        run = kernel("scale", 1, relu=relu, more=more)
+        run = kernel("scale", relu=relu, more=more)
         run(*(t.data_ptr() for t in (x, *lanes, added, y)), len(x) * _rows(x))
         ctx.save_for_backward(x, weight, mean, inverse, lanes, y if relu and more else None)
         ctx.eps, ctx.relu = layer.eps, relu
@@ -95,7 +95,7 @@ class _Norm(Function):
             return *found, for_rest, *nothing
         slope, rows = slope.contiguous(memory_format=torch.channels_last), _rows(x)
         sums, products = x.new_empty(2, len(x), LANES)
-        run = kernel("slopes", rows, 1, relu=relu)
+        run = kernel("slopes", rows, relu=relu)
         centre = _lanes(x, mean)
         run(*(t.data_ptr() for t in (x, slope, *centre, *lanes, sums, products)), len(x))
         for_bias = _by_channel(sums, x).sum(dim=0)
@@ -105,7 +105,7 @@ class _Norm(Function):
         own = other * inverse.square() * product / -count
         both = _lanes(x, own, other, other * for_bias / -count - mean * own)
         before = torch.empty_like(x)
-        run = kernel("mix", 1, relu=relu)
+        run = kernel("mix", relu=relu)
         run(*(t.data_ptr() for t in (x, slope, *both, *lanes, before)), len(x) * rows)
         found = before, (product * inverse).to(x.dtype), for_bias.to(x.dtype)
         return *found, for_rest, *nothing
@@ -115,7 +115,7 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and variance (C,) of each channel, in float64."""
     rows = _rows(x)
     means, squares = x.new_empty(2, len(x), LANES)
-    kernel("moments", rows, 1)(*(t.data_ptr() for t in (x, means, squares)), len(x), 1 / rows)
+    kernel("moments", rows)(*(t.data_ptr() for t in (x, means, squares)), len(x), 1 / rows)
     each = _by_channel(means, x)
     mean = each.mean(dim=0)
     between = (each - mean).square_().mean(dim=0)
