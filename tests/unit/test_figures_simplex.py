@@ -141,3 +141,12 @@ def test_same_numbers_same_bytes(tmp_path: Path) -> None:
         files.append(tmp_path / f"{run}.png")
         draw.save(drawn, files[-1], "png", 50)
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("losses", "ends"),
+    [([2.0, 8.0], (2, 8)), ([0.1, 3.0, np.nan, np.inf], (0.1, 3)), ([5.0], (5, 10)), ([], (1, 2))],
+)
+def test_the_scale_of_losses_is_theirs(losses: list[float], ends: tuple[float, float]) -> None:
+    scale = simplex_landscape._log_scale(np.array(losses))
+    assert (scale.vmin, scale.vmax) == pytest.approx(ends)

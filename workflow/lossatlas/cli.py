@@ -185,7 +185,8 @@ def _draw_plane(record: store.Record, file: str) -> None:
     )
     style = Figure(draws="simplex_planes")
     drawn = simplex_landscape.planes(tables, style, "", "")
-    draw.save(drawn, Path(file), file.rpartition(".")[2], style.dpi)
+    page = draw.whole_page(drawn.figure)
+    draw.save(drawn, Path(file), file.rpartition(".")[2], style.dpi, page)
 
 
 def _train(options: argparse.Namespace) -> None:

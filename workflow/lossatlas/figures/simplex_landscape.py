@@ -51,8 +51,9 @@ def planes(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn
 
 def _log_scale(losses: np.ndarray) -> LogNorm:
     finite = losses[np.isfinite(losses)]
-    low = max(float(finite.min(initial=1.0)), FLOOR)
-    return LogNorm(low, max(float(finite.max(initial=0.0)), 2 * low))
+    low, high = (finite.min(), finite.max()) if finite.size else (1.0, 1.0)
+    low = max(float(low), FLOOR)
+    return LogNorm(low, max(float(high), 2 * low))
 
 
 def loss_bar(
