@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 import torch.nn.functional as F
-from kernel_cases import LAST, close, normal, norms
-from torch import Tensor
+from kernel_cases import LAST, close, guarded, normal, norms
 
 from lossatlas.kernels import compiled
 from lossatlas.models import batch_norm, direct, strided
@@ -53,7 +52,25 @@ def test_a_convolution_and_its_slopes(channels: int, out: int, height: int, widt
     assert found.is_contiguous(memory_format=LAST)
     for one, right in zip(torch.autograd.grad(found, leaves, slope), expected, strict=True):
         close(one, right, 1e-5)
-    close(direct._slope_of_taps(x, slope), expected[1], 1e-5)
+    for one, right in zip(direct.taps_slope(x, slope), expected[1:], strict=True):
+        close(one, right, 1e-5)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize(("channels", "out"), [(3, 16), (8, 8), (16, 8)])
+@pytest.mark.usefixtures("threads")
+def test_a_convolution_with_relu_and_its_slopes(channels: int, out: int, frozen: bool) -> None:
+    x, weight, bias = normal(5, channels, 6, 32), normal(out, channels, 3, 3), normal(out)
+    weight[0], bias[0] = 0.0, 0.0  # 0 before ReLU: it lets nothing back
+    slope = normal(5, out, 6, 32)
+    exact = [one.double().requires_grad_() for one in (weight, bias, x)][: 2 if frozen else 3]
+    leaves = [one.clone().requires_grad_() for one in (weight, bias, x)][: len(exact)]
+    y = F.conv2d(exact[2] if not frozen else x.double(), *exact[:2], padding=1).relu()
+    found = direct.convolve(leaves[2] if not frozen else x, *leaves[:2], relu=True)
+    close(found, y)
+    expected = torch.autograd.grad(y, exact, slope.double())
+    for one, right in zip(torch.autograd.grad(found, leaves, slope), expected, strict=True):
+        close(one, right, 1e-5)
 
 
 @pytest.mark.usefixtures("threads")
@@ -79,8 +96,12 @@ def test_a_convolution_with_a_rest_and_relu() -> None:
         ("correlate", (8, 8, 4, 48)),
         ("correlate", (8, 8, 4, 8)),
         ("correlate", (12, 8, 4, 16)),
-        ("taps_slope", (12, 4, 16, 1)),
-        ("taps_slope", (8, 4, 24, 1)),
+        ("pool", (8, 4, 4)),
+        ("pool", (16, 3, 4)),
+        ("pool", (16, 4, 5)),
+        ("pool", (16, 4, 126)),
+        ("pooled_taps", (16, 8, 4, 4, 1)),
+        ("pooled_images", (24, 16, 4, 4)),
     ],
 )
 def test_a_kernel_that_cannot_be(name: str, sizes: tuple[int, ...]) -> None:
@@ -88,12 +109,10 @@ def test_a_kernel_that_cannot_be(name: str, sizes: tuple[int, ...]) -> None:
         compiled.kernel(name, *sizes)
 
 
-def _guarded(*shape: int) -> tuple[Tensor, Tensor]:
-    """Return a tensor of zeros, and the tensor around it, which is 7 before and behind."""
-    size, edge = torch.Size(shape).numel(), 64
-    whole = torch.full((size + 2 * edge,), 7.0)
-    inside = whole[edge:-edge].zero_()
-    return inside.view(shape), whole
+@pytest.mark.parametrize("sizes", [(12, 4, 16, 1), (8, 4, 24, 1)])
+def test_slopes_of_taps_that_cannot_be(sizes: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="places"):
+        compiled.kernel("taps_slope", *sizes, relu=False)
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 16, 16), (3, 16, 4, 32), (16, 8, 2, 16)])
@@ -105,15 +124,17 @@ def test_kernels_write_where_they_should(shape: tuple[int, ...]) -> None:
         "bias": (out,),
         "y": (2, height, width, out),
         "space": (2, channels, height + 2, width + 2),
-        "sums": (out // 8, channels, 3, 8, 3, 16),
+        "taps": (out // 8, channels, 3, 8, 3, 16),
+        "bias taps": (out, 16),
         "room": (2, out, height * width + 16),
     }
-    held = {name: _guarded(*size) for name, size in sizes.items()}
+    held = {name: guarded(*size) for name, size in sizes.items()}
     at = {name: inside.data_ptr() for name, (inside, _) in held.items()}
     run = compiled.kernel("correlate", *shape)
     run(*(at[name] for name in ("x", "weight", "bias", "y", "y", "space")), 2, 1, 0.0)
-    run = compiled.kernel("taps_slope", channels, height, width, 2)
-    run(*(at[name] for name in ("x", "y", "sums", "space", "room")), 1, out // 8)
+    run = compiled.kernel("taps_slope", channels, height, width, 2, relu=True)
+    names = "x", "y", "y", "taps", "bias taps", "space", "room"
+    run(*(at[name] for name in names), 1, out // 8)
     for name, (inside, whole) in held.items():
         if name != "room":  # its 16 places more are never written
             assert not inside.any(), name
@@ -122,8 +143,8 @@ def test_kernels_write_where_they_should(shape: tuple[int, ...]) -> None:
 
 def test_kernels_of_norms_write_where_they_should() -> None:
     rows, lanes, sums = 24, (16,), (2, 16)
-    x, y = _guarded(2, rows, 16), _guarded(2, rows, 16)
-    small = [_guarded(*size) for size in (*[lanes] * 5, sums, sums)]
+    x, y = guarded(2, rows, 16), guarded(2, rows, 16)
+    small = [guarded(*size) for size in (*[lanes] * 5, sums, sums)]
     first, second, *five = x[0].data_ptr(), y[0].data_ptr(), *(one.data_ptr() for one, _ in small)
     compiled.kernel("moments", rows)(first, *five[5:], 2, 1 / rows)
     compiled.kernel("slopes", rows, relu=True)(first, second, *five[:3], *five[5:], 2)

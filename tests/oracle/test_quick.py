@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from kernel_cases import LAST, close, normal, norms
 from torch import Tensor, nn
 
-from lossatlas.models import batch_norm, direct, fused, strided
+from lossatlas.models import batch_norm, direct, fused, pooled, strided, winograd
 from lossatlas.models.folded import evaluator
 from lossatlas.models.functional import Functional, stack, state_of
 from lossatlas.models.quick import activated, quicken
@@ -21,7 +21,7 @@ from lossatlas.models.resnet18 import ResNet18
 @pytest.fixture(autouse=True)
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the kernels on any processor: elsewhere they are slow, not wrong."""
-    for module in (direct, batch_norm):
+    for module in (direct, batch_norm, pooled, winograd):
         monkeypatch.setattr(module, "usable", lambda: True)
 
 

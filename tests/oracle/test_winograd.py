@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
+from kernel_cases import close, guarded, normal
 from torch import Tensor, nn
 
+from lossatlas.kernels.compiled import kernel
+from lossatlas.kernels.toom import matrices
 from lossatlas.models import build, winograd
 from lossatlas.models.folded import evaluator
 from lossatlas.models.functional import Functional, stack, state_of
@@ -45,15 +49,24 @@ def test_values_and_gradients_are_those_of_torch(plane: tuple[int, int]) -> None
     assert found[0].is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("plane", [(2, 2), (4, 4), (7, 8), (8, 8)])
-def test_float32_rounds_to_a_hundred_thousandth(plane: tuple[int, int]) -> None:
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("plane", [(1, 1), (2, 2), (1, 4), (4, 4), (3, 5), (7, 8), (8, 8)])
+def test_float32_rounds_to_a_hundred_thousandth(
+    plane: tuple[int, int], compiled: bool, relu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(winograd, "usable", lambda: compiled)
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(16, 128, *plane, generator=draw)
     weight = torch.randn(128, 128, 3, 3, generator=draw)
     given = [x, weight, torch.randn(128, generator=draw)]
     given.append(torch.randn(16, 128, *plane, generator=draw))
+    if relu:  # slopes are those where it is open, so that no place is open in one of them only
+        given[3] *= _torch(*given[:3]) > 1e-3
     exact = _with_gradients(_torch, [one.double() for one in given])
-    for found, right in zip(_with_gradients(winograd.convolve, given), exact, strict=True):
+    exact[0] = exact[0].relu() if relu else exact[0]
+    ours = _with_gradients(partial(winograd.convolve, relu=relu), given)
+    for found, right in zip(ours, exact, strict=True):
         assert found.dtype == torch.float32
         assert (found - right).abs().max() < 1e-5 * right.abs().max()
 
@@ -61,7 +74,7 @@ def test_float32_rounds_to_a_hundred_thousandth(plane: tuple[int, int]) -> None:
 @pytest.mark.parametrize("side", range(1, 20))
 def test_an_axis_is_a_convolution(side: int) -> None:
     """Back (taps w * into x) against the sum that defines it."""
-    into, back, taps = winograd._matrices(side)
+    into, back, taps = matrices(side)
     x, w = torch.randn(side).double().numpy(), torch.randn(3).double().numpy()
     products = (taps @ w)[:, None] * (into @ x)
     found = (back * products).sum((1, 2))
@@ -72,7 +85,7 @@ def test_an_axis_is_a_convolution(side: int) -> None:
 
 
 def test_fewer_products_than_places_times_taps() -> None:
-    counts = {side: winograd._matrices(side)[0][..., 0].size for side in (1, 2, 4, 8)}
+    counts = {side: matrices(side)[0][..., 0].size for side in (1, 2, 4, 8)}
     assert counts == {1: 1, 2: 3, 4: 6, 8: 12}
 
 
@@ -97,9 +110,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     seen: list[tuple[int, ...]] = []
     convolve = winograd.convolve
 
-    def counted(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def counted(
+        x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False
+    ) -> Tensor:
         seen.append(tuple(x.shape))
-        return convolve(x, weight, bias)
+        return convolve(x, weight, bias, relu=relu)
 
     monkeypatch.setattr(winograd, "convolve", counted)
     return seen
@@ -159,6 +174,46 @@ def test_second_derivatives_in_training_mode_are_those_of_torch(
     assert len(calls) == 2
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("plane", [(1, 1), (2, 2), (4, 4), (7, 8), (8, 8)])
+@pytest.mark.parametrize("slopes", [False, True])
+def test_kernels_write_where_they_should(plane: tuple[int, int], slopes: bool) -> None:
+    tiles = []
+    for side in plane:
+        into, _, _ = matrices(side)
+        tiles.append(into.shape[0] * into.shape[1])
+    sizes = {
+        "x": (3, *plane, 32),
+        "y": (*tiles, 3, 32),
+        "bias": (32,),
+        "spread": (tiles[0], plane[1], 16),
+        "gather": (plane[0], tiles[1], 16),
+    }
+    held = {name: guarded(*size) for name, size in sizes.items()}
+    at = {name: inside.data_ptr() for name, (inside, _) in held.items()}
+    run = kernel("spread", *plane, slopes=slopes, relu=True)
+    run(at["x"], at["x"], at["y"], at["bias"], at["spread"], 3, 2, 3)
+    run = kernel("gather", *plane, slopes=slopes)
+    run(at["y"], at["bias"], at["x"], at["gather"], 3, 2, 3, 0.0)
+    for name, (inside, whole) in held.items():
+        assert not inside.any(), name
+        assert whole.sum() == 7 * 128, name
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_share_the_images(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winograd, "usable", lambda: True)
+    given = [normal(17, 32, 4, 4), normal(48, 32, 3, 3), normal(48), normal(17, 48, 4, 4)]
+    exact = _with_gradients(_torch, [one.double() for one in given])
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = _with_gradients(winograd.convolve, given)
+    finally:
+        torch.set_num_threads(before)
+    for one, right in zip(found, exact, strict=True):
+        close(one, right, 1e-5)
 
 
 def test_what_is_not_finite_stays_in_its_image() -> None:

@@ -6,8 +6,14 @@
 LANES = 16  # floats in a vector of AVX-512
 BLOCK = 8  # channels of outputs that a convolution holds in registers
 TAPS = 9  # of a convolution of 3 x 3
+LISTS = 2560  # floats that `pooled_images` needs room for
 
 
 def company(height: int, width: int) -> int:
     """Return how many images `taps_slope` is best given at a time."""
     return max(1, 2**9 // (height * width))
+
+
+def windows_company(height: int, width: int) -> int:
+    """Return how many images `pooled_taps` is best given at a time."""
+    return max(1, 2**7 // (height * width))

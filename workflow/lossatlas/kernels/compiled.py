@@ -45,7 +45,7 @@ def kernel(name: str, *how: int, **also: bool) -> Kernel:
     """
     from llvmlite import binding, ir  # half a second, and not all need it
 
-    from lossatlas.kernels import convolution, norm
+    from lossatlas.kernels import convolution, norm, pooling, transform
 
     machine = _machine()
     module = ir.Module()
@@ -57,6 +57,11 @@ def kernel(name: str, *how: int, **also: bool) -> Kernel:
         "slopes": norm.slopes,
         "scale": norm.scale,
         "mix": norm.mix,
+        "pool": pooling.pool,
+        "pooled_taps": pooling.pooled_taps,
+        "pooled_images": pooling.pooled_images,
+        "spread": transform.spread,
+        "gather": transform.gather,
     }
     known[name](module, *how, **also)
     code = binding.parse_assembly(str(module))

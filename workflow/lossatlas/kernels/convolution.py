@@ -10,7 +10,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from lossatlas.kernels import BLOCK, LANES, TAPS
-from lossatlas.kernels.emit import HALF, Code, Value
+from lossatlas.kernels.emit import FLOAT, HALF, Code, Value
 
 PAIR = 2  # vectors of outputs of each in registers
 KERNEL = 3
@@ -119,12 +119,14 @@ def _write(
         code.store(code.at_least(total, least), code.at(y, out * place))
 
 
-def taps_slope(module: ir.Module, channels: int, height: int, width: int, together: int) -> None:
-    """Write `taps_slope`: what a loss changes by with the taps of a convolution.
+def taps_slope(
+    module: ir.Module, channels: int, height: int, width: int, together: int, *, relu: bool
+) -> None:
+    """Write `taps_slope`: what a loss changes by with the taps and bias of a convolution.
 
-    Its arguments: x (N, H, W, C), slope (N, H, W, O), sums (O / 8, C, 3, 8, 3, 16), to which is
-    added and of which the last axis is still to be summed, space (K, C, H + 2, W + 2) of zeros,
-    room (K, O, H W + 16), N / K, O / 8.
+    Its arguments: x (N, H, W, C), slope and y (N, H, W, O), taps (O / 8, C, 3, 8, 3, 16) and bias
+    (O, 16), to which is added and of which the last axis is still to be summed, space
+    (K, C, H + 2, W + 2) of zeros, room (K, O, H W + 16), N / K, O / 8.
 
     Args:
         module: Where to.
@@ -132,13 +134,14 @@ def taps_slope(module: ir.Module, channels: int, height: int, width: int, togeth
         height: H.
         width: W, a multiple of 16.
         together: K.
+        relu: Whether only slopes where y is above 0 count.
 
     Raises:
         ValueError: If it cannot be written for these.
     """
     _check(channels, width)
-    code = Code(module, "taps_slope", 5, 2)
-    x, slope, total, space, room, groups, blocks = code.arguments
+    code = Code(module, "taps_slope", 7, 2)
+    x, slope, y, total, bias, space, room, groups, blocks = code.arguments
     out = code.product(blocks, BLOCK)
     parts = next(
         k for k in range(1, height + 1) if height % k == 0 and height // k * width * 8 <= _NEAR
@@ -152,9 +155,11 @@ def taps_slope(module: ir.Module, channels: int, height: int, width: int, togeth
             source = code.at(x, code.product(image, channels * area))
             into = code.at(space, code.product(member, channels * plane), row + 1)
             _planes(code, source, into, channels, (height, width), (plane, row))
-            source = code.at(slope, code.product(image, area, out))
+            start = code.product(image, area, out)
+            source, mask = code.at(slope, start), code.at(y, start) if relu else None
             into = code.at(room, code.product(member, apart, out))
-            _planes(code, source, into, out, (height, width), (apart, width))
+            _planes(code, source, into, out, (height, width), (apart, width), mask)
+            _total(code, into, bias, out, apart, area)
         with (
             code.loop(parts) as (part, _),
             code.loop(blocks) as (block, _),
@@ -185,6 +190,18 @@ def taps_slope(module: ir.Module, channels: int, height: int, width: int, togeth
     code.end()
 
 
+def _total(code: Code, planes: Value, sums: Value, out: Value, apart: int, area: int) -> None:
+    """Add what each plane has in it to 16 sums of each channel."""
+    with code.loop(out) as (channel, _):
+        plane = code.at(planes, code.product(channel, apart))
+        own = code.at(sums, code.product(channel, LANES))
+        none = code.everywhere(FLOAT(0.0))
+        with code.loop(area // LANES, [none]) as (vector, total):
+            value = code.load(code.at(plane, code.product(vector, LANES)))
+            total[0] = code.build.fadd(total[0], value)
+        code.store(code.build.fadd(code.load(own), total[0]), own)
+
+
 def _gather(code: Code, window: Value, slope: Value, apart: int, sums: list[Value]) -> None:
     """Add the products of 16 inputs, in three columns, with 16 slopes of 8 channels."""
     inputs = [code.load(code.at(window, k)) for k in range(KERNEL)]
@@ -202,6 +219,7 @@ def _planes(
     channels: Value | int,
     sides: tuple[int, int],
     steps: tuple[int, int],
+    mask: Value | None = None,
 ) -> None:
     """Copy an image (H, W, C) into planes.
 
@@ -212,6 +230,7 @@ def _planes(
         channels: C.
         sides: H and W.
         steps: From one plane to the next, and from one row to the next.
+        mask: An image of C channels, at least 8; where it is not above 0, zeros are copied.
     """
     (height, width), (plane, row) = sides, steps
     with code.loop(height) as (line, _), code.loop(width // LANES) as (vector, _):
@@ -226,10 +245,15 @@ def _planes(
                 code.store(values, code.at(end, plane * c))
         else:
             with code.loop(code.divide(channels, HALF)[0]) as (block, _):
-                first = code.at(start, code.product(block, HALF))
-                halves = [
-                    code.load(code.at(first, code.product(channels, p)), HALF) for p in range(LANES)
+                apart = [
+                    code.sum(code.product(block, HALF), code.product(channels, p))
+                    for p in range(LANES)
                 ]
+                halves = [code.load(code.at(start, offset), HALF) for offset in apart]
+                if mask is not None:
+                    spot = code.at(mask, code.product(place, channels))
+                    seen = [code.load(code.at(spot, offset), HALF) for offset in apart]
+                    halves = [code.where_positive(*both) for both in zip(halves, seen, strict=True)]
                 pairs = [
                     code.shuffle(halves[p], halves[p + 1], range(LANES)) for p in range(0, LANES, 2)
                 ]

@@ -119,6 +119,24 @@ class Code:
         """Return the larger of two, lane by lane; what is no number stays."""
         return self.build.select(self.build.fcmp_ordered("<", vector, least), least, vector)
 
+    def where_positive(self, vector: Value, other: Value) -> Value:
+        """Return a vector, but 0 in the lanes where another is not above 0, as torch's ReLU."""
+        none = ir.Constant(vector.type, [0.0] * vector.type.count)
+        return self.build.select(self.build.fcmp_ordered("<=", other, none), none, vector)
+
+    def packed(self, vector: Value, mask: Value) -> Value:
+        """Return the lanes where a mask is set, side by side, and zeros behind them."""
+        kind = vector.type
+        name = f"llvm.experimental.vector.compress.v{kind.count}{_short(kind.element)}"
+        known = self.module.globals.get(name)
+        if known is None:
+            known = ir.Function(self.module, ir.FunctionType(kind, [kind, mask.type, kind]), name)
+        return self.build.call(known, [vector, mask, ir.Constant(kind, [0] * kind.count)])
+
+    def ones(self, mask: Value) -> Value:
+        """Return how many lanes of a mask are set."""
+        return self.build.zext(self.build.ctpop(self.build.bitcast(mask, ir.IntType(LANES))), COUNT)
+
     def shuffle(self, one: Value, other: Value, lanes: Sequence[int]) -> Value:
         """Return the lanes of two vectors, numbered through, in another order."""
         mask = ir.Constant(ir.VectorType(_PLACE, len(lanes)), list(lanes))
@@ -207,6 +225,10 @@ class Code:
 
 def _vector(lanes: int) -> ir.VectorType:
     return ir.VectorType(FLOAT, lanes)
+
+
+def _short(kind: Value) -> str:
+    return "f32" if kind == FLOAT else str(kind)
 
 
 def _count(number: Value | int) -> Value:

@@ -61,7 +61,7 @@ def slopes(module: ir.Module, rows: int, *, relu: bool) -> None:
         def add(values: list[Value], sums: list[Value]) -> list[Value]:
             seen, steep = values
             if relu:
-                steep = _open(code, steep, code.multiply_add(seen, factor, shift))
+                steep = code.where_positive(steep, code.multiply_add(seen, factor, shift))
             product = code.multiply_add(steep, build.fsub(seen, centre), sums[1])
             return [build.fadd(sums[0], steep), product]
 
@@ -102,15 +102,10 @@ def mix(module: ir.Module, *, relu: bool) -> None:
         place = code.product(row, LANES)
         seen, steep = code.load(code.at(x, place)), code.load(code.at(slope, place))
         if relu:
-            steep = _open(code, steep, code.multiply_add(seen, factor, shift))
+            steep = code.where_positive(steep, code.multiply_add(seen, factor, shift))
         total = code.multiply_add(seen, own, rest)
         code.store(code.multiply_add(steep, other, total), code.at(y, place))
     code.end()
-
-
-def _open(code: Code, slope: Value, value: Value) -> Value:
-    """Return a slope where the value before ReLU lets it through, as torch: not if it is <= 0."""
-    return code.build.select(code.build.fcmp_ordered("<=", value, _ZERO), _ZERO, slope)
 
 
 def _over_rows(

@@ -47,45 +47,52 @@ def fits(x: Tensor, weight: Tensor, *, tracked: bool = False) -> bool:
     return few(weight) and planes and gains and usable()
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False
+) -> Tensor:
     """Return a convolution with one row of zeros around the images.
 
     Args:
         x: (N, C, H, W), fastest channels last; of a size that `fits`, as the weights.
         weight: (O, C, 3, 3).
         bias: (O,).
+        relu: Whether ReLU follows.
 
     Returns:
         (N, O, H, W), channels last.
     """
-    y: Tensor = _Direct.apply(x, weight, bias)
+    y: Tensor = _Direct.apply(x, weight, bias, relu)
     return y
 
 
 class _Direct(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return correlate(x, weight, bias)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+        y = correlate(x, weight, bias, floor=0.0 if relu else float("-inf"))
+        ctx.save_for_backward(x, weight, y if relu else None)
+        return y
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        wanted = list(ctx.needs_input_grad)
-        if torch.is_grad_enabled():  # this is itself to be differentiated, which torch's own can be
-            return backward(slope, x, weight, wanted)
-        before = for_weight = for_bias = None
+        x, weight, y = ctx.saved_tensors
+        wanted = list(ctx.needs_input_grad[:3])
+        again = torch.is_grad_enabled()  # if this is itself to be differentiated
+        if y is not None and (again or wanted[0]):
+            slope, y = torch.ops.aten.threshold_backward(slope, y, 0), None
+        if again:  # which torch's own can be
+            return *backward(slope, x, weight, wanted), None
+        found: list[Tensor | None] = [None] * 3
         if wanted[0] and x.shape[1] % 8 == 0:
-            before, wanted[0] = correlate(slope, weight.flip(2, 3).transpose(0, 1)), False
-        if wanted[1] and len(weight) == BLOCK:
-            for_weight, wanted[1] = _slope_of_taps(x, slope), False
+            found[0], wanted[0] = correlate(slope, weight.flip(2, 3).transpose(0, 1)), False
+        if y is not None or (wanted[1] and (len(weight) == BLOCK or x.shape[1] < BLOCK)):
+            found[1:], wanted[1:] = taps_slope(x, slope, y), [False] * 2
         if any(wanted):
             rest = backward(slope, x, weight, wanted)
-            found = zip((before, for_weight, for_bias), rest, strict=True)
-            before, for_weight, for_bias = (
-                mine if other is None else other for mine, other in found
-            )
-        return before, for_weight, for_bias
+            found = [
+                mine if other is None else other for mine, other in zip(found, rest, strict=True)
+            ]
+        needed = zip(found, ctx.needs_input_grad, strict=False)
+        return *(one if asked else None for one, asked in needed), None
 
 
 def correlate(
@@ -126,34 +133,43 @@ def correlate(
             *(count, rest is not None, floor),
         )
 
-    _shared(images, part)
+    shared(images, part)
     return y
 
 
-def _slope_of_taps(x: Tensor, slope: Tensor) -> Tensor:
-    """Return what a loss changes by with each tap (O, C, 3, 3)."""
-    (images, channels, height, width), out = x.shape, slope.shape[1]
-    x = x.contiguous(memory_format=torch.channels_last)
-    slope = slope.contiguous(memory_format=torch.channels_last)
-    blocks, sizes = out // BLOCK, (company(height, width), 1)
-    kernels = [kernel("taps_slope", channels, height, width, size) for size in sizes]
+def taps_slope(x: Tensor, slope: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return what a loss changes by with each tap (O, C, 3, 3) and with the bias (O,).
 
-    def part(first: int, count: int) -> Tensor:
-        sums = x.new_zeros(blocks, channels, 3, BLOCK, 3, LANES)
+    Args:
+        x: (N, C, H, W).
+        slope: What it changes by with the output (N, O, H, W).
+        y: That output after ReLU, if ReLU came after.
+    """
+    (images, channels, height, width), out = x.shape, slope.shape[1]
+    relu, blocks, sizes = y is not None, out // BLOCK, (company(height, width), 1)
+    x, slope, y = (
+        one.contiguous(memory_format=torch.channels_last)
+        for one in (x, slope, x if y is None else y)
+    )
+    kernels = [kernel("taps_slope", channels, height, width, size, relu=relu) for size in sizes]
+
+    def part(first: int, count: int) -> tuple[Tensor, Tensor]:
+        taps, bias = x.new_zeros(blocks, channels, 3, BLOCK, 3, LANES), x.new_zeros(out, LANES)
         for run, size in zip(kernels, sizes, strict=True):  # what is left over comes one by one
             if groups := count // size:
                 space = x.new_zeros(size * channels * (height + 2) * (width + 2))
                 room = x.new_empty(size * out * (height * width + LANES))
-                own = x[first:], slope[first:], sums, space, room
+                own = x[first:], slope[first:], y[first:], taps, bias, space, room
                 run(*(t.data_ptr() for t in own), groups, blocks)
                 first, count = first + groups * size, count - groups * size
-        return sums
+        return taps, bias
 
-    sums = torch.stack(_shared(images, part)).sum(dim=(0, -1))
-    return sums.permute(0, 3, 1, 2, 4).reshape(out, channels, 3, 3)
+    parts = zip(*shared(images, part), strict=True)
+    taps, bias = (torch.stack(some).sum(dim=(0, -1)) for some in parts)
+    return taps.permute(0, 3, 1, 2, 4).reshape(out, channels, 3, 3), bias
 
 
-def _shared(images: int, part: Part) -> list[Any]:
+def shared(images: int, part: Part) -> list[Any]:
     """Share the images among the threads of torch; a part is given its first and how many."""
     threads = max(1, min(torch.get_num_threads(), images))
     bounds = [images * k // threads for k in range(threads + 1)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossatlas.models import batch_norm, direct, strided, winograd
+from lossatlas.models import batch_norm, direct, pooled, strided, winograd
 
 
 def quicken(network: nn.Module) -> None:
@@ -27,6 +28,8 @@ def quicken(network: nn.Module) -> None:
             module.forward = partial(_halve, module)  # type: ignore[method-assign]
         elif type(module) is nn.BatchNorm2d:
             module.forward = partial(_normalise, module)  # type: ignore[method-assign]
+        elif type(module) is nn.Sequential and any(type(one) is nn.Conv2d for one in module):
+            module.forward = partial(_in_turn, module)  # type: ignore[method-assign]
 
 
 def is_common(conv: nn.Conv2d) -> bool:
@@ -38,12 +41,18 @@ def is_common(conv: nn.Conv2d) -> bool:
 
 def _convolve(conv: nn.Conv2d, input: Tensor) -> Tensor:  # noqa: A002 (as torch names it)
     tracked, weight = torch.is_grad_enabled(), conv.weight
-    if (conv.training or not tracked) and is_plain(input, weight):
-        if winograd.fits(input, weight, tracked=tracked):
-            return winograd.convolve(input, weight, conv.bias)
-        if input.dtype == torch.float32 and direct.fits(input, weight, tracked=tracked):
-            return direct.convolve(input, weight, conv.bias)
-    return nn.Conv2d.forward(conv, input)
+    fast = (conv.training or not tracked) and is_plain(input, weight)
+    way = _way(input, weight, tracked=tracked) if fast else None
+    return way(input, weight, conv.bias) if way else nn.Conv2d.forward(conv, input)
+
+
+def _way(x: Tensor, weight: Tensor, *, tracked: bool) -> Callable[..., Tensor] | None:
+    """Return what is faster than torch for plain images and weights, if anything is."""
+    if winograd.fits(x, weight, tracked=tracked):
+        return winograd.convolve
+    if x.dtype == torch.float32 and direct.fits(x, weight, tracked=tracked):
+        return direct.convolve
+    return None
 
 
 def _halve(conv: nn.Conv2d, input: Tensor) -> Tensor:  # noqa: A002
@@ -57,6 +66,47 @@ def _normalise(norm: nn.BatchNorm2d, input: Tensor) -> Tensor:  # noqa: A002
     if is_plain(input, norm.weight) and batch_norm.fits(norm, input):
         return batch_norm.normalise(norm, input)
     return nn.BatchNorm2d.forward(norm, input)
+
+
+def _in_turn(network: nn.Sequential, input: Tensor) -> Tensor:  # noqa: A002
+    """Run layers one after another, but a convolution, its pool and its ReLU at once."""
+    layers, x = list(network), input
+    while layers:
+        x, taken = _together(layers, x) if torch.is_grad_enabled() else (x, 0)
+        if not taken:
+            x, taken = layers[0](x), 1
+        del layers[:taken]
+    return x
+
+
+def _together(layers: list[nn.Module], x: Tensor) -> tuple[Tensor, int]:
+    """Run the first layers at once, if that is possible and faster; return how many those were."""
+    conv, *behind = layers[:3]
+    if type(conv) is not nn.Conv2d or not conv.training or not is_common(conv):
+        return x, 0
+    if any(map(_has_hooks, layers[:3])) or not isinstance(x, Tensor):
+        return x, 0
+    opens, halves = ([test(one) for one in behind] for test in (_is_relu, _halves))
+    if not any(opens) or not is_plain(x, conv.weight):
+        return x, 0
+    if any(halves) and pooled.fits(x, conv.weight):
+        return pooled.convolve(x, conv.weight, conv.bias), 3
+    if opens[0] and (way := _way(x, conv.weight, tracked=True)):
+        return way(x, conv.weight, conv.bias, relu=True), 2
+    return x, 0
+
+
+def _is_relu(layer: nn.Module) -> bool:
+    return type(layer) is nn.ReLU
+
+
+def _halves(pool: nn.Module) -> bool:
+    """Say whether a layer is a max-pool of 2 x 2 and nothing else."""
+    if type(pool) is not nn.MaxPool2d:
+        return False
+    sides = (pool.kernel_size, pool.stride, pool.padding, pool.dilation)
+    plain = not pool.ceil_mode and not pool.return_indices
+    return plain and sides in ((2, 2, 0, 1), ((2, 2), (2, 2), (0, 0), (1, 1)))
 
 
 def activated(norm: nn.Module, x: Tensor, rest: Tensor | None = None) -> Tensor:
@@ -76,8 +126,8 @@ def activated(norm: nn.Module, x: Tensor, rest: Tensor | None = None) -> Tensor:
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks  # noqa: SLF001
-    return any(hooks)
+    kinds = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
+    return any(getattr(module, kind) for kind in kinds)
 
 
 def is_plain(x: Tensor, weight: Tensor | None) -> bool:

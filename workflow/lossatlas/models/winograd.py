@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from lossatlas.kernels import LANES
+from lossatlas.kernels.compiled import kernel, usable
+from lossatlas.kernels.toom import matrices
 from lossatlas.models.derivatives import backward
+from lossatlas.models.direct import shared
 
 PLANE = 8  # largest side of a plane on which the sums cost less than the products they save
 TRAINED, USED = 64, 128  # fewest channels, in and out: with gradients, and without
 IMAGES = 16  # fewest images
-
-# Beside infinity, by how many places a tile has. In float32 these round least of those tried: six
-# times as much as torch, where 0, 1, -1, 2, -2 round 14 times as much.
-_POINTS = {2: (0.0, 1.0, -1.0), 3: (0.0, 0.7, -0.7, 1.4), 4: (0.0, 2 / 3, -2 / 3, 1.5, -1.5)}
 
 
 def fits(x: Tensor, weight: Tensor, *, tracked: bool) -> bool:
@@ -39,58 +39,125 @@ def fits(x: Tensor, weight: Tensor, *, tracked: bool) -> bool:
     return enough and max(x.shape[2:]) <= PLANE and len(x) >= IMAGES
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False
+) -> Tensor:
     """Return a convolution with one row of zeros around the images.
 
     Args:
         x: (N, C, H, W), fastest channels last.
         weight: (O, C, 3, 3).
         bias: (O,).
+        relu: Whether ReLU follows.
 
     Returns:
         (N, O, H, W), channels last.
     """
-    y: Tensor = _Winograd.apply(x, weight, bias)
+    y: Tensor = _Winograd.apply(x, weight, bias, relu)
     return y
 
 
 class _Winograd(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        images, channels, height, width = x.shape
-        tall, wide = _axis(height, x.dtype), _axis(width, x.dtype)
-        taps = _taps(height, width, x.dtype)
-        sums = _both(_places_first(x), tall.into, wide.into)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+        sides, channels = x.shape[2:], x.shape[1]
+        tall, wide = (_axis(side, x.dtype) for side in sides)
+        taps = _taps(*sides, x.dtype)
+        sums, _ = _spread(x, tall.into, wide.into)
         kernels = taps.mm(weight.reshape(-1, 9).T).view(-1, *weight.shape[:2])
         kernels = _per_tile(kernels, tall, wide)
         y = torch.bmm(sums.view(len(kernels), -1, channels), kernels.transpose(1, 2))
-        ctx.save_for_backward(x, weight, sums, kernels)
+        y = y.view(tall.rows, wide.rows, len(x), len(weight))
+        y = _gather(y, tall.back, wide.back, bias, 0.0 if relu else float("-inf"))
+        ctx.save_for_backward(x, weight, sums, kernels, y if relu else None)
         ctx.axes, ctx.taps = (tall, wide), taps
-        y = _both(y.view(tall.rows, wide.rows, images, len(weight)), tall.back, wide.back)
-        y = _images_first(y)
-        return y if bias is None else y.add_(bias[:, None, None])
+        return y
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, sums, kernels = ctx.saved_tensors
+        x, weight, sums, kernels, y = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():  # this is itself to be differentiated, which torch's own can be
-            return backward(slope, x, weight, list(ctx.needs_input_grad))
+            if y is not None:
+                slope = torch.ops.aten.threshold_backward(slope, y, 0)
+            return *backward(slope, x, weight, list(wanted)), None
         images, channels = x.shape[:2]
         tall, wide = ctx.axes
-        before = for_weight = for_bias = None
-        if ctx.needs_input_grad[2]:
-            for_bias = slope.sum(dim=(0, 2, 3))
-        slope = _both(_places_first(slope), tall.back.T, wide.back.T)
+        before = for_weight = None
+        slope, for_bias = _spread(slope, tall.back.T, wide.back.T, y, slopes=True)
         slope = slope.view(len(kernels), -1, len(weight))
-        if ctx.needs_input_grad[0]:
+        if wanted[0]:
             before = torch.bmm(slope, kernels).view(tall.rows, wide.rows, images, channels)
-            before = _images_first(_both(before, tall.into.T, wide.into.T))
-        if ctx.needs_input_grad[1]:
+            before = _gather(before, tall.into.T, wide.into.T, slopes=True)
+        if wanted[1]:
             product = torch.bmm(slope.transpose(1, 2), sums.view(len(kernels), -1, channels))
             if tall.tiles > 1:
                 product = product.view(tall.products, tall.tiles, wide.products, -1).sum(1)
             for_weight = product.view(len(ctx.taps), -1).T.mm(ctx.taps).view(weight.shape)
-        return before, for_weight, for_bias
+        return before, for_weight, for_bias if wanted[2] else None, None
+
+
+def _spread(
+    x: Tensor, tall: Tensor, wide: Tensor, mask: Tensor | None = None, *, slopes: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Apply a matrix along either axis of images (N, C, H, W): (H', W', N, C).
+
+    Where the mask is not above 0, images count as 0. Of slopes, the sums (C,) are returned, too.
+    """
+    images, channels, height, width = x.shape
+    if not _compiles(x):
+        x = x if mask is None else torch.ops.aten.threshold_backward(x, mask, 0)
+        total = x.sum(dim=(0, 2, 3)) if slopes else x.new_zeros(channels)
+        return _both(x.permute(2, 3, 0, 1).contiguous(), tall, wide), total
+    x, shown = (
+        one.contiguous(memory_format=torch.channels_last)
+        for one in (x, x if mask is None else mask)
+    )
+    y = x.new_empty(len(tall), len(wide), images, channels)
+    run = kernel("spread", height, width, slopes=slopes, relu=mask is not None)
+
+    def part(first: int, count: int) -> Tensor:
+        total, room = x.new_zeros(channels), x.new_empty(len(tall) * width * LANES)
+        own = x[first:], shown[first:], y[0, 0, first:], total, room
+        run(*(t.data_ptr() for t in own), count, channels // LANES, images)
+        return total
+
+    return y, torch.stack(shared(images, part)).sum(dim=0)
+
+
+def _gather(
+    x: Tensor,
+    tall: Tensor,
+    wide: Tensor,
+    bias: Tensor | None = None,
+    floor: float = float("-inf"),
+    *,
+    slopes: bool = False,
+) -> Tensor:
+    """Apply a matrix along either axis of (H', W', N, C), and add a bias: (N, C, H, W).
+
+    Nothing in it is below `floor`.
+    """
+    images, channels = x.shape[2:]
+    shape = images, channels, len(tall), len(wide)  # no view: it may be written into
+    y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+    shift = x.new_zeros(channels) if bias is None else bias.contiguous()
+    if not _compiles(y):
+        y.copy_(_both(x, tall, wide).permute(2, 3, 0, 1))
+        return y.add_(shift[:, None, None]).clamp_(min=floor)
+    run = kernel("gather", len(tall), len(wide), slopes=slopes)
+
+    def part(first: int, count: int) -> None:
+        room = x.new_empty(len(tall) * x.shape[1] * LANES)
+        own = x[0, 0, first:], shift, y[first:], room
+        run(*(t.data_ptr() for t in own), count, channels // LANES, images, floor)
+
+    shared(images, part)
+    return y
+
+
+def _compiles(x: Tensor) -> bool:
+    return x.dtype == torch.float32 and x.shape[1] % LANES == 0 and usable()
 
 
 class _Axis:
@@ -105,7 +172,7 @@ class _Axis:
     """
 
     def __init__(self, side: int, dtype: torch.dtype) -> None:
-        into, back, taps = _matrices(side)
+        into, back, taps = matrices(side)
         self.products, self.tiles = into.shape[:2]
         self.rows = self.products * self.tiles
         self.into = _tensor(into.reshape(self.rows, side), dtype)
@@ -130,48 +197,6 @@ def _taps(height: int, width: int, dtype: torch.dtype) -> Tensor:
         return torch.kron(_axis(height, dtype).taps, _axis(width, dtype).taps)
 
 
-def _matrices(side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return into (products, tiles, side), back (side, products, tiles), taps (products, 3).
-
-    Two places and the zeros beside them are the product of a vector of two with a matrix of three
-    numbers, the taps; so there inputs and taps change their parts, and three products are enough.
-    """
-    if side == 1:
-        return np.ones((1, 1, 1)), np.ones((1, 1, 1)), np.array([[0.0, 1.0, 0.0]])
-    if side == 2:
-        back, into, taps = _toom(2, 2, (0.0, 1.0))
-        return into[:, None, :], back[::-1, :, None].copy(), taps
-    places = min(_POINTS, key=lambda m: ((m + 2) * -(-side // m), m))
-    tiles = -(-side // places)
-    outputs, taps, inputs = _toom(places, 3, _POINTS[places])
-    into = np.zeros((places + 2, tiles, side))
-    back = np.zeros((side, places + 2, tiles))
-    for tile in range(tiles):
-        first = tile * places
-        for column in range(places + 2):
-            if 0 <= (place := first + column - 1) < side:
-                into[:, tile, place] = inputs[:, column]
-        back[first : first + places, :, tile] = outputs[: side - first]
-    return into, back, taps
-
-
-def _toom(m: int, r: int, points: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return A (m, n), G (n, r), B (n, n): A (G g * B d) is the correlation of d with g.
-
-    A product of polynomials of m and r coefficients is known by its values at n = m + r - 1 points,
-    the last of them infinity; its transpose is the correlation (Winograd 1980).
-    """
-    n = m + r - 1
-
-    def values(coefficients: int) -> np.ndarray:
-        at = np.vander(np.array(points), coefficients, increasing=True)
-        return np.vstack([at, np.eye(coefficients)[-1]])
-
-    sums = np.linalg.inv(values(n)).T
-    scale = np.abs(sums).max(axis=1, keepdims=True)  # inputs keep their size
-    return values(m).T, values(r) * scale, sums / scale
-
-
 def _both(x: Tensor, tall: Tensor, wide: Tensor) -> Tensor:
     """Apply a matrix along each of the first two axes: (H, W, N, C) to (H', W', N, C)."""
     height, width, images, channels = x.shape
@@ -189,14 +214,3 @@ def _per_tile(kernels: Tensor, tall: _Axis, wide: _Axis) -> Tensor:
     shape = kernels.shape[1:]
     each = kernels.view(tall.products, 1, wide.products, *shape)
     return each.expand(-1, tall.tiles, -1, -1, -1).reshape(-1, *shape)
-
-
-def _places_first(x: Tensor) -> Tensor:
-    """Return (H, W, N, C), contiguous."""
-    return x.permute(2, 3, 0, 1).contiguous()
-
-
-def _images_first(x: Tensor) -> Tensor:
-    """Return (N, C, H, W), channels last, of (H, W, N, C); no view, as it may be written into."""
-    y = torch.empty_like(x.permute(2, 3, 0, 1), memory_format=torch.channels_last)
-    return y.copy_(x.permute(2, 3, 0, 1))

@@ -293,22 +293,24 @@ def loss_and_gradient(
     with torch.no_grad():
         coefficients = weights.to(theta.device, theta.dtype)
         gradient = torch.zeros_like(theta)
+        parts = gradient.split([shape.numel() for shape in functional.shapes.values()])
         losses: list[Tensor] = []
     size = group_size(functional, batch.images)
     for some in coefficients.split(size):
         with torch.no_grad():
             points = some[:, :-1] @ frozen
             points.addcmul_(some[:, -1:], theta[None])
-        loss, gradients = _point_gradients(functional, buffers, points, batch)
+        loss, slopes = _point_gradients(functional, buffers, points, batch)
         losses.append(loss)
-        gradient.addmv_(gradients.T, some[:, -1])
+        for part, slope in zip(parts, slopes, strict=True):
+            part.addmv_(slope.T, some[:, -1])
     return float(torch.cat(losses).double().mean()), gradient.div_(len(weights))
 
 
 def _point_gradients(
     functional: Functional, buffers: Tensors, points: Tensor, batch: Split
-) -> tuple[Tensor, Tensor]:
-    """Return losses (G,) and gradients (G, P) at points (G, P)."""
+) -> tuple[Tensor, list[Tensor]]:
+    """Return losses (G,) and, one (G, p) for each of the parameters, gradients at points (G, P)."""
     count = len(points)
     if count == 1:
         leaves = {n: t.requires_grad_() for n, t in unflatten(points[0], functional.shapes).items()}
@@ -328,4 +330,4 @@ def _point_gradients(
         losses.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
     )
     with torch.no_grad():
-        return losses.detach(), torch.cat([piece.reshape(count, -1) for piece in pieces], 1)
+        return losses.detach(), [piece.reshape(count, -1) for piece in pieces]
