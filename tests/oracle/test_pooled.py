@@ -215,7 +215,6 @@ def test_a_sequence_of_layers(first: str, inplace: bool, calls: list[str]) -> No
         [nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.MaxPool2d(2), nn.ReLU()],
         [nn.Conv2d(16, 16, 3, padding=1, padding_mode="circular"), nn.MaxPool2d(2), nn.ReLU()],
         [nn.Conv2d(16, 24, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()],
-        [nn.Conv2d(16, 80, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()],
         [nn.Conv2d(16, 16, 3), nn.MaxPool2d(2), nn.ReLU()],
         [nn.Conv2d(16, 16, 3, padding=1, dtype=torch.float64), nn.MaxPool2d(2), nn.ReLU()],
     ],
@@ -228,6 +227,14 @@ def test_other_sequences_are_left_to_torch(layers: list[nn.Module], calls: list[
     x = normal(2, 16, 12, 12).to(dtype).contiguous(memory_format=LAST)
     assert torch.equal(quick(x), plain(x))
     assert calls == []
+
+
+def test_many_channels_over_small_planes_go_by_winograd(calls: list[str]) -> None:
+    network = nn.Sequential(nn.Conv2d(96, 96, 3, padding=1), nn.MaxPool2d(2), nn.ReLU())
+    quicken(network)
+    for side in (8, 16):
+        network(normal(16, 96, side, side).contiguous(memory_format=LAST))
+    assert calls == ["winograd", "pooled"]
 
 
 def test_hooks_see_what_every_layer_makes(calls: list[str]) -> None:

@@ -1,12 +1,13 @@
 """A convolution of 3 x 3, a max-pool of 2 x 2 and ReLU as one, by kernels compiled for them.
 
 The pool stops three quarters of the slopes that come back, so they need not be multiplied. Forward
-and backward together, on one CPU core with AVX-512 and 128 images, this is 1.6 to 1.8 times as fast
-as torch's three layers, with 16 channels over 32 x 32 as with 64 over 8 x 8.
+and backward together, on one CPU core with AVX-512 and 128 images, this is 1.4 to 1.8 times as fast
+as torch's three layers, from 16 channels over 32 x 32 or 8 x 8 to 256 over 16 x 16.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,11 +17,10 @@ from torch.autograd import Function
 
 from lossatlas.kernels import LANES, LISTS, TAPS, windows_company
 from lossatlas.kernels.compiled import kernel, usable
-from lossatlas.models import direct
+from lossatlas.models import direct, winograd
 
 WIDEST, PLACES = 124, 64  # places of a row that the kernels take, and fewest of an image that gain
-MORE = 64  # most channels: what is read of so many stays near
-SIZE = 2**18  # numbers of a convolution that stay near until they are pooled
+MORE = 64  # most channels over planes so small that Winograd's way is the fastest
 
 
 def fits(x: Tensor, weight: Tensor) -> bool:
@@ -32,8 +32,9 @@ def fits(x: Tensor, weight: Tensor) -> bool:
     """
     height, width = x.shape[2:]
     sides = height % 2 == 0 and width % 2 == 0 and width <= WIDEST and height * width >= PLACES
-    channels = all(size % LANES == 0 and size <= MORE for size in weight.shape[:2])
-    return x.dtype == torch.float32 and sides and channels and usable()
+    channels = all(size % LANES == 0 for size in weight.shape[:2])
+    loses = min(weight.shape[:2]) > MORE and winograd.fits(x, weight, tracked=True)
+    return x.dtype == torch.float32 and sides and channels and not loses and usable()
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -62,13 +63,15 @@ class _Pooled(Function):
         shape = images, len(weight), height // 2, width // 2
         y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
         choice = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
+        before = direct.correlate if direct.fits(x, weight) else partial(F.conv2d, padding=1)
+        all_places = before(x, weight, bias).contiguous(memory_format=torch.channels_last)
         run = kernel("pool", len(weight), height, width)
-        many = max(1, SIZE // (len(weight) * height * width))
-        for first in range(0, images, many):
-            some = _convolved(x[first : first + many], weight, bias)
-            some = some.contiguous(memory_format=torch.channels_last)
-            own = some, y[first:], choice[first:]
-            run(*(t.data_ptr() for t in own), len(some))
+
+        def part(first: int, count: int) -> None:
+            own = all_places[first:], y[first:], choice[first:]
+            run(*(t.data_ptr() for t in own), count)
+
+        direct.shared(images, part)
         ctx.save_for_backward(x, weight, bias, choice)
         return y
 
@@ -85,12 +88,6 @@ class _Pooled(Function):
         before = _for_images(slope, choice, weight) if wanted[0] else None
         found = before, *_for_taps(x, slope, choice)
         return tuple(one if asked else None for one, asked in zip(found, wanted, strict=True))
-
-
-def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if direct.fits(x, weight):
-        return direct.correlate(x, weight, bias)
-    return F.conv2d(x, weight, bias, padding=1)
 
 
 def _for_images(slope: Tensor, choice: Tensor, weight: Tensor) -> Tensor:
