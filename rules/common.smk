@@ -28,7 +28,7 @@ sys.path[:] = [LIBRARY, *(part for part in sys.path if part not in (str(HERE), s
 
 from lossatlas import measuring, paths, warm
 from lossatlas.entry import find_user_modules, leave_warnings_to_scripts, share_imports
-from lossatlas.errors import UserError
+from lossatlas.errors import UserError, nearest
 from lossatlas.files import check_folder
 from lossatlas.fingerprint import code_of
 from lossatlas.models import target_of
@@ -91,15 +91,22 @@ def compact(value):
 
 
 # --- training ---------------------------------------------------------------------------------
+def refuse(what, word, choices):
+    """End with one line that names what is most like a word of the user's."""
+    raise SystemExit(str(UserError(what, fix=nearest(word, choices))))
+
+
 def planned(wildcards):
-    if wildcards.cell not in PLAN.cells:
-        raise WorkflowError(f"no cell '{wildcards.cell}' in the experiments of this config")
-    return PLAN.cells[wildcards.cell]
+    cell = wildcards.cell
+    if cell not in PLAN.cells:
+        refuse(f"no cell '{cell}' in the experiments of this config", cell, PLAN.cells)
+    return PLAN.cells[cell]
 
 
 def seeds_in(block):
     if not (seeds := block_seeds(block)):
-        raise WorkflowError(f"'{block}' names no block of replicas")
+        blocks = {own for cell in PLAN.cells.values() for own in cell.blocks}
+        refuse(f"'{block}' names no block of replicas", block, blocks)
     return seeds
 
 
@@ -288,7 +295,8 @@ def archive_name(file):
     for name, source in data_sources().items():
         if source.file == file:
             return name
-    raise WorkflowError(f"resources/datasets.tsv has no archive '{file}'")
+    known = [source.file for source in data_sources().values() if source.file]
+    refuse(f"resources/datasets.tsv has no archive '{file}'", file, known)
 
 
 def archive_of(wildcards):

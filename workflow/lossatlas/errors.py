@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+_LISTED = 40
+
 
 class UserError(Exception):
     """A mistake that the user can mend; printed as one line, never as a traceback.
@@ -25,7 +27,7 @@ class UserError(Exception):
 
 
 def nearest(word: object, choices: Iterable[str]) -> str:
-    """Return a hint that names the choice most like `word`, or lists the choices.
+    """Return a hint that names the choice most like `word`, or lists the choices, at most 40.
 
     Example:
         >>> nearest("widht", ["width", "depth"])
@@ -35,7 +37,10 @@ def nearest(word: object, choices: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"
-    return f"valid: {', '.join(known)}" if known else "nothing is valid here"
+    if not known:
+        return "nothing is valid here"
+    more = ", ..." if len(known) > _LISTED else ""
+    return f"valid: {', '.join(known[:_LISTED])}{more}"
 
 
 def told(error: BaseException) -> str:
