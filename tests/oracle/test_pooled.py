@@ -12,7 +12,7 @@ from kernel_cases import LAST, close, guarded, normal
 from torch import Tensor, nn
 
 from lossatlas.kernels import LISTS, compiled
-from lossatlas.models import build, direct, pooled, winograd
+from lossatlas.models import batch_norm, build, direct, pooled, winograd
 from lossatlas.models.functional import Functional, state_of
 from lossatlas.models.quick import quicken
 
@@ -29,7 +29,7 @@ SHAPES = [  # images, channels, outputs, height, width
 @pytest.fixture(autouse=True)
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the kernels on any processor: elsewhere they are slow, not wrong."""
-    for module in (direct, pooled, winograd):
+    for module in (batch_norm, direct, pooled, winograd):
         monkeypatch.setattr(module, "usable", lambda: True)
 
 
@@ -53,9 +53,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return call
 
-    for module in (direct, pooled, winograd):
+    for module in (batch_norm, direct, pooled, winograd):
         name = module.__name__.rsplit(".", 1)[1]
-        monkeypatch.setattr(module, "convolve", counted(name, module.convolve))
+        what = "normalise" if module is batch_norm else "convolve"
+        monkeypatch.setattr(module, what, counted(name, getattr(module, what)))
     return seen
 
 
@@ -203,6 +204,20 @@ def test_a_sequence_of_layers(first: str, inplace: bool, calls: list[str]) -> No
     assert list(quick.state_dict()) == list(plain.state_dict())
 
 
+def test_a_norm_and_relu(calls: list[str]) -> None:
+    plain = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(inplace=True))
+    quick = copy.deepcopy(plain)
+    quicken(quick)
+    x = normal(4, 3, 16, 16).contiguous(memory_format=LAST)
+    ours, theirs = (
+        torch.autograd.grad(one(x).square().sum(), list(one.parameters())) for one in (quick, plain)
+    )
+    assert calls == ["direct", "batch_norm with ReLU"]
+    for number in (0, 2, 3):  # the norm leaves nothing of the bias
+        close(ours[number], theirs[number].double(), 1e-4)
+    assert torch.allclose(quick[1].running_var, plain[1].running_var)
+
+
 @pytest.mark.parametrize(
     "layers",
     [
@@ -212,7 +227,7 @@ def test_a_sequence_of_layers(first: str, inplace: bool, calls: list[str]) -> No
         [nn.Conv2d(16, 16, 3, padding=1), nn.MaxPool2d(2, stride=1), nn.ReLU()],
         [nn.Conv2d(16, 16, 3, padding=1), nn.MaxPool2d(2, ceil_mode=True), nn.ReLU()],
         [nn.Conv2d(16, 16, 3, padding=1), nn.MaxPool2d(2, dilation=2), nn.ReLU()],
-        [nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.MaxPool2d(2), nn.ReLU()],
+        [nn.Conv2d(24, 24, 3, padding=1), nn.BatchNorm2d(24), nn.MaxPool2d(2), nn.ReLU()],
         [nn.Conv2d(16, 16, 3, padding=1, padding_mode="circular"), nn.MaxPool2d(2), nn.ReLU()],
         [nn.Conv2d(16, 24, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()],
         [nn.Conv2d(16, 16, 3), nn.MaxPool2d(2), nn.ReLU()],
@@ -223,8 +238,8 @@ def test_other_sequences_are_left_to_torch(layers: list[nn.Module], calls: list[
     plain = nn.Sequential(*layers)
     quick = copy.deepcopy(plain)
     quicken(quick)
-    dtype = next(plain.parameters()).dtype
-    x = normal(2, 16, 12, 12).to(dtype).contiguous(memory_format=LAST)
+    weight = next(plain.parameters())
+    x = normal(2, weight.shape[1], 12, 12).to(weight.dtype).contiguous(memory_format=LAST)
     assert torch.equal(quick(x), plain(x))
     assert calls == []
 

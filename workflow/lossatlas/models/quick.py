@@ -81,18 +81,19 @@ def _in_turn(network: nn.Sequential, input: Tensor) -> Tensor:  # noqa: A002
 
 def _together(layers: list[nn.Module], x: Tensor) -> tuple[Tensor, int]:
     """Run the first layers at once, if that is possible and faster; return how many those were."""
-    conv, *behind = layers[:3]
-    if type(conv) is not nn.Conv2d or not conv.training or not is_common(conv):
-        return x, 0
-    if any(map(_has_hooks, layers[:3])) or not isinstance(x, Tensor):
-        return x, 0
+    first, *behind = layers[:3]
     opens, halves = ([test(one) for one in behind] for test in (_is_relu, _halves))
-    if not any(opens) or not is_plain(x, conv.weight):
+    if not any(opens) or any(map(_has_hooks, layers[:3])) or not isinstance(x, Tensor):
         return x, 0
-    if any(halves) and pooled.fits(x, conv.weight):
-        return pooled.convolve(x, conv.weight, conv.bias), 3
-    if opens[0] and (way := _way(x, conv.weight, tracked=True)):
-        return way(x, conv.weight, conv.bias, relu=True), 2
+    if type(first) is nn.BatchNorm2d:
+        if opens[0] and is_plain(x, first.weight) and batch_norm.fits(first, x):
+            return batch_norm.normalise(first, x, relu=True), 2
+    elif type(first) is nn.Conv2d and first.training and is_common(first):
+        given = x, first.weight, first.bias
+        if is_plain(x, first.weight) and any(halves) and pooled.fits(x, first.weight):
+            return pooled.convolve(*given), 3
+        if is_plain(x, first.weight) and opens[0] and (way := _way(*given[:2], tracked=True)):
+            return way(*given, relu=True), 2
     return x, 0
 
 
