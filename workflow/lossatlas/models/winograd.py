@@ -141,10 +141,11 @@ def _gather(
     images, channels = x.shape[2:]
     shape = images, channels, len(tall), len(wide)  # no view: it may be written into
     y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
-    shift = x.new_zeros(channels) if bias is None else bias.contiguous()
     if not _compiles(y):
         y.copy_(_both(x, tall, wide).permute(2, 3, 0, 1))
-        return y.add_(shift[:, None, None]).clamp_(min=floor)
+        y = y if bias is None else y.add_(bias[:, None, None])
+        return y.clamp_(min=floor) if floor > float("-inf") else y
+    shift = x.new_zeros(channels) if bias is None else bias.contiguous()
     run = kernel("gather", len(tall), len(wide), slopes=slopes)
 
     def part(first: int, count: int) -> None:
