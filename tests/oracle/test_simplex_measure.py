@@ -1,5 +1,6 @@
 """The three simplex metrics on tiny networks: tables, identities, resume, and bad input."""
 
+import math
 from dataclasses import replace
 from itertools import combinations, pairwise, permutations
 
@@ -156,6 +157,16 @@ def test_planes_through_any_three_vertices(networks: Networks) -> None:
         Simplex(planes=[["w0", "w1"]])
     lost = measure.measure(networks, Simplex(planes=asked, **{**few, "learning_rate": 1e30}))
     assert not [s for s in lost.series if s.name.startswith("plane")]
+
+
+def test_a_plane_through_points_on_a_line_is_left_out(networks: Networks) -> None:
+    few = {**FAST, "connectors": 1, "points": 2, "places": 3, "raster": 3}
+    few |= {"modes": 2, "mode": "paper", "learning_rate": 1e-30, "epochs": 1}
+    still = Simplex(planes=[["w0", "w1", "c0"]], **few)
+    with pytest.warns(UserWarning, match="plane w0 w1 c0 is left out: the three points lie on"):
+        record = measure.measure(networks, still)
+    assert math.isfinite(record.scalar("path_loss_max").value)
+    assert not [s for s in record.series if s.name.startswith("plane")]
 
 
 def test_volume_against_connectors(networks: Networks) -> None:

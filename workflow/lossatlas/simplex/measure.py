@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from lossatlas.connectivity.evaluate import shuffled
 from lossatlas.data.tensors import Split
+from lossatlas.errors import UserError
 from lossatlas.similarity.rows import scalar
 from lossatlas.simplex import complexes, planes, sampling
 from lossatlas.simplex.columns import Rows, columns
@@ -270,5 +272,9 @@ def _planes(
     for corners in asked:
         chosen = grown.vertices[list(corners)]
         name = f"plane {' '.join(plan.names[v] for v in corners)}"
-        plane = planes.raster(chosen, settings.raster)
+        try:
+            plane = planes.raster(chosen, settings.raster)
+        except UserError as error:  # known only after training, and all else was measured
+            warnings.warn(f"{name} is left out: {error.what}", stacklevel=2)
+            continue
         record.series += planes.series(name, plane, *ruler.at(chosen, plane.weights, some)[0])
