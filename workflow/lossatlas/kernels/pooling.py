@@ -19,7 +19,7 @@ from lossatlas.kernels.emit import COUNT, FLOAT, Code, Value
 WIDEST = 124  # places of a row, so that all choices are below `_CLOSED`
 
 _CLOSED, _KERNEL = 128, 3
-_NEAR = 224  # places of inputs, and as many of slopes, that stay in the nearest cache
+_NEAR = 448  # places of inputs that stay in the nearest cache
 _WINDOWS, _ROUND = 16, 2  # lists at a time, and slopes
 _LIST = LISTS // _WINDOWS
 _BYTE, _WORD = ir.IntType(8), ir.IntType(32)
@@ -257,7 +257,7 @@ def _check(channels: int, height: int, width: int) -> None:
 
 
 def _stripe(height: int, width: int, together: int) -> int:
-    """Return how many rows of windows are gone through for one channel after another."""
+    """Return how many rows of windows one channel goes through before the next has its turn."""
     lines = height // 2
     if together * (height + 2) * (width + 2) <= _NEAR:
         return lines
