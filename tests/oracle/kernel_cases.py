@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from lossatlas.models.quick import quicken
+
 LAST = torch.channels_last
 
 
@@ -29,6 +31,16 @@ def norms(channels: int) -> tuple[nn.BatchNorm2d, nn.BatchNorm2d]:
         norm.weight.copy_(normal(channels))
         norm.bias.copy_(normal(channels + 1)[:channels])
     return norm, copy.deepcopy(norm).double()
+
+
+def both_ways(plain: nn.Module, x: Tensor) -> tuple[nn.Module, list[tuple[Tensor, ...]]]:
+    """Return a network that goes the fastest ways, and its gradients beside those of the plain."""
+    quick = copy.deepcopy(plain)
+    quicken(quick)
+    slopes = [
+        torch.autograd.grad(one(x).square().sum(), list(one.parameters())) for one in (quick, plain)
+    ]
+    return quick, slopes
 
 
 def guarded(*shape: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
-from kernel_cases import LAST, close, guarded, normal
+from kernel_cases import LAST, both_ways, close, guarded, normal
 from torch import Tensor, nn
 
 from lossatlas.kernels import LISTS, compiled
@@ -31,14 +31,6 @@ def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the kernels on any processor: elsewhere they are slow, not wrong."""
     for module in (batch_norm, direct, pooled, winograd):
         monkeypatch.setattr(module, "usable", lambda: True)
-
-
-@pytest.fixture(params=[1, 3])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -187,16 +179,12 @@ def test_a_sequence_of_layers(first: str, inplace: bool, calls: list[str]) -> No
     layers = [nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(inplace=inplace)]
     layers += [nn.Conv2d(16, 16, 3, padding=1), *behind, nn.Conv2d(16, 16, 3, padding=1)]
     plain = nn.Sequential(*layers, nn.Flatten(), nn.Linear(1024, 3))
-    quick = copy.deepcopy(plain)
-    quicken(quick)
-    x = normal(4, 3, 16, 16).contiguous(memory_format=LAST)
-    ours, theirs = (
-        torch.autograd.grad(one(x).square().sum(), list(one.parameters())) for one in (quick, plain)
-    )
+    quick, (ours, theirs) = both_ways(plain, normal(4, 3, 16, 16).contiguous(memory_format=LAST))
     assert calls == ["direct with ReLU", "pooled"]
     for one, right in zip(ours, theirs, strict=True):
         close(one, right.double(), 1e-4)
     calls.clear()
+    x = normal(4, 3, 16, 16).contiguous(memory_format=LAST)
     with torch.no_grad():
         torch.testing.assert_close(quick.eval()(x), plain.eval()(x), rtol=1e-4, atol=1e-5)
     quick(x)
@@ -206,12 +194,7 @@ def test_a_sequence_of_layers(first: str, inplace: bool, calls: list[str]) -> No
 
 def test_a_norm_and_relu(calls: list[str]) -> None:
     plain = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(inplace=True))
-    quick = copy.deepcopy(plain)
-    quicken(quick)
-    x = normal(4, 3, 16, 16).contiguous(memory_format=LAST)
-    ours, theirs = (
-        torch.autograd.grad(one(x).square().sum(), list(one.parameters())) for one in (quick, plain)
-    )
+    quick, (ours, theirs) = both_ways(plain, normal(4, 3, 16, 16).contiguous(memory_format=LAST))
     assert calls == ["direct", "batch_norm with ReLU"]
     for number in (0, 2, 3):  # the norm leaves nothing of the bias
         close(ours[number], theirs[number].double(), 1e-4)

@@ -201,17 +201,12 @@ def test_kernels_write_where_they_should(plane: tuple[int, int], slopes: bool) -
         assert whole.sum() == 7 * 128, name
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_threads_share_the_images(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("threads")
+def test_threads_share_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(winograd, "usable", lambda: True)
     given = [normal(17, 32, 4, 4), normal(48, 32, 3, 3), normal(48), normal(17, 48, 4, 4)]
     exact = _with_gradients(_torch, [one.double() for one in given])
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        found = _with_gradients(winograd.convolve, given)
-    finally:
-        torch.set_num_threads(before)
+    found = _with_gradients(winograd.convolve, given)
     for one, right in zip(found, exact, strict=True):
         close(one, right, 1e-5)
 

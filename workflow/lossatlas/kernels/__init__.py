@@ -7,6 +7,7 @@ LANES = 16  # floats in a vector of AVX-512
 BLOCK = 8  # channels of outputs that a convolution holds in registers
 TAPS = 9  # of a convolution of 3 x 3
 LISTS = 2560  # floats that `pooled_images` needs room for
+WIDEST = 124  # places of a row that a pool's choices, in a byte, can tell apart
 
 
 def company(height: int, width: int) -> int:

@@ -13,10 +13,8 @@ from contextlib import contextmanager
 
 from llvmlite import ir
 
-from lossatlas.kernels import LANES, LISTS, TAPS
+from lossatlas.kernels import LANES, LISTS, TAPS, WIDEST
 from lossatlas.kernels.emit import COUNT, FLOAT, Code, Value
-
-WIDEST = 124  # places of a row, so that all choices are below `_CLOSED`
 
 _CLOSED, _KERNEL = 128, 3
 _NEAR = 448  # places of inputs that stay in the nearest cache

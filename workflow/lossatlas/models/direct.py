@@ -8,9 +8,6 @@ a training step is no faster, and a pass without gradients, with ReLU in it, 1.0
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -19,11 +16,10 @@ from torch.autograd import Function
 
 from lossatlas.kernels import BLOCK, LANES, TAPS, company
 from lossatlas.kernels.compiled import kernel, usable
+from lossatlas.kernels.shared import groups, shared
 from lossatlas.models.derivatives import backward
 
 FEW, MORE = 16, 32  # most channels of the narrower side, and of the wider one
-
-Part = Callable[[int, int], Any]
 
 
 def few(weight: Tensor) -> bool:
@@ -151,30 +147,17 @@ def taps_slope(x: Tensor, slope: Tensor, y: Tensor | None = None) -> tuple[Tenso
         one.contiguous(memory_format=torch.channels_last)
         for one in (x, slope, x if y is None else y)
     )
-    kernels = [kernel("taps_slope", channels, height, width, size, relu=relu) for size in sizes]
+    runs = {size: kernel("taps_slope", channels, height, width, size, relu=relu) for size in sizes}
 
     def part(first: int, count: int) -> tuple[Tensor, Tensor]:
         taps, bias = x.new_zeros(blocks, channels, 3, BLOCK, 3, LANES), x.new_zeros(out, LANES)
-        for run, size in zip(kernels, sizes, strict=True):  # what is left over comes one by one
-            if groups := count // size:
-                space = x.new_zeros(size * channels * (height + 2) * (width + 2))
-                room = x.new_empty(size * out * (height * width + LANES))
-                own = x[first:], slope[first:], y[first:], taps, bias, space, room
-                run(*(t.data_ptr() for t in own), groups, blocks)
-                first, count = first + groups * size, count - groups * size
+        for size, begin, many in groups(first, count, sizes):
+            space = x.new_zeros(size * channels * (height + 2) * (width + 2))
+            room = x.new_empty(size * out * (height * width + LANES))
+            own = x[begin:], slope[begin:], y[begin:], taps, bias, space, room
+            runs[size](*(t.data_ptr() for t in own), many, blocks)
         return taps, bias
 
     parts = zip(*shared(images, part), strict=True)
     taps, bias = (torch.stack(some).sum(dim=(0, -1)) for some in parts)
     return taps.permute(0, 3, 1, 2, 4).reshape(out, channels, 3, 3), bias
-
-
-def shared(images: int, part: Part) -> list[Any]:
-    """Share the images among the threads of torch; a part is given its first and how many."""
-    threads = max(1, min(torch.get_num_threads(), images))
-    bounds = [images * k // threads for k in range(threads + 1)]
-    sizes = [after - before for before, after in pairwise(bounds)]
-    if threads == 1:
-        return [part(0, images)]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(part, bounds[:-1], sizes))

@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from lossatlas.kernels import LANES, LISTS, TAPS, windows_company
+from lossatlas.kernels import LANES, LISTS, TAPS, WIDEST, windows_company
 from lossatlas.kernels.compiled import kernel, usable
+from lossatlas.kernels.shared import groups, shared
 from lossatlas.models import direct, winograd
 
-WIDEST, PLACES = 124, 64  # places of a row that the kernels take, and fewest of an image that gain
+PLACES = 64  # fewest of an image that gain
 MORE = 64  # most channels over planes so small that Winograd's way is the fastest
 
 
@@ -71,7 +72,7 @@ class _Pooled(Function):
             own = all_places[first:], y[first:], choice[first:]
             run(*(t.data_ptr() for t in own), count)
 
-        direct.shared(images, part)
+        shared(images, part)
         ctx.save_for_backward(x, weight, bias, choice)
         return y
 
@@ -103,7 +104,7 @@ def _for_images(slope: Tensor, choice: Tensor, weight: Tensor) -> Tensor:
         own = slope[first:], choice[first:], taps, before[first:], space, room
         run(*(t.data_ptr() for t in own), count)
 
-    direct.shared(images, part)
+    shared(images, part)
     return before
 
 
@@ -112,19 +113,17 @@ def _for_taps(x: Tensor, slope: Tensor, choice: Tensor) -> tuple[Tensor, Tensor]
     x = x.contiguous(memory_format=torch.channels_last)
     (images, channels, height, width), out = x.shape, slope.shape[1]
     blocks, sizes = channels // LANES, (windows_company(height, width), 1)
-    runs = [kernel("pooled_taps", channels, out, height, width, size) for size in sizes]
+    runs = {size: kernel("pooled_taps", channels, out, height, width, size) for size in sizes}
 
     def part(first: int, count: int) -> tuple[Tensor, Tensor]:
         taps, bias = x.new_zeros(blocks, out, TAPS, LANES), x.new_zeros(out)
-        for run, size in zip(runs, sizes, strict=True):  # what is left over comes one by one
-            if groups := count // size:
-                space = x.new_zeros(size * channels * (height + 2) * (width + 2))
-                room = x.new_empty(size * out * height * width // 4)
-                own = x[first:], slope[first:], choice[first:], taps, bias, space, room
-                run(*(t.data_ptr() for t in own), groups)
-                first, count = first + groups * size, count - groups * size
+        for size, begin, many in groups(first, count, sizes):
+            space = x.new_zeros(size * channels * (height + 2) * (width + 2))
+            room = x.new_empty(size * out * height * width // 4)
+            own = x[begin:], slope[begin:], choice[begin:], taps, bias, space, room
+            runs[size](*(t.data_ptr() for t in own), many)
         return taps, bias
 
-    parts = zip(*direct.shared(images, part), strict=True)
+    parts = zip(*shared(images, part), strict=True)
     taps, bias = (torch.stack(some).sum(dim=0) for some in parts)
     return taps.permute(1, 0, 3, 2).reshape(out, channels, 3, 3), bias

@@ -18,9 +18,9 @@ from torch.autograd import Function
 
 from lossatlas.kernels import LANES
 from lossatlas.kernels.compiled import kernel, usable
+from lossatlas.kernels.shared import shared
 from lossatlas.kernels.toom import matrices
 from lossatlas.models.derivatives import backward
-from lossatlas.models.direct import shared
 
 PLANE = 8  # largest side of a plane on which the sums cost less than the products they save
 TRAINED, USED = 64, 128  # fewest channels, in and out: with gradients, and without
