@@ -63,6 +63,11 @@ def plainly(function, *arguments, refusal=WorkflowError):
         raise refusal(str(error)) from None
 
 
+def refuse(what, word, choices):
+    """End with one line that names what is most like a word of the user's."""
+    raise SystemExit(str(UserError(what, fix=nearest(word, choices))))
+
+
 code_of = functools.cache(code_of)
 share_imports(LIBRARY)
 find_user_modules()
@@ -91,11 +96,6 @@ def compact(value):
 
 
 # --- training ---------------------------------------------------------------------------------
-def refuse(what, word, choices):
-    """End with one line that names what is most like a word of the user's."""
-    raise SystemExit(str(UserError(what, fix=nearest(word, choices))))
-
-
 def planned(wildcards):
     cell = wildcards.cell
     if cell not in PLAN.cells:
