@@ -4,3 +4,5 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
+
+import lossatlas  # noqa: E402, F401 -- sets MKL_CBWR before a test calls torch

@@ -14,6 +14,13 @@ import torch
 from lossatlas import __version__
 from lossatlas.errors import UserError
 
+CODE_PATH = (
+    "ATEN_CPU_CAPABILITY",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
@@ -66,12 +73,24 @@ def set_threads(threads: int) -> None:
 
 
 def provenance(**more: Any) -> dict[str, Any]:
-    """Return what a result depends on besides its spec: versions, device, number type."""
+    """Return what a result depends on besides its spec: versions, device, dtype, code path."""
     device = choose()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     versions = {"lossatlas": __version__, "torch": torch.__version__}
     versions["python"] = platform.python_version()
-    return {"versions": versions, "device": name, "dtype": "float32", **more}
+    found = {"versions": versions, "device": name, "dtype": "float32", "code_path": code_path()}
+    return {**found, **more}
+
+
+def code_path() -> dict[str, Any]:
+    """Return what decides which kernels of torch's libraries run, and so the last bits of results.
+
+    Its keys: `cpu` (the widest vector instructions that torch uses, such as "AVX2"), `threads`, and
+    those of the variables in `CODE_PATH` that are set.
+    """
+    cpu = torch.backends.cpu.get_cpu_capability()
+    chosen = {name: os.environ[name] for name in CODE_PATH if name in os.environ}
+    return {"cpu": cpu, "threads": torch.get_num_threads(), **chosen}
 
 
 def peak_gpu() -> dict[str, int]:

@@ -14,11 +14,10 @@ from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from lossatlas.models import slabs
 from lossatlas.models.functional import Functional, Tensors, places_of
-from lossatlas.models.fused import fuse, is_relu, module_of
 from lossatlas.models.layout import fast
 
 Forward = Callable[[Tensor], Tensor]
@@ -73,9 +72,6 @@ class _Rewritten:
         network = copy.deepcopy(functional.module).eval()  # modes change in one, not in both
         graph = fx.Tracer().trace(network)
         self.folded = _fold(graph, network)
-        narrow = slabs.quicken(network)
-        if not narrow:
-            fuse(graph, network)
         _work_in_place(graph, network)
         for name in self.folded:
             conv = network.get_submodule(name)
@@ -143,14 +139,28 @@ def _agree(plain: Forward, quick: Forward, images: Tensor) -> bool | None:
     return found.shape == expected.shape and float((found - expected).abs().max()) <= limit
 
 
+def _is_relu(node: fx.Node, network: nn.Module) -> bool:
+    """Say whether a node is a ReLU that leaves its input as it is."""
+    if node.kwargs and node.kwargs != {"inplace": False}:  # which torch adds to F.relu
+        return False
+    return node.target in (F.relu, torch.relu) or type(_module_of(node, network)) is nn.ReLU
+
+
+def _module_of(node: object, network: nn.Module) -> nn.Module | None:
+    """Return the module that a node calls, if it calls one."""
+    if isinstance(node, fx.Node) and node.op == "call_module":
+        return network.get_submodule(str(node.target))
+    return None
+
+
 def _fold(graph: fx.Graph, network: nn.Module) -> dict[str, tuple[str, float]]:
     """Take BatchNorm that follows a convolution out of the graph; return which and where."""
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
     uses = Counter(id(p) for _, p in network.named_parameters(remove_duplicate=False))
     folded = {}
     for node in list(graph.nodes):
-        norm, before = module_of(node, network), node.args[0] if node.args else None
-        conv = module_of(before, network)
+        norm, before = _module_of(node, network), node.args[0] if node.args else None
+        conv = _module_of(before, network)
         if type(norm) not in _NORMS or type(conv) not in _CONVOLUTIONS or node.kwargs:
             continue
         assert isinstance(norm, _NORMS) and conv is not None and isinstance(before, fx.Node)  # noqa: PT018
@@ -181,14 +191,14 @@ def _weights(tensors: Tensors, conv: str, norm: str, eps: float) -> Tensors:
 def _work_in_place(graph: fx.Graph, network: nn.Module) -> None:
     """Let ReLU and sums overwrite what nothing else reads."""
     fresh = {
-        node for node in graph.nodes if type(module_of(node, network)) in (*_CONVOLUTIONS, *_NORMS)
+        node for node in graph.nodes if type(_module_of(node, network)) in (*_CONVOLUTIONS, *_NORMS)
     }
 
     def free(value: object) -> bool:
         return isinstance(value, fx.Node) and value in fresh and len(value.users) == 1
 
     for node in graph.nodes:
-        if is_relu(node, network) and free(node.args[0]):
+        if _is_relu(node, network) and free(node.args[0]):
             node.op, node.target, node.kwargs = "call_function", torch.relu_, {}
             fresh.add(node)
         sums = node.target in (operator.add, torch.add) and not node.kwargs

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lossatlas.errors import UserError, told
-from lossatlas.models.quick import quicken
 from lossatlas.models.together import Together
 
 Tensors = dict[str, Tensor]
@@ -46,7 +45,6 @@ class Functional:
         except RuntimeError as error:
             fix = "torch.nn.utils.parametrizations has norms of weights that can be copied"
             raise UserError(f"cannot be copied: {told(error)}", where=self.name, fix=fix) from error
-        quicken(self.module)
         self._places = places_of(self.module)
         self._names = {name for _, _, name in self._places}
         self.norms = [m for m in self.module.modules() if _has_statistics(m)]

@@ -5,10 +5,10 @@ Depth 6n + 2 with basic blocks below 44, else 9n + 2 with bottlenecks: 20, 32, 3
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossatlas.models.initial import draw_by_outputs
-from lossatlas.models.quick import activated
 from lossatlas.spec.depths import PREACTIVATION
 
 BOTTLENECKS_FROM = 44  # depth
@@ -43,7 +43,7 @@ class Block(nn.Module):
         """Map (N, channels, H, W) to (N, out, H / stride, W / stride)."""
         y = x
         for norm, conv in zip(self.norms, self.convs, strict=True):
-            y = conv(activated(norm, y))
+            y = conv(F.relu(norm(y)))
         return y + self.shortcut(x)
 
 
@@ -89,5 +89,5 @@ class PreResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, in_channels, H, W) to logits (N, num_classes)."""
-        x = activated(self.norm, self.blocks(self.stem(x)))
+        x = F.relu(self.norm(self.blocks(self.stem(x))))
         return self.head(x.mean(dim=(2, 3)))

@@ -6,10 +6,10 @@ convolution and BatchNorm where a block changes shape.
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossatlas.models import initial
-from lossatlas.models.quick import activated
 from lossatlas.spec.depths import BASIC
 
 NORMS = ("full", "partial", "none")
@@ -52,8 +52,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, channels, H, W) to (N, planes, H / stride, W / stride)."""
-        y = self.conv2(activated(self.norm1, self.conv1(x)))
-        return activated(self.norm2, y, None if self.shortcut is None else self.shortcut(x))
+        y = self.conv2(F.relu(self.norm1(self.conv1(x))))
+        y = self.norm2(y)
+        return F.relu(y if self.shortcut is None else y + self.shortcut(x))
 
 
 class ResNetCifar(nn.Module):
@@ -104,5 +105,5 @@ class ResNetCifar(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, in_channels, H, W) to logits (N, num_classes)."""
-        x = self.blocks(activated(self.norm, self.stem(x)))
+        x = self.blocks(F.relu(self.norm(self.stem(x))))
         return self.head(x.mean(dim=(2, 3)))
