@@ -5,4 +5,4 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
 
-import lossatlas  # noqa: E402, F401 -- sets MKL_CBWR before a test calls torch
+import lossatlas  # noqa: F401 -- sets MKL_CBWR before a test calls torch
