@@ -140,7 +140,7 @@ class Ours:
 
     def step(self, weights: Tensor, batch: Split) -> float:
         """One step as in `spro`; return the mean loss."""
-        batch = Split(fast(batch.images), batch.labels)
+        batch = Split(fast(batch.images, self.functional), batch.labels)
         loss, gradient = loss_and_gradient(
             self.functional, {}, self.frozen, self.theta, weights, batch
         )

@@ -9,11 +9,11 @@ from similarity_cells import Small, cell, data, modules
 from torch import nn
 
 from lossatlas.errors import UserError
-from lossatlas.models.folded import evaluator
 from lossatlas.similarity import cka, measure_cka
 from lossatlas.similarity.features import features, recording
 from lossatlas.spec.metrics import Cka
 from lossatlas.spec.products import PRODUCES
+from lossatlas.training.networks import evaluator
 
 FEW = Cka(samples=24, batch_size=8, layers=["softmax", "output"])
 

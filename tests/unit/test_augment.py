@@ -14,7 +14,7 @@ from lossatlas.data.arrays import to_record
 from lossatlas.data.augment import Augmentation, augmented, augmented_batch, changed
 from lossatlas.data.loading import load
 from lossatlas.data.tensors import Split, TensorData
-from lossatlas.models.functional import state_of
+from lossatlas.models.functional import Functional, state_of
 from lossatlas.models.layout import Layout
 from lossatlas.simplex.complexes import grown
 from lossatlas.simplex.points import rows
@@ -69,9 +69,9 @@ def test_equals_a_loop_over_images(plan: Augment, together: int, channels: int, 
     data = augmented(toy(channels=channels), plan)
     assert data.train.augmentation is not None
     black = data.train.augmentation.black
-    layout = Layout(data.train.images)
-    if not last:  # as on a GPU
-        layout.last, layout.images = False, data.train.images
+    wide = Functional(nn.Conv2d(channels, 8 if last else 2, 3))
+    layout = Layout(data.train.images, wide, together)
+    assert layout.last is (last or together > 1)
     index = torch.stack([torch.randperm(52)[:20] for _ in range(together)])
     images = layout.take(index)
     names = [(seed, 3, 5) for seed in range(together)]

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lossatlas import models
+from lossatlas.curvature.operator import hessian_of
 from lossatlas.data.tensors import Split
 from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, reestimate_norms, stack, state_of
 from lossatlas.spec.parts import Recipe
 from lossatlas.training.engine import Engine, Trained, batches, initialise, replica
+from lossatlas.training.networks import evaluator
 
 torch.set_num_threads(1)
 CLASSES = 3
@@ -109,6 +111,23 @@ class Hooked(Base):
         nn.utils.weight_norm(self.first)
 
 
+class Viewed(nn.Module):
+    """Flattens its features by `view`, as many do: it refuses images channels last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.head = nn.Linear(8 * 16, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.norm(self.conv(x))).view(x.size(0), -1))
+
+
+class Reshaped(Viewed):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.norm(self.conv(x))).reshape(x.size(0), -1))
+
+
 def split(images: int = 32) -> Split:
     draw = torch.Generator().manual_seed(0)
     labels = torch.arange(images) % CLASSES
@@ -149,6 +168,24 @@ def test_trying_vmap_draws_and_changes_nothing() -> None:
         found.append((functional.many(params, fresh, images, train=True), fresh))
     assert torch.equal(found[0][0], found[1][0])
     assert all(torch.equal(b, found[1][1][name]) for name, b in found[0][1].items())
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_a_view_of_features_is_as_good_as_a_reshape(seeds: list[int]) -> None:
+    one, other = trained(Viewed, seeds), trained(Reshaped, seeds)
+    for held, expected in zip(one.checkpoints["final"], other.checkpoints["final"], strict=True):
+        for name, tensor in expected.items():
+            torch.testing.assert_close(held[name], tensor, rtol=1e-4, atol=1e-5)
+    data = split()
+    vectors, labels = torch.randn(2, sum(p.numel() for p in Viewed().parameters())), data.labels
+    products = []
+    for build in (Viewed, Reshaped):
+        module = initialise(build, 0)
+        operator = hessian_of(module, data.images, labels)
+        forward = evaluator(Functional(module), *state_of(module))
+        products.append([*map(operator, vectors), forward(data.images)])
+    for found, expected in zip(*products, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("seeds", [[0], [0, 1]])

@@ -13,10 +13,9 @@ from torch import Tensor
 from lossatlas.connectivity.curves import Curve, Network, straight_line
 from lossatlas.connectivity.summary import linear_barrier as barrier_of
 from lossatlas.data.tensors import Split
-from lossatlas.models.folded import evaluator
 from lossatlas.models.functional import Functional, Tensors, reestimate_norms
 from lossatlas.models.layout import fast
-from lossatlas.training.networks import chunk_of
+from lossatlas.training.networks import chunk_of, evaluator
 from lossatlas.training.seeds import generator, seed_default
 
 NORM_BATCH = 256  # images per batch from which BatchNorm statistics are estimated
@@ -119,7 +118,7 @@ def estimate_norms(functional: Functional, network: Network, images: Tensor, bat
         images = images[:-1]
     with torch.random.fork_rng([images.device] if images.device.type == "cuda" else []):
         seed_default(images.device, "norms")
-        return reestimate_norms(functional, *network, fast(images), batch)
+        return reestimate_norms(functional, *network, fast(images, functional), batch)
 
 
 def evaluate_path(

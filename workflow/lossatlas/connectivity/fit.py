@@ -75,7 +75,8 @@ class CurveFit:
         if not len(starts) == len(ends) == len(words) > 0:
             raise ValueError("needs a start, an end and words for each curve, at least one")
         self.functional, self.settings, self.words = functional, settings, list(words)
-        self.split, self.labels, self.layout = split, split.labels, Layout(split.images)
+        self.split, self.labels = split, split.labels
+        self.layout = Layout(split.images, functional, len(words))
         pairs = zip(starts, ends, strict=True)
         self.lines = [straight_line(_ordered(functional, one), two) for one, two in pairs]
         self.steps = self._steps_per_epoch(len(split))

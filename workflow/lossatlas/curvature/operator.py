@@ -91,7 +91,8 @@ class HessianOperator:
         self._fixed = {name: p.detach() for name, p in params.items()}
         self._leaves = {name: self._fixed[name].clone().requires_grad_() for name in self.names}
         self._functional, self._buffers, self._loss = functional, buffers, loss
-        self._passes = list(zip(fast(images).split(chunk), labels.split(chunk), strict=True))
+        images = fast(images, functional)
+        self._passes = list(zip(images.split(chunk), labels.split(chunk), strict=True))
         self._shares = [len(x) / len(images) for x, _ in self._passes]
         self.size = sum(p.numel() for p in self._leaves.values())
         first = self._leaves[self.names[0]]
@@ -151,13 +152,7 @@ class HessianOperator:
         with ExitStack() as stack:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # fused attention: only first order
             stack.enter_context(WrittenOut())
-            try:
-                outputs = self._functional(weights, self._buffers, x, train=False)
-            except RuntimeError:
-                if x.is_contiguous():
-                    raise
-                # a module that takes `view` of its features may refuse channels-last images
-                outputs = self._functional(weights, self._buffers, x.contiguous(), train=False)
+            outputs = self._functional(weights, self._buffers, x, train=False)
         value = self._loss(outputs, y)
         if value.dim():
             raise ValueError(f"the loss must be one number, got shape {tuple(value.shape)}")

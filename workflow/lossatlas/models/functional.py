@@ -25,12 +25,18 @@ _BATCH_NORM = nn.modules.batchnorm._BatchNorm  # noqa: SLF001 -- torch has no pu
 _Norm = nn.modules.batchnorm._NormBase  # noqa: SLF001 -- nor of these and InstanceNorm
 
 
+_KERNEL_DIMS = 4  # of the weights of a convolution of images: out, in, height, width
+
+
 class Functional:
     """A module without weights of its own.
 
     Args:
         module: Any module from images to logits; copied. The copy has no weights, and every call
             must bring all of its own. Tied weights stay tied, under their first name.
+
+    Attributes:
+        narrowest: Fewest output channels of a convolution of images; 0 if there is none.
 
     Raises:
         UserError: If the module cannot be copied.
@@ -48,9 +54,12 @@ class Functional:
         self._places = places_of(self.module)
         self._names = {name for _, _, name in self._places}
         self.norms = [m for m in self.module.modules() if _has_statistics(m)]
+        kernels = [shape for shape in self.shapes.values() if len(shape) == _KERNEL_DIMS]
+        self.narrowest = min((shape[0] for shape in kernels), default=0)
         self.has_norms = any(norm.track_running_stats for norm in self.norms)
         self._momenta = [norm.momentum for norm in self.norms]
         self._vectorises: dict[tuple[bool, bool], bool] = {}
+        self._takes_last: dict[bool, bool] = {}
         self._layers: Together | None = None
         self._layered: bool | None = None
 
@@ -72,6 +81,7 @@ class Functional:
         """
         if self.module.training != train:
             self.module.train(train)
+        x = self._arranged(params, buffers, x, train=train)
         writes = 0 if x.is_inference() else x._version  # noqa: SLF001 -- there is no public one
         logits = self._forward(params, buffers, x)
         if not x.is_inference() and x._version != writes:  # noqa: SLF001
@@ -119,6 +129,9 @@ class Functional:
         if len(x) > 1 and train and self._takes_layers(buffers, x):
             assert self._layers is not None
             return self._layers(params, buffers, x)
+        if not x[0].is_contiguous():
+            self._arranged(one_of(params, 0), one_of(buffers, 0), x[0], train=train)
+            x = x if self._takes_last[train] else x.contiguous()
         if len(x) > 1 and self._takes_vmap(params, buffers, x, train=train):
             return self._vectorised(params, buffers, x, train=train)
         each = [
@@ -126,6 +139,26 @@ class Functional:
             for index, images in enumerate(x)
         ]
         return torch.stack(each)
+
+    def _arranged(self, params: Tensors, buffers: Tensors, x: Tensor, *, train: bool) -> Tensor:
+        """Return images as the module takes them: channels last is refused by `view` of features.
+
+        Tried once for each mode, on two images and copies of the buffers: a resumed training goes
+        on as it began.
+        """
+        if x.is_contiguous():
+            return x
+        if train not in self._takes_last:
+            if self.module.training != train:
+                self.module.train(train)
+            fresh = {name: b.detach().clone() for name, b in buffers.items()}
+            with torch.no_grad(), torch.random.fork_rng(_devices(x)):
+                try:
+                    self._forward(params, fresh, x[:2].clone())
+                    self._takes_last[train] = True
+                except RuntimeError:  # what else is wrong with it, the call itself tells
+                    self._takes_last[train] = False
+        return x if self._takes_last[train] else x.contiguous()
 
     def _vectorised(self, params: Tensors, buffers: Tensors, x: Tensor, *, train: bool) -> Tensor:
         if self.module.training != train:
@@ -137,7 +170,7 @@ class Functional:
         mode = train, torch.is_grad_enabled()  # transformers take a shorter way without gradients
         if mode not in self._vectorises:
             fresh = {name: b.clone() for name, b in buffers.items()}
-            with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+            with torch.random.fork_rng(_devices(x)):
                 try:
                     self._vectorised(params, fresh, x[:, :2].clone(), train=train)
                     self._vectorises[mode] = True
@@ -180,6 +213,11 @@ class Functional:
         finally:
             for norm, original in zip(self.norms, self._momenta, strict=True):
                 norm.momentum = original
+
+
+def _devices(x: Tensor) -> list[torch.device]:
+    """Return the devices, besides the CPU, whose random state a module may draw from."""
+    return [x.device] if x.device.type == "cuda" else []
 
 
 def places_of(module: nn.Module) -> list[tuple[dict[str, Any], str, str]]:
@@ -242,7 +280,7 @@ def check_logits(
     """
     some = images[:2].clone()
     modes = (False, True) if train and len(some) > 1 else (False,)  # one image has no variance
-    with torch.random.fork_rng([some.device] if some.device.type == "cuda" else []):
+    with torch.random.fork_rng(_devices(some)):
         for mode in modes:
             fresh = {name: b.clone() for name, b in buffers.items()}
             leaves = {

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lossatlas.errors import UserError, nearest
-from lossatlas.models.folded import evaluator
-from lossatlas.training.networks import Networks, chunk_of
+from lossatlas.training.networks import Networks, chunk_of, evaluator
 
 OUTPUTS = ("softmax", "output")
 _WHERE = "cka: layers"
@@ -76,7 +75,6 @@ def features(
     """
     parts: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     hidden = [layer for layer in parts if layer not in OUTPUTS]
-    # Where modules inside are looked at, hooks keep `evaluator` from rewriting the network.
     with recording(networks.functional.module, hidden) as kept:
         forward = evaluator(networks.functional, *networks.one(index))
         for chunk in images.split(chunk_of(images)):

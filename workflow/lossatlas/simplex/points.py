@@ -77,7 +77,7 @@ def log_probs(
     """
     size, found = group_size(functional, images), []
     chunk = CHUNK.get(images.device.type, CHUNK["cuda"])
-    images = fast(images)
+    images = fast(images, functional)
     for first in range(0, len(points), size):
         some = points[first : first + size]
         params, state = named(some, functional.shapes), stack(buffers[first : first + size])

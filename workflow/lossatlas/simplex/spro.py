@@ -82,7 +82,7 @@ def grow(
         Preempted: If a signal asked the job to leave; the state has been saved.
     """
     _check(functional, buffers, modes, split, plan)
-    split = replace(split, images=fast(split.images))
+    split = replace(split, images=fast(split.images, functional))
     grown, run = Grown(modes), state or State(None, "")
     key = _key(modes, settings, words)
     for connector in range(plan.connectors):

@@ -125,7 +125,6 @@ class Engine:
             raise UserError(what, where="recipe", fix=f"at most {len(split)}")
         rule = recipe.early_stop
         self.stops = rule is not None and rule.stop
-        self.layout = Layout(split.images)
         modules = [initialise(build, seed) for seed in seeds]
         self.functional = Functional(modules[0])
         states = [state_of(module) for module in modules]
@@ -151,6 +150,7 @@ class Engine:
         """Divide the replicas into groups that are computed together."""
         count = len(self.seeds)
         size = count if is_small(self.functional, self.split.images) else 1
+        self.layout = Layout(self.split.images, self.functional, size)
         shapes = {n: self.functional.shapes[n] for n in self.functional.trainable}
         rows = [slice(first, first + size) for first in range(0, count, size)]
         self.groups = [Group.of(self.run.flat, shapes, row) for row in rows]

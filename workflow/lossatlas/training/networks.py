@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 
 from lossatlas.data.tensors import TensorData
-from lossatlas.models.folded import evaluator
 from lossatlas.models.functional import Functional, Tensors, one_of
+from lossatlas.models.layout import fast
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,18 @@ def chunk_of(images: torch.Tensor) -> int:
     """
     pixels = 2**17 if images.device.type == "cpu" else 2**21
     return max(1, pixels // images[0, 0].numel())
+
+
+def evaluator(
+    functional: Functional, params: Tensors, buffers: Tensors
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return one network in evaluation mode, without gradients: images (N, ...) to logits."""
+
+    @torch.no_grad()
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        return functional(params, buffers, fast(images, functional), train=False)
+
+    return forward
 
 
 def logits(networks: Networks, index: int, images: torch.Tensor) -> torch.Tensor:
