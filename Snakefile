@@ -2,7 +2,7 @@
 
 from snakemake.utils import min_version
 
-min_version("9.19")
+min_version("9.27")
 
 # A config file given with --configfile stands alone; one without experiments changes config.yaml.
 if "experiments" not in config:
@@ -14,6 +14,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/reruns.smk"
 
 
 rule all:
@@ -57,6 +58,7 @@ from lossatlas import kept
 
 onstart:
     find_scripts_of_profile()
+    tell_why()
 
 
 onsuccess:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from lossatlas import kept, paths, slots, warm
+from lossatlas import kept, made, paths, slots, warm
 from lossatlas.errors import UserError
 from lossatlas.files import sweep, unwritable
 from lossatlas.lease import lease
@@ -73,7 +73,9 @@ def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
             _place(snakemake, stack)
             _log(snakemake, stack, quiet)
             try:
+                _begin(snakemake)
                 yield snakemake
+                made.write_sidecars(map(str, snakemake.output))
                 _keep(snakemake)
             except UserError as error:
                 _leave(str(error), 1)
@@ -81,8 +83,16 @@ def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
                 _leave(_INTERRUPTED, 130)
             except Exception as error:  # noqa: BLE001 -- the last one to see it
                 _fault(error)
+            finally:
+                made.end()
     except KeyboardInterrupt:
         _leave(_INTERRUPTED, 130)
+
+
+def _begin(snakemake: Any) -> None:
+    """Note what makes the results of this job, if it is of a rule whose code is fingerprinted."""
+    if snakemake.output and (code := snakemake.params.get("code")):
+        made.begin(snakemake.params.items(), code, map(str, snakemake.input))
 
 
 def _log(snakemake: Any, stack: contextlib.ExitStack, quiet: bool) -> None:
@@ -133,13 +143,13 @@ def _only_writer(snakemake: Any, stack: contextlib.ExitStack) -> None:
     outputs = [str(output) for output in snakemake.output]
     if not outputs:
         return
-    key, made = _work(snakemake), False
+    key, done = _work(snakemake), False
     try:
-        while not made and not stack.enter_context(lease(paths.lease(outputs[0]), key)):
-            made = all(os.path.exists(output) for output in outputs)
+        while not done and not stack.enter_context(lease(paths.lease(outputs[0]), key)):
+            done = all(os.path.exists(output) for output in outputs)
     except UserError as error:
         _leave(str(error), 1)
-    if made or (slots.allocation() and kept.take_back(outputs, key)):
+    if done or (slots.allocation() and kept.take_back(outputs, key)):
         print("lossatlas: another job has made it", file=sys.stderr, flush=True)
         sys.exit(0)
     for output in outputs:

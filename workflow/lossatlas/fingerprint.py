@@ -38,6 +38,7 @@ CARRIERS = (
     "fingerprint",
     "kept",
     "lease",
+    "made",
     "modules",
     "paths",
     "seal",

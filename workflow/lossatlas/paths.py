@@ -129,6 +129,17 @@ def figure(name: str, extension: str) -> str:
     return f"{ROOT}/figures/{name}.{extension}"
 
 
+def sidecar(output: str) -> str:
+    """What made a result that cannot say it itself (see `made`)."""
+    folder, slash, name = output.rpartition("/")
+    return f"{folder}{slash}.{name}.made"
+
+
+def accepted() -> str:
+    """Results that count as valid under code that did not make them."""
+    return f"{ROOT}/accepted.json"
+
+
 def log(rule: str, *parts: str) -> str:
     """The log of a job."""
     return "/".join([f"{ROOT}/logs/{rule}", *parts]) + ".log"

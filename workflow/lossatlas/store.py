@@ -11,9 +11,8 @@ A record holds what one job measured. In the file:
     /times          attributes only, as `timing.stopwatch` names them. The one place where two runs
                     of the same spec on the same machine may differ.
 
-Before all that, in HDF5's user block, stands one line with the file's checksum (`seal`). Files that
-were written before there was one are read without. Schema 1, which had a group per curve (twenty
-times as slow to read), is read too.
+Before all that, in HDF5's user block, stands one line with the file's checksum (`seal`) and what
+made it (`made`). Schema 1, which had a group per curve (twenty times as slow to read), is read too.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lossatlas import seal
+from lossatlas import made, seal
 from lossatlas.errors import UserError
 from lossatlas.files import atomic
 
@@ -38,8 +37,8 @@ SCHEMA = 2
 _READABLE = (1, SCHEMA)
 STATUSES = ("ok", "diverged", "unconverged", "undefined")
 NOBODY = -1  # how "no replica" is stored in the integer columns
-_USER_BLOCK = 512  # bytes; HDF5 wants a power of two from 512
-_HEADER = f"Loss Atlas record, {seal.BLANK}\n".ljust(_USER_BLOCK).encode()
+_SMALLEST = 512  # bytes of the user block; HDF5 wants a power of two from 512
+_HEADER = f"Loss Atlas record, {seal.BLANK}"
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 _TEXT = h5py.string_dtype()
@@ -133,8 +132,15 @@ class Record:
         return found[0]
 
 
-def write(path: str | os.PathLike[str], record: Record) -> None:
+def write(
+    path: str | os.PathLike[str], record: Record, others: Sequence[str | os.PathLike[str]] = ()
+) -> None:
     """Write a record, atomically.
+
+    Args:
+        path: The file.
+        record: What it holds.
+        others: Outputs of the same job that were written before: the header tells their checksums.
 
     Raises:
         ValueError: If a status is unknown, or a curve has not as many y as x.
@@ -144,11 +150,13 @@ def write(path: str | os.PathLike[str], record: Record) -> None:
     for status in [record.status, *(part.status for part in parts)]:
         if status not in STATUSES:
             raise ValueError(f"unknown status {status!r}")
+    header = b" ".join([_HEADER.encode(), made.header(made.current(others))]) + b"\n"
+    block = max(_SMALLEST, 1 << (len(header) - 1).bit_length())
     image = io.BytesIO()  # a disk that is full while HDF5 writes to it crashes the process
-    with h5py.File(image, "w", track_order=True, userblock_size=_USER_BLOCK) as file:
+    with h5py.File(image, "w", track_order=True, userblock_size=block) as file:
         _write_parts(file, record)
     image.seek(0)
-    image.write(_HEADER)
+    image.write(header.ljust(block))
     with atomic(path) as temporary:
         temporary.write_bytes(image.getbuffer())
         seal.close(temporary)
@@ -285,6 +293,16 @@ def _read_array(dataset: h5py.Dataset) -> Array:
     return Array(dataset[()], axes, attributes["unit"], attributes["description"])
 
 
+def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the settings in a record without reading the rest.
+
+    Raises:
+        UserError: As `read`.
+    """
+    with _opened(path, None) as file:
+        return dict(json.loads(file.attrs["settings"]))
+
+
 def read_status(path: str | os.PathLike[str]) -> str:
     """Return the status of a record without reading the rest.
 
@@ -328,10 +346,10 @@ def _check_whole(path: str | os.PathLike[str], advice: str) -> None:
     if seal.whole(path):
         return
     with open(path, "rb") as file:
-        start = file.read(len(_HEADER))
+        start = file.read(_SMALLEST)
     if start.startswith(_SIGNATURE):  # of another program, or written before there were seals
         return
-    ours = start[:10] == _HEADER[:10]
+    ours = start[:10] == _HEADER[:10].encode()
     what = (
         "truncated or damaged: its checksum is wrong" if ours else "truncated, or not an HDF5 file"
     )

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lossatlas import store
+from lossatlas import made, store
 from lossatlas.errors import UserError
 from lossatlas.files import atomic
 
@@ -137,6 +137,7 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
         UserError: If it is missing, empty or foreign.
     """
     fix = "delete it and run the same command again: it will be made anew"
+    made.check_whole(path)
     try:
         table = pd.read_csv(path, dtype="str", keep_default_na=False)
         for name in axes_of(table):

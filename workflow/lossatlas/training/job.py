@@ -67,7 +67,7 @@ def train_block(
     record = training_record(trained)
     record.spec, record.times = cell.spec, {**used(), **device.peak_gpu()}
     record.provenance = device.provenance(code=code, seeds=seeds)
-    store.write(history, record)
+    store.write(history, record, [weights])
     if weights.startswith(paths.cell(cell.id)):
         write_spec(cell)
     state.clear()
