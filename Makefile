@@ -5,8 +5,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS ?=
-# Archives that lie beside the checkout are used before any download.
-export LOSSATLAS_MIRROR ?= $(abspath $(wildcard ../shared/mirror))
 # Each job is a process of its own: without bytecode on disk each would compile torch anew.
 unexport PYTHONDONTWRITEBYTECODE
 

@@ -308,6 +308,15 @@ def archive_of_results():
     return paths.download(data_sources()["taxonomy_results"].file)
 
 
+def published_numbers(wildcards):
+    """Return the table of the authors' numbers; end with one line if it is missing."""
+    table = paths.published()
+    if not os.path.isfile(table):
+        fix = "restore the file from the repository"
+        raise SystemExit(str(UserError("no such file", where=table, fix=fix)))
+    return table
+
+
 def executor_name():
     """Return what the chosen profile runs jobs with."""
     return getattr(workflow.executor_plugin, "name", "local")
