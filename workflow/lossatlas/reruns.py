@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +22,7 @@ from lossatlas.files import atomic
 from lossatlas.made import Difference
 
 VARIABLE = "LOSSATLAS_ACCEPT"  # tells a dry run what to accept (`lossatlas accept`)
+ALL_RESULTS = ("all", "train", "metrics")  # targets that together are every result
 MOST = 3  # reasons of one kind that are told
 
 
@@ -30,7 +33,7 @@ class Accept:
     Attributes:
         reason: In the user's words.
         steps: Names of metrics, "training" or other kinds of result; empty: all.
-        cells: Ids of cells; None: all.
+        experiments: Whose results; empty: all.
     """
 
     reason: str
@@ -149,9 +152,25 @@ class Reruns:
         ]
         if any("code changed" in line for line in lines):
             lines.append(
-                "keep results that only the code makes differ: lossatlas accept --reason …"
+                "to keep results that only code makes differ: lossatlas accept --reason TEXT"
             )
         return lines
+
+
+def accept(chosen: Accept, configs: Sequence[str]) -> int:
+    """Accept results of the project in the working folder, by a dry run of all its jobs.
+
+    Returns:
+        The exit code of Snakemake.
+    """
+    snakefile = Path("Snakefile") if Path("Snakefile").is_file() else paths.PROJECT / "Snakefile"
+    command = [sys.executable, "-m", "snakemake", *ALL_RESULTS, "-s", str(snakefile), "--dry-run"]
+    command += ["--configfile", *configs] if configs else []
+    environment = {**os.environ, VARIABLE: chosen.told()}
+    done = subprocess.run(  # noqa: S603 -- our own interpreter
+        command, env=environment, check=False, stdout=subprocess.DEVNULL
+    )
+    return done.returncode
 
 
 def read_accepted() -> dict[str, dict[str, str]]:
@@ -192,12 +211,9 @@ def _texts(
         return [f"code changed{': ' if names else ''}{', '.join(names[:MOST])}{more}"]
     if one.name == "settings":
         return _settings(outputs, params) or ["settings changed"]
-    plain = one.before[:1] != "#" and one.now[:1] != "#"
-    return [
-        f"{one.name} {one.before or 'none'} -> {one.now or 'none'}"
-        if plain
-        else f"{one.name} changed"
-    ]
+    if "#" in (one.before[:1], one.now[:1]):
+        return [f"{one.name} changed"]
+    return [f"{one.name} {one.before or 'none'} -> {one.now or 'none'}"]
 
 
 def _kind_of(path: str) -> str:
