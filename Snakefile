@@ -58,6 +58,7 @@ from lossatlas import kept
 
 onstart:
     find_scripts_of_profile()
+    check_results()
     tell_why()
 
 

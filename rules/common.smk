@@ -73,7 +73,6 @@ share_imports(LIBRARY)
 find_user_modules()
 leave_warnings_to_scripts()
 warm.invite(here=workflow.is_main_process and workflow.local_exec)
-plainly(check_folder, paths.ROOT)
 CONFIG = plainly(load, config)
 PLAN = plainly(make_plan, CONFIG)
 FIGURE_NAMES = list(CONFIG.figures)
@@ -116,11 +115,6 @@ def spec_of(wildcards):
 
 def dataset_of(wildcards):
     return paths.dataset(planned(wildcards).cell.data.source)
-
-
-def dataset_of_block(wildcards):
-    seeds_in(wildcards.block)  # refused before anything runs
-    return dataset_of(wildcards)
 
 
 TRAINING_CODE = [

@@ -3,7 +3,7 @@ rule hessian:
     input:
         weights=weights_of,
         histories=histories_of,
-        dataset=dataset_of,
+        dataset=dataset_of_metric,
     output:
         paths.metric("{cell}", "{metric}"),
     log:
@@ -33,7 +33,7 @@ rule hessian_path:
     input:
         weights=weights_of,
         histories=histories_of,
-        dataset=dataset_of,
+        dataset=dataset_of_metric,
     output:
         paths.metric("{cell}", "{metric}"),
     log:

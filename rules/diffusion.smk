@@ -28,7 +28,7 @@ rule landscape:
     input:
         weights=weights_of,
         histories=histories_of,
-        dataset=dataset_of,
+        dataset=dataset_of_metric,
     output:
         paths.metric("{cell}", "{metric}"),
     log:

@@ -3,7 +3,7 @@ rule performance:
     input:
         weights=weights_of,
         histories=histories_of,
-        dataset=dataset_of,
+        dataset=dataset_of_metric,
     output:
         paths.metric("{cell}", "{metric}"),
     log:

@@ -3,11 +3,28 @@
 import atexit
 
 from snakemake.io import _IOFile
+from snakemake.iocontainers import Wildcards
 from snakemake.persistence import NO_PARAMS_CHANGE, ParamsChange, PersistenceBase
 
 from lossatlas import reruns
 
+# What is asked of each trained block, and of each measured metric.
+TRAINING = {"spec": spec_of, "code": training_code}
+METRIC = {
+    "kind": kind_of,
+    "settings": settings_of,
+    "spec": spec_of,
+    "seeds": seeds_of,
+    "code": metric_code,
+}
+TELL = ("plan", "status", "doctor")  # rules that write no results
 RERUNS = plainly(lambda: reruns.Reruns(reruns.Accept.asked()))
+
+
+def forced():
+    """Say whether the command line asks to run jobs whatever they left behind."""
+    asked = workflow.dag_settings
+    return bool(asked.forcerun or asked.forceall or asked.forcetargets)
 
 
 def fingerprinted(rule):
@@ -31,6 +48,62 @@ def why(job):
     """Return why the results of a job are not what the config asks for; [] if they are."""
     outputs, inputs = [str(path) for path in job.output], [str(path) for path in job.input]
     return RERUNS.texts(*step_of(job), outputs, dict(job.params.items()), inputs)
+
+
+def reasons(step, wildcards, outputs, params, inputs):
+    """Return why results of a cell are not valid; [] if they are, None if they are not there."""
+    if not all(map(os.path.exists, outputs)):
+        return None
+    given = {name: value(wildcards) if callable(value) else value for name, value in params.items()}
+    return RERUNS.texts(step, planned(wildcards).experiments, outputs, given, inputs)
+
+
+def dataset_of_block(wildcards):
+    """Return the data set that a block is to be trained on; nothing if it has been.
+
+    A data set that is converted anew for a new block then trains no other block anew: their
+    records tell the checksum of what they were trained on.
+    """
+    seeds_in(wildcards.block)  # refused before anything runs
+    return [] if is_trained(wildcards) and not forced() else dataset_of(wildcards)
+
+
+@functools.cache
+def why_block(cell, block):
+    """Return why a block of replicas is not valid; None if it is not there."""
+    wildcards = Wildcards(fromdict={"cell": cell, "block": block})
+    outputs = [paths.weights(cell, block), paths.history(cell, block)]
+    return reasons("training", wildcards, outputs, TRAINING, [dataset_of(wildcards)])
+
+
+def is_trained(wildcards):
+    return why_block(wildcards.cell, wildcards.block) == []
+
+
+def dataset_of_metric(wildcards):
+    """Return the data set that a metric is to be measured on; nothing if it has been."""
+    dataset, output = dataset_of(wildcards), paths.metric(wildcards.cell, wildcards.metric)
+    if forced() or any(
+        why_block(wildcards.cell, block) != [] for block in planned(wildcards).blocks
+    ):
+        return dataset
+    read = [*weights_of(wildcards), *histories_of(wildcards), dataset]
+    return [] if reasons(wildcards.metric, wildcards, [output], METRIC, read) == [] else dataset
+
+
+def stale():
+    """Return the first output of each trained block and measured metric that is not valid."""
+    found = []
+    for cell, one in PLAN.cells.items():
+        for block in one.blocks:
+            if why_block(cell, block):
+                found.append(paths.weights(cell, block))
+        for metric in one.metrics:
+            wildcards = Wildcards(fromdict={"cell": cell, "metric": metric})
+            output = paths.metric(cell, metric)
+            if reasons(metric, wildcards, [output], METRIC, weights_of(wildcards)):
+                found.append(output)
+    return found
 
 
 def in_place_of(cls, name):
@@ -64,6 +137,12 @@ def has_outdated_metadata(persistence, job, *, otherwise):
 @in_place_of(_IOFile, "is_newer")
 async def is_newer(file, time, *, otherwise):
     return not fingerprinted(file.rule) and await otherwise(file, time)
+
+
+def check_results():
+    """Refuse a results folder that cannot be written to, if anything is to be written."""
+    if any(job.rule.name not in TELL for job in workflow.dag.needrun_jobs()):
+        plainly(check_folder, paths.ROOT, refusal=SystemExit)
 
 
 def tell_why():

@@ -3,7 +3,7 @@ rule simplexes:
     input:
         weights=weights_of,
         histories=histories_of,
-        dataset=dataset_of,
+        dataset=dataset_of_metric,
         corruptions=corruptions_of,
     output:
         paths.metric("{cell}", "{metric}"),

@@ -65,9 +65,11 @@ rule diffusion:
 rule plan:
     """Print cells, replicas, jobs, disk and estimated time; nothing is run."""
     log:
-        paths.log("plan", "plan"),
+        paths.own_log("plan"),
     conda:
         "../envs/analysis.yaml"
+    params:
+        why=lambda w: [stale(), RERUNS.summary()][1],
     script:
         "../workflow/plan.py"
 
@@ -75,9 +77,12 @@ rule plan:
 rule status:
     """Print what is done, missing, failed and diverged, per experiment; nothing is run."""
     log:
-        paths.log("status", "status"),
+        paths.own_log("status"),
     conda:
         "../envs/analysis.yaml"
+    params:
+        stale=lambda w: stale(),
+        why=lambda w: [stale(), RERUNS.summary()][1],
     script:
         "../workflow/status.py"
 
@@ -85,7 +90,7 @@ rule status:
 rule doctor:
     """Check this machine before anything is spent: device, disk, data, scheduler, versions."""
     log:
-        paths.log("doctor", "doctor"),
+        paths.own_log("doctor"),
     retries: 0
     conda:
         "../envs/torch.yaml"

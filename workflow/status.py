@@ -7,4 +7,4 @@ with job(snakemake, quiet=False) as s:  # noqa: F821
     from lossatlas.spec.config import load
     from lossatlas.spec.plan import make_plan
 
-    report.status(make_plan(load(s.config)))
+    report.status(make_plan(load(s.config)), stale=set(s.params.stale), why=s.params.why)

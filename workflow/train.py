@@ -5,15 +5,16 @@ import json
 from lossatlas.entry import job
 
 with job(snakemake) as s:  # noqa: F821
-    from lossatlas import device
+    from lossatlas import device, paths
     from lossatlas.spec.plan import block_seeds
     from lossatlas.training.job import train_block
 
     device.set_threads(s.threads)
+    spec = json.loads(s.params.spec)
     train_block(
-        json.loads(s.params.spec),
+        spec,
         block_seeds(s.wildcards.block),
-        s.input.dataset,
+        s.input.get("dataset") or paths.dataset(spec["data"]["source"]),
         s.output.weights,
         s.output.history,
         s.params.code,

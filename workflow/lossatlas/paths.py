@@ -157,6 +157,11 @@ def log(rule: str, *parts: str) -> str:
     return "/".join([f"{ROOT}/logs/{rule}", *parts]) + ".log"
 
 
+def own_log(rule: str) -> str:
+    """The log of a rule that only tells: results may be read-only."""
+    return f".snakemake/log/lossatlas-{rule}.log"
+
+
 def page() -> str:
     """All figures and claims on one page."""
     return f"{ROOT}/report.html"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 
 from rich.console import Console
@@ -33,10 +33,15 @@ def _table(title: str, columns: Iterable[str]) -> Table:
     return table
 
 
-def plan(plan_: Plan, console: Console | None = None) -> None:
+def plan(plan_: Plan, console: Console | None = None, why: Sequence[str] = ()) -> None:
     """Print cells, replicas, jobs, disk and estimated time per experiment and in all.
 
     A cell that several experiments share is counted in each of them, and once in the last line.
+
+    Args:
+        plan_: What the config asks for.
+        console: Where to print.
+        why: Why existing results would be made again, a line each.
     """
     columns = ("experiment", "cells", "replicas", "jobs", "disk", "CPU core hours", "GPU hours")
     table = _table("Plan (times are estimates)", columns)
@@ -48,6 +53,12 @@ def plan(plan_: Plan, console: Console | None = None) -> None:
     console.print(table)
     if any(weights_bytes(cell) is None for cell in plan_.cells.values()):
         console.print("Networks of your own have no estimate of time and disk; they count as 0.")
+    _lines(console, why)
+
+
+def _lines(console: Console, lines: Iterable[str]) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _amounts(plan_: Plan, cells: list[PlannedCell]) -> list[str]:
@@ -72,11 +83,22 @@ def _bytes(count: float) -> str:
     return f"{count:.3g} TB"
 
 
-def status(plan_: Plan, console: Console | None = None) -> None:
+def status(
+    plan_: Plan,
+    console: Console | None = None,
+    stale: Set[str] = frozenset(),
+    why: Sequence[str] = (),
+) -> None:
     """Print what is done, missing, failed and diverged, per experiment and step.
 
     A step has failed if its result is missing and its log ends in a message of ours, other than
     that it was stopped and goes on when it is run again.
+
+    Args:
+        plan_: What the config asks for.
+        console: Where to print.
+        stale: First outputs of results that are there and not valid: they count as missing.
+        why: Why they are not valid, a line each.
     """
     console = console or Console()
     failures: list[str] = []
@@ -84,19 +106,22 @@ def status(plan_: Plan, console: Console | None = None) -> None:
         columns = ("step", "done", "missing", "failed", "diverged", "of")
         table = _table(f"{name}: {len(ids)} cells", columns)
         cells = {cell_id: plan_.cells[cell_id] for cell_id in ids}
-        table.add_row("replicas trained", *_training(cells, failures))
+        table.add_row("replicas trained", *_training(cells, failures, stale))
         for metric in plan_.config.experiments[name].metrics:
-            table.add_row(f"cells: {metric}", *_metric(metric, ids, failures))
+            table.add_row(f"cells: {metric}", *_metric(metric, ids, failures, stale))
         console.print(table)
-    for line in dict.fromkeys(failures):
-        console.print(f"failed: {line}", markup=False, highlight=False, soft_wrap=True)
+    _lines(console, why)
+    _lines(console, [f"failed: {line}" for line in dict.fromkeys(failures)])
 
 
-def _training(cells: dict[str, PlannedCell], failures: list[str]) -> list[str]:
+def _training(cells: dict[str, PlannedCell], failures: list[str], stale: Set[str]) -> list[str]:
     counts: Counter[str] = Counter()
     for cell_id, planned in cells.items():
         for block, seeds in planned.blocks.items():
             wanted = [seed for seed in seeds if seed in planned.seeds]
+            if paths.weights(cell_id, block) in stale:
+                counts["missing"] += len(wanted)
+                continue
             found = _replica_statuses(cell_id, block)
             if found is None:
                 log = paths.log("train", f"{cell_id}.{block}")
@@ -119,10 +144,13 @@ def _replica_statuses(cell_id: str, block: str) -> dict[int, str] | None:
         return None
 
 
-def _metric(metric: str, ids: list[str], failures: list[str]) -> list[str]:
+def _metric(metric: str, ids: list[str], failures: list[str], stale: Set[str]) -> list[str]:
     counts: Counter[str] = Counter()
     for cell_id in ids:
         path = paths.metric(cell_id, metric)
+        if path in stale:
+            counts["missing"] += 1
+            continue
         try:
             found = store.read_status(path)
         except UserError:
