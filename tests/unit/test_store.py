@@ -56,7 +56,7 @@ def test_round_trip(tmp_path: Path) -> None:
         {"x": [1, 2]},
         1.5,
     )
-    assert store.read_status(path) == "ok"
+    assert store.read_about(path).status == "ok"
 
 
 def test_every_field_survives(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_every_field_survives(tmp_path: Path) -> None:
     assert replace(array, values=0) == replace(one.arrays["x"], values=0)
     np.testing.assert_array_equal(array.values, [0, 1, 2])
     assert array.values.dtype == np.int16
-    assert store.read_status(tmp_path / "a.h5") == "diverged"
+    assert store.read_about(tmp_path / "a.h5").status == "diverged"
     assert store.read(tmp_path / "a.h5", arrays=False).arrays == {}
 
 

@@ -140,7 +140,7 @@ def test_damaged_inputs_are_one_line_and_lose_nothing(ready: Project) -> None:
     assert "failed: " in ready.snakemake("status")
     weights.write_bytes(whole)
     ready.snakemake("--cores", "1", target)
-    assert store.read_status(ready.root / target) == "ok"
+    assert store.read_about(ready.root / target).status == "ok"
 
 
 def test_truncated_and_foreign_records(ready: Project) -> None:

@@ -102,15 +102,20 @@ def status(
     """
     console = console or Console()
     failures: list[str] = []
+    mixed: list[str] = []
     for name, ids in plan_.experiments.items():
         columns = ("step", "done", "missing", "failed", "diverged", "of")
         table = _table(f"{name}: {len(ids)} cells", columns)
         cells = {cell_id: plan_.cells[cell_id] for cell_id in ids}
         table.add_row("replicas trained", *_training(cells, failures, stale))
         for metric in plan_.config.experiments[name].metrics:
-            table.add_row(f"cells: {metric}", *_metric(metric, ids, failures, stale))
+            makers: Counter[str] = Counter()
+            table.add_row(f"cells: {metric}", *_metric(metric, ids, failures, stale, makers))
+            if len(makers) > 1:
+                told = "; ".join(f"{count} by {maker}" for maker, count in makers.most_common())
+                mixed.append(f"{name}: {metric} is mixed: {told}")
         console.print(table)
-    _lines(console, why)
+    _lines(console, [*why, *mixed])
     _lines(console, [f"failed: {line}" for line in dict.fromkeys(failures)])
 
 
@@ -144,7 +149,9 @@ def _replica_statuses(cell_id: str, block: str) -> dict[int, str] | None:
         return None
 
 
-def _metric(metric: str, ids: list[str], failures: list[str], stale: Set[str]) -> list[str]:
+def _metric(
+    metric: str, ids: list[str], failures: list[str], stale: Set[str], makers: Counter[str]
+) -> list[str]:
     counts: Counter[str] = Counter()
     for cell_id in ids:
         path = paths.metric(cell_id, metric)
@@ -152,13 +159,24 @@ def _metric(metric: str, ids: list[str], failures: list[str], stale: Set[str]) -
             counts["missing"] += 1
             continue
         try:
-            found = store.read_status(path)
+            found = store.read_about(path)
         except UserError:
             counts[_absent(paths.log(metric, cell_id), failures)] += 1
             continue
         counts["done"] += 1
-        counts["diverged"] += found == "diverged"
+        counts["diverged"] += found.status == "diverged"
+        makers[_maker(found)] += 1
     return _row(counts)
+
+
+def _maker(record: store.Record) -> str:
+    """Return in words what changes the last bits of numbers: versions, device, kernels."""
+    about = record.provenance
+    torch = about.get("versions", {}).get("torch")
+    words = [f"torch {torch}"] if torch else []
+    words += [str(about[key]) for key in ("device", "dtype") if key in about]
+    words += [f"{key} {value}" for key, value in about.get("code_path", {}).items()]
+    return ", ".join(words)
 
 
 def _row(counts: Counter[str]) -> list[str]:

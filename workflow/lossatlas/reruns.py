@@ -225,7 +225,7 @@ def _kind_of(path: str) -> str:
 def _settings(outputs: Sequence[str], params: Mapping[str, Any]) -> list[str]:
     """Return the settings of a metric that differ, by name and value."""
     try:
-        before = store.read_settings(outputs[0])
+        before = store.read_about(outputs[0]).settings
         now = json.loads(params["settings"])
     except (UserError, ValueError, TypeError):
         return []

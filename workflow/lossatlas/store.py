@@ -22,7 +22,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -230,7 +230,6 @@ def read(path: str | os.PathLike[str], kind: str | None = None, *, arrays: bool 
         UserError: If the file is missing, truncated, foreign, of another kind or schema.
     """
     with _opened(path, kind) as file:
-        attributes = file.attrs
         scalars = [
             Scalar(
                 row["name"].decode(),
@@ -243,16 +242,11 @@ def read(path: str | os.PathLike[str], kind: str | None = None, *, arrays: bool 
             )
             for row in file["scalars"][()]
         ]
-        return Record(
-            kind=attributes["kind"],
+        return replace(
+            _about(file),
             scalars=scalars,
             series=_read_series(file["series"]),
             arrays={n: _read_array(one) for n, one in file["arrays"].items()} if arrays else {},
-            status=attributes["status"],
-            mode=attributes["mode"],
-            spec=json.loads(attributes["spec"]),
-            settings=json.loads(attributes["settings"]),
-            provenance=json.loads(attributes["provenance"]),
             times={key: _plain(value) for key, value in file["times"].attrs.items()},
         )
 
@@ -293,24 +287,26 @@ def _read_array(dataset: h5py.Dataset) -> Array:
     return Array(dataset[()], axes, attributes["unit"], attributes["description"])
 
 
-def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the settings in a record without reading the rest.
+def read_about(path: str | os.PathLike[str]) -> Record:
+    """Return a record's status, spec, settings and provenance, without what was measured.
 
     Raises:
         UserError: As `read`.
     """
     with _opened(path, None) as file:
-        return dict(json.loads(file.attrs["settings"]))
+        return _about(file)
 
 
-def read_status(path: str | os.PathLike[str]) -> str:
-    """Return the status of a record without reading the rest.
-
-    Raises:
-        UserError: As `read`.
-    """
-    with _opened(path, None) as file:
-        return str(file.attrs["status"])
+def _about(file: h5py.File) -> Record:
+    attributes = file.attrs
+    return Record(
+        kind=str(attributes["kind"]),
+        status=str(attributes["status"]),
+        mode=str(attributes["mode"]),
+        spec=json.loads(attributes["spec"]),
+        settings=json.loads(attributes["settings"]),
+        provenance=json.loads(attributes["provenance"]),
+    )
 
 
 @contextmanager
