@@ -27,6 +27,7 @@ atlas: $(READY)  ## set up, then run the default atlas (snakemake)
 # left half a package that counts as installed: both are made anew, from what pip and uv have kept.
 $(BASE): envs/bootstrap.lock $(if $(wildcard $(CHANGING)),anew)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed (make PYTHON=python3.12)")'
+	@test ! -L $(VENV) || { echo "$(VENV) is a link: to make it anew would empty what it leads to. Remove the link, or set VENV=folder" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/bootstrap.lock
 	touch $@
