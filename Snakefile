@@ -68,3 +68,4 @@ onsuccess:
 
 onerror:
     kept.forget(ended())
+    tell_of_missing_data()
