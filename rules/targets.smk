@@ -132,6 +132,7 @@ rule report:
         figures={name: shown(name).style.draws for name in FIGURE_NAMES},
         experiments=list(CONFIG.experiments),
         captions=[caption_of(name) for name in FIGURE_NAMES],
+        accepted=lambda w: RERUNS.reasons(),
         code=code_of("lossatlas.page:write"),
     script:
         "../workflow/report.py"

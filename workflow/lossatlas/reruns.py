@@ -131,6 +131,11 @@ class Reruns:
         self.accepted[step] += 1
         return []
 
+    def reasons(self) -> list[str]:
+        """Return the reasons for which results were accepted, with their steps and numbers."""
+        counts = Counter((entry["step"], entry["reason"]) for entry in self._known.values())
+        return [f"{step} ({count}): {why}" for (step, why), count in sorted(counts.items())]
+
     def close(self) -> None:
         """Write what was accepted.
 
