@@ -10,7 +10,7 @@ export LOSSATLAS_MIRROR ?= $(abspath $(wildcard ../shared/mirror))
 # Each job is a process of its own: without bytecode on disk each would compile torch anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: atlas test test-slurm test-faults lint format bench lock help clean
+.PHONY: atlas test test-slurm test-faults scan lint format bench lock help clean
 .DEFAULT_GOAL := atlas
 
 atlas: $(READY)  ## set up, then run the default atlas (snakemake)
@@ -33,6 +33,10 @@ test-slurm: $(READY)  ## the atlas on a real Slurm on this machine, with faults
 
 test-faults: $(READY)  ## fifty kill -9 at random moments, then one comparison
 	$(BIN)/pytest -p no:xdist tests/faults/kill_many.py
+
+scan: $(READY)  ## convolutions of many shapes, and all networks, against float64 (an hour)
+	cd tests && PYTHONPATH=../workflow:. ../$(BIN)/python -m scan.convolutions
+	cd tests && PYTHONPATH=../workflow:. ../$(BIN)/python -m scan.networks
 
 lint: $(READY)  ## ruff, snakefmt, mypy, snakemake --lint
 	$(BIN)/ruff check .

@@ -18,6 +18,7 @@ from torch.nn.utils import parametrize
 
 from lossatlas.errors import UserError, told
 from lossatlas.models.quick import quicken
+from lossatlas.models.safe_convolution import avoid_faults
 from lossatlas.models.together import Together
 
 Tensors = dict[str, Tensor]
@@ -46,6 +47,7 @@ class Functional:
         except RuntimeError as error:
             fix = "torch.nn.utils.parametrizations has norms of weights that can be copied"
             raise UserError(f"cannot be copied: {told(error)}", where=self.name, fix=fix) from error
+        avoid_faults(self.module)
         quicken(self.module)
         self._places = places_of(self.module)
         self._names = {name for _, _, name in self._places}
