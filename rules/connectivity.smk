@@ -23,6 +23,6 @@ rule connectivity:
         settings=settings_of,
         spec=spec_of,
         seeds=seeds_of,
-        code=code_of(*METRIC_CODE["connectivity"]),
+        code=metric_code,
     script:
         "../workflow/metric.py"

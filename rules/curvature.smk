@@ -23,7 +23,7 @@ rule hessian:
         settings=settings_of,
         spec=spec_of,
         seeds=seeds_of,
-        code=code_of(*METRIC_CODE["hessian"]),
+        code=metric_code,
     script:
         "../workflow/metric.py"
 
@@ -53,6 +53,6 @@ rule hessian_path:
         settings=settings_of,
         spec=spec_of,
         seeds=seeds_of,
-        code=code_of(*METRIC_CODE["hessian_path"]),
+        code=metric_code,
     script:
         "../workflow/metric.py"

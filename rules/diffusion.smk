@@ -18,7 +18,7 @@ rule diffusion_metric:
         settings=settings_of,
         spec=spec_of,
         seeds=seeds_of,
-        code=code_of(*METRIC_CODE["diffusion"]),
+        code=metric_code,
     script:
         "../workflow/metric.py"
 
@@ -47,6 +47,6 @@ rule landscape:
         settings=settings_of,
         spec=spec_of,
         seeds=seeds_of,
-        code=code_of(*METRIC_CODE["landscape"]),
+        code=metric_code,
     script:
         "../workflow/metric.py"

@@ -23,6 +23,6 @@ rule performance:
         settings=settings_of,
         spec=spec_of,
         seeds=seeds_of,
-        code=code_of(*METRIC_CODE["performance"]),
+        code=metric_code,
     script:
         "../workflow/metric.py"

@@ -23,7 +23,7 @@ rule cka:
         settings=settings_of,
         spec=spec_of,
         seeds=seeds_of,
-        code=code_of(*METRIC_CODE["cka"]),
+        code=metric_code,
     script:
         "../workflow/metric.py"
 
@@ -51,6 +51,6 @@ rule distance:
         settings=settings_of,
         spec=spec_of,
         seeds=seeds_of,
-        code=code_of(*METRIC_CODE["distance"]),
+        code=metric_code,
     script:
         "../workflow/metric.py"

@@ -46,6 +46,6 @@ rule study:
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         target=lambda wildcards: STUDY_OF[wildcards.study],
-        code=lambda wildcards: code_of(STUDY_OF[wildcards.study]),
+        code=lambda wildcards: code_of(entries.study(wildcards.study)),
     script:
         "../workflow/study.py"

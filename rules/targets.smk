@@ -127,6 +127,6 @@ rule report:
         figures={name: shown(name).style.draws for name in FIGURE_NAMES},
         experiments=list(CONFIG.experiments),
         captions=[caption_of(name) for name in FIGURE_NAMES],
-        code=code_of("lossatlas.page:write"),
+        code=code_of(entries.REPORT),
     script:
         "../workflow/report.py"

@@ -37,6 +37,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lossatlas import fingerprint
+
 VARIABLE = "LOSSATLAS_WARM"
 OFF = "off"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -197,11 +199,15 @@ class _Server:
         self.ready = threading.Event()
 
     def prepare(self) -> bool:
-        """Import; say whether forks are safe: no thread but this one."""
+        """Import; say whether forks are safe: no thread but this one, and no source changed."""
         watcher = threading.Thread(target=self._leave_with_snakemake, daemon=True)
         watcher.start()
+        sources = fingerprint.Sources.read()
         import_all()
         self.ready.set()
+        if fingerprint.Sources.read().digest != sources.digest:
+            return False
+        fingerprint.remember(sources)  # forks check that this is the code of their job
         end = time.monotonic() + PATIENCE
         while len(os.listdir("/proc/self/task")) > 1:  # the watcher takes a moment to end
             if time.monotonic() > end:
