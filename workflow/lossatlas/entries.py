@@ -57,7 +57,7 @@ def metric(kind: str, cell: Cell) -> Entries:
     if kind not in ("hessian_path", "landscape"):
         found.append(_STAGES)
     if kind != "diffusion":
-        found.append("without:lossatlas.diffusion.recorded")
+        found.append("without:lossatlas.diffusion.recorded:read")
     if kind not in measuring.RESUMES:
         found.append("without:lossatlas.measuring:_state")
     return tuple(found)
