@@ -201,6 +201,7 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traces]:
         patch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         patch.setenv("LOSSATLAS_DEVICE", "cpu")
         patch.setattr(sys, "path", list(sys.path))
+        patch.setattr("lossatlas.watch._is_watched", True)  # a job of its own would be a fork
         make_studies_small(patch)
         patch.setattr("matplotlib.figure.Figure.savefig", lambda _, file, **__: file.touch())
         patch.setattr("matplotlib.figure.Figure.get_tightbbox", lambda one: one.bbox_inches)

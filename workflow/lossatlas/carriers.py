@@ -21,6 +21,7 @@ CARRIERS: dict[str, str] = {
     "lease": _GUARD,
     "slots": _GUARD,
     "warm": _GUARD,
+    "watch": _GUARD,
     "carriers": _GUARD,
     "fingerprint": _GUARD,
     "modules": "finds files of the user's, which are counted themselves",
