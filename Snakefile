@@ -60,6 +60,7 @@ onstart:
     find_scripts_of_profile()
     check_results()
     tell_why()
+    fingerprint.keep_parts()
 
 
 onsuccess:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.iocontainers import Wildcards
 
 # Thousands of jobs are millions of objects that stay, and for each job Snakemake takes the address
 # of its script apart three times: without these lines a plan takes 1.6 times as long.
@@ -27,14 +28,12 @@ LIBRARY = str(HERE.parent / "workflow")
 # Snakemake puts the folders of its files first: one's own yaml.py there would take that one's place.
 sys.path[:] = [LIBRARY, *(part for part in sys.path if part not in (str(HERE), str(HERE.parent)))]
 
-from lossatlas import measuring, missing, paths, warm
+from lossatlas import entries, fingerprint, missing, paths, warm
 from lossatlas.entry import find_user_modules, leave_warnings_to_scripts, share_imports
 from lossatlas.errors import UserError, nearest
 from lossatlas.files import check_folder
-from lossatlas.fingerprint import code_of
-from lossatlas.models import target_of
 from lossatlas.spec import needs
-from lossatlas.spec.catalogue import data_source, data_sources, files_of
+from lossatlas.spec.catalogue import data_source, data_sources, files_of, identity
 from lossatlas.spec.config import load
 from lossatlas.spec.figures import FIGURES
 from lossatlas.spec.plan import block_seeds, make_plan
@@ -69,7 +68,12 @@ def refuse(what, word, choices):
     raise SystemExit(str(UserError(what, fix=nearest(word, choices))))
 
 
-code_of = functools.cache(code_of)
+@functools.cache
+def code_of(asked):
+    """Return the digest of the code that entries reach."""
+    return plainly(fingerprint.code_of, *asked, refusal=SystemExit)
+
+
 share_imports(LIBRARY)
 find_user_modules()
 leave_warnings_to_scripts()
@@ -118,23 +122,8 @@ def dataset_of(wildcards):
     return paths.dataset(planned(wildcards).cell.data.source)
 
 
-TRAINING_CODE = [
-    "lossatlas.data.augment:augmented",
-    "lossatlas.data.loading:load",
-    "lossatlas.device:choose",
-    "lossatlas.models:build",
-    "lossatlas.training.checkpoints:save",
-    "lossatlas.training.engine:Engine",
-    "lossatlas.training.job:builder_of",
-    "lossatlas.training.job:training_record",
-]
-
-
 def training_code(wildcards):
-    cell = planned(wildcards).cell
-    recorder = () if cell.recipe.record else ("lossatlas.training.recorder",)
-    augment = () if cell.recipe.augment else ("lossatlas.data.augment",)
-    return code_of(*TRAINING_CODE, target_of(cell.model.builder), without=(*recorder, *augment))
+    return code_of(entries.training(planned(wildcards).cell))
 
 
 # --- metrics ----------------------------------------------------------------------------------
@@ -172,7 +161,7 @@ def kind_of(wildcards):
 
 
 def metric_code(wildcards):
-    return code_of(*METRIC_CODE[kind_of(wildcards)])
+    return code_of(entries.metric(kind_of(wildcards), planned(wildcards).cell))
 
 
 def seeds_of(wildcards):
@@ -185,21 +174,6 @@ def predictions_of(wildcards):
         if CONFIG.metric(name).kind == "performance":
             return paths.metric(wildcards.cell, name)
     return paths.metric(wildcards.cell, "performance")
-
-
-NETWORKS_CODE = [
-    "lossatlas.data.augment:augmented",
-    "lossatlas.data.loading:load",
-    "lossatlas.training.checkpoints:assemble",
-]
-READING_CODE = {
-    "distance": ["lossatlas.training.checkpoints:read_weights"],
-    "diffusion": ["lossatlas.diffusion.recorded:read"],
-}
-METRIC_CODE = {
-    kind: [target, "lossatlas.measuring:add_diverged", *READING_CODE.get(kind, NETWORKS_CODE)]
-    for kind, target in measuring.ADAPTERS.items()
-}
 
 
 # --- what jobs ask a scheduler for ------------------------------------------------------------
@@ -276,7 +250,7 @@ def figure_axis(figure, which):
 
 
 def figure_code(figure):
-    return code_of("lossatlas.figures.draw:draw", shown(figure).drawing.target)
+    return code_of(entries.figure(shown(figure).drawing.target))
 
 
 def added_figures():
@@ -292,6 +266,21 @@ def archive_name(file):
             return name
     known = [source.file for source in data_sources().values() if source.file]
     refuse(f"resources/datasets.tsv has no archive '{file}'", file, known)
+
+
+def row_of(wildcards):
+    """Return what a data set's row of the table says of its content."""
+    source = plainly(data_source, wildcards.name, refusal=SystemExit)
+    return compact([identity(row) for row in dict.fromkeys([source, *files_of(source)])])
+
+
+def row_of_file(wildcards):
+    return compact(identity(data_sources()[archive_name(wildcards.file)]))
+
+
+def data_of(wildcards):
+    """Return what the table says of the data set of a cell."""
+    return row_of(Wildcards(fromdict={"name": planned(wildcards).cell.data.source}))
 
 
 def archive_of(wildcards):

@@ -22,7 +22,8 @@ rule connectivity:
         kind="connectivity",
         settings=settings_of,
         spec=spec_of,
+        data=data_of,
         seeds=seeds_of,
-        code=code_of(*METRIC_CODE["connectivity"]),
+        code=metric_code,
     script:
         "../workflow/metric.py"

@@ -22,8 +22,9 @@ rule hessian:
         kind="hessian",
         settings=settings_of,
         spec=spec_of,
+        data=data_of,
         seeds=seeds_of,
-        code=code_of(*METRIC_CODE["hessian"]),
+        code=metric_code,
     script:
         "../workflow/metric.py"
 
@@ -52,7 +53,8 @@ rule hessian_path:
         kind="hessian_path",
         settings=settings_of,
         spec=spec_of,
+        data=data_of,
         seeds=seeds_of,
-        code=code_of(*METRIC_CODE["hessian_path"]),
+        code=metric_code,
     script:
         "../workflow/metric.py"

@@ -13,6 +13,7 @@ rule download:
         "../envs/data.yaml"
     params:
         name=lambda w: archive_name(w.file),
+        row=row_of_file,
     script:
         "../workflow/download.py"
 
@@ -30,6 +31,7 @@ rule dataset:
     resources:
         mem_mb=lambda wildcards, attempt: 3000 * attempt,
     params:
-        code=code_of("lossatlas.data.convert:convert"),
+        row=row_of,
+        code=code_of(entries.DATASET),
     script:
         "../workflow/dataset.py"

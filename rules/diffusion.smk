@@ -17,8 +17,9 @@ rule diffusion_metric:
         kind="diffusion",
         settings=settings_of,
         spec=spec_of,
+        data=data_of,
         seeds=seeds_of,
-        code=code_of(*METRIC_CODE["diffusion"]),
+        code=metric_code,
     script:
         "../workflow/metric.py"
 
@@ -46,7 +47,8 @@ rule landscape:
         kind="landscape",
         settings=settings_of,
         spec=spec_of,
+        data=data_of,
         seeds=seeds_of,
-        code=code_of(*METRIC_CODE["landscape"]),
+        code=metric_code,
     script:
         "../workflow/metric.py"

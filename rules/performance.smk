@@ -22,7 +22,8 @@ rule performance:
         kind="performance",
         settings=settings_of,
         spec=spec_of,
+        data=data_of,
         seeds=seeds_of,
-        code=code_of(*METRIC_CODE["performance"]),
+        code=metric_code,
     script:
         "../workflow/metric.py"

@@ -3,17 +3,17 @@
 import atexit
 
 from snakemake.io import _IOFile
-from snakemake.iocontainers import Wildcards
 from snakemake.persistence import NO_PARAMS_CHANGE, ParamsChange, PersistenceBase
 
 from lossatlas import reruns
 
 # What is asked of each trained block, and of each measured metric.
-TRAINING = {"spec": spec_of, "code": training_code}
+TRAINING = {"spec": spec_of, "data": data_of, "code": training_code}
 METRIC = {
     "kind": kind_of,
     "settings": settings_of,
     "spec": spec_of,
+    "data": data_of,
     "seeds": seeds_of,
     "code": metric_code,
 }
@@ -44,10 +44,17 @@ def step_of(job):
 
 
 @functools.cache
+def changed(before, now):
+    """Return which definitions differ between two digests of code, where that was kept."""
+    old, asked = fingerprint.parts_of(before), fingerprint.entries_asked(now)
+    return fingerprint.difference(old, fingerprint.parts(asked)) if old and asked else []
+
+
+@functools.cache
 def why(job):
     """Return why the results of a job are not what the config asks for; [] if they are."""
     outputs, inputs = [str(path) for path in job.output], [str(path) for path in job.input]
-    return RERUNS.texts(*step_of(job), outputs, dict(job.params.items()), inputs)
+    return RERUNS.texts(*step_of(job), outputs, dict(job.params.items()), inputs, changed)
 
 
 def reasons(step, wildcards, outputs, params, inputs):
@@ -55,7 +62,7 @@ def reasons(step, wildcards, outputs, params, inputs):
     if not all(map(os.path.exists, outputs)):
         return None
     given = {name: value(wildcards) if callable(value) else value for name, value in params.items()}
-    return RERUNS.texts(step, planned(wildcards).experiments, outputs, given, inputs)
+    return RERUNS.texts(step, planned(wildcards).experiments, outputs, given, inputs, changed)
 
 
 def dataset_of_block(wildcards):

@@ -22,8 +22,9 @@ rule cka:
         kind="cka",
         settings=settings_of,
         spec=spec_of,
+        data=data_of,
         seeds=seeds_of,
-        code=code_of(*METRIC_CODE["cka"]),
+        code=metric_code,
     script:
         "../workflow/metric.py"
 
@@ -50,7 +51,8 @@ rule distance:
         kind="distance",
         settings=settings_of,
         spec=spec_of,
+        data=data_of,
         seeds=seeds_of,
-        code=code_of(*METRIC_CODE["distance"]),
+        code=metric_code,
     script:
         "../workflow/metric.py"

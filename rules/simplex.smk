@@ -23,6 +23,7 @@ rule simplexes:
         kind=kind_of,
         settings=settings_of,
         spec=spec_of,
+        data=data_of,
         seeds=seeds_of,
         code=metric_code,
     script:
@@ -46,6 +47,6 @@ rule study:
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         target=lambda wildcards: STUDY_OF[wildcards.study],
-        code=lambda wildcards: code_of(STUDY_OF[wildcards.study]),
+        code=lambda wildcards: code_of(entries.study(wildcards.study)),
     script:
         "../workflow/study.py"

@@ -11,10 +11,7 @@ rule collect:
         "../envs/analysis.yaml"
     params:
         axes=axes_of,
-        code=code_of(
-            "lossatlas.tables.collect:tables",
-            "lossatlas.tables.collect:write",
-        ),
+        code=code_of(entries.COLLECT),
     script:
         "../workflow/collect.py"
 
@@ -31,7 +28,7 @@ rule table:
         "../envs/analysis.yaml"
     params:
         metrics=metrics_measured,
-        code=code_of("lossatlas.tables.collect:join", "lossatlas.tables.collect:write"),
+        code=code_of(entries.TABLE),
     script:
         "../workflow/table.py"
 
@@ -49,11 +46,7 @@ rule reference:
         "../envs/analysis.yaml"
     params:
         kinds=REFERENCE_KINDS,
-        code=code_of(
-            "lossatlas.reference.taxonomy_published:read",
-            "lossatlas.reference.taxonomy_tables:tables",
-            "lossatlas.tables.collect:write",
-        ),
+        code=code_of(entries.REFERENCE),
     script:
         "../workflow/reference.py"
 
@@ -70,11 +63,7 @@ rule verdicts:
         "../envs/analysis.yaml"
     params:
         experiments=told_of,
-        code=code_of(
-            "lossatlas.claims.verdicts:claims",
-            "lossatlas.tables.collect:cell_summary",
-            "lossatlas.tables.collect:write",
-        ),
+        code=lambda wildcards: code_of(entries.claims(wildcards.paper)),
     script:
         "../workflow/claims.py"
 
@@ -90,6 +79,6 @@ rule all_claims:
     conda:
         "../envs/analysis.yaml"
     params:
-        code=code_of("lossatlas.claims.verdicts:together", "lossatlas.tables.collect:write"),
+        code=code_of(entries.ALL_CLAIMS),
     script:
         "../workflow/all_claims.py"

@@ -133,6 +133,6 @@ rule report:
         experiments=list(CONFIG.experiments),
         captions=[caption_of(name) for name in FIGURE_NAMES],
         accepted=lambda w: RERUNS.reasons(),
-        code=code_of("lossatlas.page:write"),
+        code=code_of(entries.REPORT),
     script:
         "../workflow/report.py"

@@ -17,6 +17,7 @@ rule train_replicas:
         whole_gpu=whole_gpu,
     params:
         spec=spec_of,
+        data=data_of,
         code=training_code,
     script:
         "../workflow/train.py"

@@ -90,7 +90,7 @@ def test_loss_in_the_training_step(ready: Project) -> None:
 
 
 def test_code_that_training_does_not_run(ready: Project) -> None:
-    """A new metric, the recorder (nothing is recorded here), a new version: nothing is trained."""
+    """A new metric, key or version, the recorder (nothing is recorded here), other papers."""
     ready.edit(
         "workflow/lossatlas/training/recorder.py", "class Recorder:", "NEW = 1\n\n\nclass Recorder:"
     )
@@ -99,7 +99,118 @@ def test_code_that_training_does_not_run(ready: Project) -> None:
     )
     ready.edit("workflow/lossatlas/measuring.py", "ADAPTERS = {", 'ADAPTERS = {\n    "new": "a:b",')
     ready.edit("workflow/lossatlas/__init__.py", '__version__ = "0.', '__version__ = "1.')
+    ready.edit(
+        "workflow/lossatlas/spec/parts.py", "    epochs: int", "    new: int = 1\n    epochs: int"
+    )
+    ready.edit("workflow/lossatlas/store.py", "    unit: str", "    new: str = ''\n    unit: str")
+    ready.edit("workflow/lossatlas/claims/simplex.py", 'PAPER = "', 'PAPER = "as told by ')
     assert ready.jobs() == {}
+
+
+DRAWN = {"collect": 5, **CLAIMS, **dict.fromkeys(FIGURES, 1)}
+MEASURED = {**DRAWN, **dict.fromkeys(EACH, CELLS)}
+EDITS = [  # code that only a script, a method or a reader leads to
+    ("training/checkpoints.py", "    wanted = set(seeds)", MEASURED),
+    (
+        "spec/parts.py",
+        "        share = images * self.fraction",
+        {**MEASURED, "train_replicas": CELLS},
+    ),
+    ("models/__init__.py", "    make = load_object", {**MEASURED, "train_replicas": CELLS}),
+    ("../metric.py", "    inputs = measuring", MEASURED),
+]
+
+
+@pytest.mark.parametrize(("file", "line", "expected"), EDITS)
+def test_code_that_decides_numbers(
+    ready: Project, file: str, line: str, expected: dict[str, int]
+) -> None:
+    indent = " " * (len(line) - len(line.lstrip()))
+    ready.edit(f"workflow/lossatlas/{file}", line, f"{indent}_ = 1\n{line}")
+    assert ready.jobs() == expected
+
+
+def test_data_replaced_together_with_their_row(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row's version, size, hash and shape count; its mirrors and licence do not."""
+    monkeypatch.setenv("LOSSATLAS_MIRROR", str(tmp_path))
+    table = project.root / "resources/datasets.tsv"
+    start, target = table.read_text(), "results/data/mine.h5"
+
+    def replace(classes: int, licence: str) -> None:
+        labels = np.arange(12) % classes
+        images = np.random.default_rng(classes).random((12, 4, 4), dtype=np.float32)
+        both = {"train_images": images, "test_images": images}
+        np.savez(tmp_path / "mine.npz", train_labels=labels, test_labels=labels, **both)
+        body = (tmp_path / "mine.npz").read_bytes()
+        about = [len(body), hashlib.sha256(body).hexdigest(), "", licence]
+        row = ["mine", "1", "mine.npz", *about, 12, 12, classes, 1, 4, ""]
+        table.write_text(start + "\t".join(map(str, row)) + "\n")
+
+    replace(2, "none")
+    project.snakemake("--cores", "1", target)
+    replace(2, "MIT")
+    assert project.jobs(target) == {}
+    replace(3, "MIT")
+    assert project.jobs(target) == {"download": 1, "dataset": 1}
+    project.snakemake("--cores", "1", target)
+    assert read(project.root / target).settings["classes"] == 3
+    assert project.jobs(target) == {}
+
+
+OWN = {
+    "datasets": {"digits": {"fraction": 0.1}},
+    "models": {"mine": {"builder": "own_net:Net"}},
+    "recipes": {"short": {"epochs": 1}},
+    "experiments": {
+        "own": {"dataset": "digits", "model": "mine", "recipe": "short", "metrics": ["performance"]}
+    },
+}
+NET = """
+import json
+from importlib import import_module
+from pathlib import Path
+
+from torch import nn
+
+LOSSATLAS_FILES = ["own_sizes.json"]
+
+
+class Net(nn.Sequential):
+    def __init__(self, num_classes, in_channels, image_size):
+        (hidden,) = json.loads(Path(__file__).with_name("own_sizes.json").read_text())
+        width = in_channels * image_size**2
+        parts = import_module("own_parts")
+        super().__init__(nn.Flatten(), parts.linear(width, hidden), nn.Linear(hidden, num_classes))
+"""
+
+
+def test_files_of_the_users_own(project: Project) -> None:
+    """A helper that is imported by a literal name, and a file that is declared."""
+    files = {
+        "own_net.py": NET,
+        "own_parts.py": "from torch import nn\n\nlinear = nn.Linear\n",
+        "own_sizes.json": "[4]",
+    }
+    for name, text in files.items():
+        (project.root / name).write_text(text)
+    project.configure(lambda c: (c.clear(), c.update(OWN)))
+    project.snakemake("--cores", "1", "metrics")
+    assert project.jobs("metrics") == {}
+    changes = {"own_parts.py": files["own_parts.py"] + "x = 1\n", "own_sizes.json": "[5]"}
+    for name, text in changes.items():
+        (project.root / name).write_text(text)
+        expected = {"train_replicas": 1, "performance": 1, "collect": 1, "table": 1}
+        assert project.jobs("metrics") == expected
+        (project.root / name).write_text(files[name])
+    assert project.jobs("metrics") == {}
+    kept = list((project.root / "results/state/codes").glob("*.json"))
+    assert any("own_sizes.json" in path.read_text() for path in kept)
+    (project.root / "own_sizes.json").unlink()
+    printed = project.snakemake("-n", "metrics", ok=False)
+    assert "own_net.py: declares the file 'own_sizes.json', which is not there" in printed
+    assert "Traceback" not in printed
 
 
 def test_the_code_of_a_metric(ready: Project) -> None:

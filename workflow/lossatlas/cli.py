@@ -199,6 +199,7 @@ def _draw_plane(record: store.Record, file: str) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from lossatlas import entries
     from lossatlas.fingerprint import code_of
     from lossatlas.spec.config import cell_of
     from lossatlas.training.job import train_block
@@ -209,7 +210,7 @@ def _train(options: argparse.Namespace) -> None:
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"cannot be read: {error}", where=options.spec) from None
     cell = cell_of(spec, options.spec)
-    code = code_of("lossatlas.training.job:train_block")
+    code = code_of(*entries.training(cell))
     files = (f"{options.out}.safetensors", f"{options.out}.h5")
     train_block(cell.spec, sorted(set(options.seeds)), options.data, *files, code)
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from lossatlas import kept, made, paths, slots, warm, watch
+from lossatlas import fingerprint, kept, made, paths, slots, warm, watch
 from lossatlas.errors import UserError
 from lossatlas.files import sweep, unwritable
 from lossatlas.lease import lease
@@ -95,6 +95,8 @@ def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
 def _begin(snakemake: Any) -> None:
     """Note what makes the results of this job, if it is of a rule whose code is fingerprinted."""
     if snakemake.output and (code := snakemake.params.get("code")):
+        if asked := fingerprint.entries_of(code):
+            fingerprint.check(asked, code)
         made.begin(snakemake.params.items(), code, map(str, snakemake.input))
 
 

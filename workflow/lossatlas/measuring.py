@@ -40,7 +40,7 @@ ADAPTERS = {
     "hessian_path": "lossatlas.curvature.along:measure",
 }
 SIMPLEXES = ("simplex", "simplex_volume", "espro")  # keep the vertices that they train
-SIMPLEX_TRAINING = ("lossatlas.simplex.spro:grow", "lossatlas.data.loading:load")
+SIMPLEX_TRAINING = ("lossatlas.simplex.spro:grow", "lossatlas.measuring:_networks")
 RESUMES = ("connectivity", "hessian", "hessian_path", *SIMPLEXES)  # keep their unfinished work
 # `distance` reads weights as arrays, and predictions; `diffusion` reads training records alone.
 WITHOUT_TORCH = ("distance", "diffusion")

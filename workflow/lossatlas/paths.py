@@ -77,6 +77,11 @@ def state(name: str) -> str:
     return f"{ROOT}/state/{name}"
 
 
+def code(digest: str) -> str:
+    """What a digest of code is made of, definition by definition."""
+    return f"{ROOT}/state/codes/{digest}.json"
+
+
 def lease(output: str) -> str:
     """The lease on a result, held by the job that writes it."""
     return f"{ROOT}/state/leases/{_short(output)}"

@@ -37,7 +37,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lossatlas import watch
+from lossatlas import fingerprint, watch
 from lossatlas.watch import PASSED_ON
 
 VARIABLE = "LOSSATLAS_WARM"
@@ -192,11 +192,15 @@ class _Server:
         self.ready = threading.Event()
 
     def prepare(self) -> bool:
-        """Import; say whether forks are safe: no thread but this one."""
+        """Import; say whether forks are safe: no thread but this one, and no source changed."""
         watcher = threading.Thread(target=self._leave_with_snakemake, daemon=True)
         watcher.start()
+        sources = fingerprint.Sources.read()
         import_all()
         self.ready.set()
+        if fingerprint.Sources.read().digest != sources.digest:
+            return False
+        fingerprint.remember(sources)  # forks check that this is the code of their job
         end = time.monotonic() + PATIENCE
         while len(os.listdir("/proc/self/task")) > 1:  # the watcher takes a moment to end
             if time.monotonic() > end:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -240,6 +241,12 @@ def files_of(source: DataSource) -> list[DataSource]:
     if source.embedded:
         return []
     return [data_sources()[part] for part in source.parts] or [source]
+
+
+def identity(source: DataSource) -> dict[str, Any]:
+    """Return what a row says of its data: not where they come from, nor under which licence."""
+    row = dataclasses.asdict(source)
+    return {key: value for key, value in row.items() if key not in ("mirrors", "licence")}
 
 
 def corrupted_source(name: str, where: str = "corruptions") -> DataSource:

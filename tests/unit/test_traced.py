@@ -1,0 +1,447 @@
+"""Runs every kind of job and asks of each function that it calls: does its fingerprint reach it?"""
+
+import importlib
+import json
+import pkgutil
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+import lossatlas
+from lossatlas import entries, fingerprint, paths
+from lossatlas.carriers import CARRIERS
+from lossatlas.diffusion import toy
+from lossatlas.paths import LIBRARY
+from lossatlas.reach import Library
+from lossatlas.simplex import sampling_bias, spirals
+from lossatlas.spec.cells import Cell
+from lossatlas.spec.figures import FIGURES, Figure
+from lossatlas.spec.metrics import KINDS
+from lossatlas.spec.parts import DataPart, ModelPart, Recipe
+from lossatlas.spec.shown import REFERENCE_KINDS, STUDY_OF
+
+pytestmark = pytest.mark.slow
+
+PLAIN = Cell(
+    DataPart(source="digits", fraction=0.1),
+    ModelPart(builder="resnet18", width=1),
+    Recipe(epochs=2, batch_size=64, checkpoints=["final", "best"]),
+)
+RICH = Cell(
+    DataPart(source="digits", fraction=0.1, label_noise=0.1, pixel_noise=0.1, transforms="paper"),
+    ModelPart(builder="mlp", width=4),
+    Recipe(
+        epochs=8,
+        batch_size=16,
+        decay_epochs=[1],
+        augment={"crop": 1, "flip": True},
+        early_stop={"after": 0, "epochs": 1},
+        checkpoints=["early", "final"],
+        record={"length": 40, "stride": 20, "snapshots": 1, "after": 4, "whole": 8},
+    ),
+)
+SEEDS = [0, 1, 2]
+FAST = {"epochs": 1, "batch_size": 128}
+SETTINGS: dict[str, list[dict[str, Any]]] = {  # of each kind, what else there is to be run
+    "performance": [{}],
+    "hessian": [
+        {"samples": 32, "iterations": 4, "probes": 3, "density_probes": 1, "density_steps": 4},
+        {"samples": 32, "mode": "paper", "iterations": 2, "probes": 3, "parameters": "conv"},
+    ],
+    "connectivity": [
+        {**FAST, "points": 3},
+        {"mode": "paper", **FAST},
+        {**FAST, "points": 3, "curve": "polygon", "bends": 2, "pairs": "all", "start": "random"},
+    ],
+    "cka": [{"samples": 32, "batch_size": 16}, {"mode": "paper", "samples": 32, "batch_size": 16}],
+    "distance": [{}],
+    "simplex": [
+        {**FAST, "connectors": 2, "points": 3, "places": 3, "raster": 3, "images": 16},
+        {**FAST, "mode": "paper", "complex": "single", "points": 3, "raster": 2, "images": 16},
+    ],
+    "simplex_volume": [{**FAST, "connectors": 3, "regularisations": [0.0, 0.01], "points": 2}],
+    "espro": [
+        {**FAST, "vertices": 1, "draws": 2, "components": 2, "cycles": 1, "cycle_epochs": 2},
+        {**FAST, "mode": "paper", "vertices": 1, "draws": 2, "cycles": 0, "severities": []},
+    ],
+    "diffusion": [
+        {"fit": [2, 8], "bootstrap": 2, "surrogates": 2, "entries": 50},
+        {"mode": "paper", "fit": [2, 8], "bootstrap": 0, "surrogates": 2, "entries": 50},
+    ],
+    "landscape": [{"side": 9, "samples": 16}],
+    "hessian_path": [
+        {"samples": 16, "eigenvalues": 1, "iterations": 3, "density_steps": 3},
+        {"samples": 16, "mode": "paper", "eigenvalues": 1, "iterations": 2, "batch_size": 16},
+    ],
+}
+OF_THE_RICH = (
+    *("diffusion", "landscape", "hessian_path"),
+    *("simplex", "simplex_volume"),
+)
+
+
+class Named(list[Any]):
+    """Files or parameters as Snakemake gives them: by place and by name."""
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        super().__init__([*values, *named.values()])
+        self.__dict__.update(named)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.__dict__.get(name, default)
+
+
+@dataclass
+class Traces:
+    """Jobs run so far: their entries, and what they called of the library."""
+
+    library: Library
+    called: dict[str, tuple[entries.Entries, set[str]]] = field(default_factory=dict)
+
+    def run(self, name: str, asked: entries.Entries, script: str, **given: Any) -> None:
+        """Run a script as Snakemake does, in this process."""
+        parts = {"input": Named(), "output": Named(), "params": Named(), "wildcards": Named()}
+        about = {"scriptdir": str(LIBRARY.parent), "threads": 1, "log": [], "resources": {}}
+        fake = SimpleNamespace(rule=name, config={}, **{**parts, **about, **given})
+        tracer = Tracer(self.carries)
+        with tracer:
+            runpy.run_path(str(LIBRARY.parent / script), {"snakemake": fake})
+        self.called[name] = (asked, tracer.names)
+
+    def carries(self, called: str) -> bool:
+        """Say whether a function is a carrier, or a validator: its work is in the parameters."""
+        module, _, path = called.partition(":")
+        top, *rest = path.split(".")
+        within = module.removeprefix("lossatlas").removeprefix(".")
+        if within in CARRIERS or f"{within}:{top}" in CARRIERS:
+            return True
+        if not rest or not self.library.is_section((module, top)):
+            return False
+        return ("read", rest[0]) not in self.library.definition((module, top)).members
+
+    def missing(self, asked: entries.Entries, seen: set[str]) -> list[str]:
+        """Return the functions that a fingerprint does not reach."""
+        reached = fingerprint.parts(asked)
+        return sorted(one for one in seen if self._part(one) not in reached)
+
+    def _part(self, called: str) -> str:
+        """Return the name under which a function counts: a class counts whole, but no section."""
+        module, _, path = called.partition(":")
+        top, *rest = path.split(".")
+        section = rest and self.library.is_section((module, top))
+        return f"{module}:{top}.{rest[0]}" if section else f"{module}:{top}"
+
+
+class Tracer:
+    """Notes the functions of the library that a block calls, as "module:Class.method".
+
+    What a carrier calls is not noted: it is of no more weight than the carrier.
+    """
+
+    def __init__(self, carries: Callable[[str], bool]) -> None:
+        self.carries = carries
+        self.names: set[str] = set()
+        self._known: dict[CodeType, str] = {}
+        self._inside = 0
+
+    def __enter__(self) -> None:
+        sys.settrace(self._called)
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _called(self, frame: Any, _event: str, _argument: object) -> Any:
+        code = frame.f_code
+        if code not in self._known:
+            name = _name(code)
+            self._known[code] = name if not name or not self.carries(name) else CARRIED
+        name = self._known[code]
+        if name == CARRIED:
+            self._inside += 1
+            frame.f_trace_lines = False
+            return self._leaves
+        if name and not self._inside:
+            self.names.add(name)
+        return None
+
+    def _leaves(self, _frame: Any, event: str, _argument: object) -> Any:
+        if event == "return":
+            self._inside -= 1
+        return self._leaves
+
+
+CARRIED = "carried"
+
+
+def _name(code: CodeType) -> str:
+    path = Path(code.co_filename)
+    if not path.is_relative_to(LIBRARY) or code.co_qualname.startswith("<"):
+        return ""
+    words = path.relative_to(LIBRARY).with_suffix("").parts
+    words = words[:-1] if words[-1] == "__init__" else words
+    return f"{'.'.join(('lossatlas', *words))}:{code.co_qualname.partition('.<')[0]}"
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traces]:
+    """Every kind of job, run in an order in which each has its inputs."""
+    for found in pkgutil.walk_packages(lossatlas.__path__, "lossatlas."):
+        if not found.name.endswith("__main__"):
+            importlib.import_module(found.name)  # what runs on import is not of a job
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("atlas"))
+        for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            patch.setenv(variable, "1")
+        patch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        patch.setenv("LOSSATLAS_DEVICE", "cpu")
+        patch.setattr(sys, "path", list(sys.path))
+        patch.setattr("lossatlas.watch._is_watched", True)  # a job of its own would be a fork
+        make_studies_small(patch)
+        patch.setattr("matplotlib.figure.Figure.savefig", lambda _, file, **__: file.touch())
+        patch.setattr("matplotlib.figure.Figure.get_tightbbox", lambda one: one.bbox_inches)
+        done = Traces(fingerprint.Sources.read().library)
+        for stage in (train, measure, gather, study, refer, judge, draw):
+            stage(done)
+        yield done
+
+
+def make_studies_small(patch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SEEDS": 1, "MEMBERS": 5, "CONVERGED": 9.0}.items():
+        patch.setattr(spirals, name, value)
+    patch.setattr(spirals, "BASE_STEPS", 3)
+    patch.setattr(spirals, "VERTEX_STEPS", 2)
+    patch.setattr(spirals, "FACES", ((0, 1, 2),))
+    patch.setattr(spirals, "STRENGTHS", (0.0,))
+    patch.setattr(sampling_bias, "DRAWS", 400)
+    for name, value in {"SIDE": 65, "SHOWN": 33, "SURFACES": 2, "WALKERS": 4}.items():
+        patch.setattr(toy, name, value)
+
+
+def train(done: Traces) -> None:
+    made = Named(paths.dataset("digits"))
+    digits = Named(name="digits")
+    done.run("dataset", entries.DATASET, "dataset.py", output=made, wildcards=digits)
+    for name, cell in (("train", PLAIN), ("train, recorded and augmented", RICH)):
+        block = "0-2"
+        files = {"weights": paths.weights(cell.id, block), "history": paths.history(cell.id, block)}
+        done.run(
+            name,
+            entries.training(cell),
+            "train.py",
+            input=Named(dataset=made[0]),
+            output=Named(**files),
+            params=Named(spec=json.dumps(cell.spec), code="c"),
+            wildcards=Named(block=block),
+        )
+
+
+def cell_of(kind: str) -> Cell:
+    return RICH if kind in OF_THE_RICH else PLAIN
+
+
+def measure(done: Traces) -> None:
+    assert SETTINGS.keys() == KINDS.keys()
+    for kind, ways in SETTINGS.items():
+        for place, settings in enumerate(ways):
+            measure_one(done, kind, place, KINDS[kind](**settings).model_dump(), cell_of(kind))
+
+
+def measure_one(done: Traces, kind: str, place: int, settings: dict[str, Any], cell: Cell) -> None:
+    read: dict[str, Any] = {"histories": [paths.history(cell.id, "0-2")]}
+    if kind != "diffusion":
+        read["weights"] = [paths.weights(cell.id, "0-2")]
+    if kind == "distance":
+        read["performance"] = paths.metric(cell.id, "performance0")
+    else:
+        read["dataset"] = paths.dataset("digits")
+    given = {"settings": json.dumps(settings), "spec": json.dumps(cell.spec)}
+    done.run(
+        f"{kind}, {place}",
+        entries.metric(kind, cell),
+        "metric.py",
+        input=Named(**read),
+        output=Named(paths.metric(cell.id, f"{kind}{place}")),
+        params=Named(kind=kind, seeds=SEEDS, code="c", **given),
+        wildcards=Named(cell=cell.id, metric=kind),
+    )
+
+
+def tables(kind: str) -> dict[str, str]:
+    name = f"{kind}0"
+    return {"scalars": paths.metric_table("own", name), "series": paths.series_table("own", name)}
+
+
+def gather(done: Traces) -> None:
+    for kind in KINDS:
+        cell = cell_of(kind)
+        done.run(
+            f"collect {kind}",
+            entries.COLLECT,
+            "collect.py",
+            input=Named(paths.metric(cell.id, f"{kind}0")),
+            output=Named(**tables(kind)),
+            params=Named(axes=json.dumps({cell.id: {"width": 1, "batch_size": 64}})),
+            wildcards=Named(experiment="own"),
+        )
+    done.run(
+        "table",
+        entries.TABLE,
+        "table.py",
+        input=Named(tables("cka")["scalars"], tables("hessian")["scalars"]),
+        output=Named(paths.table("own")),
+        params=Named(metrics=["cka", "hessian"]),
+    )
+
+
+def study_tables(name: str) -> dict[str, str]:
+    return {
+        "scalars": paths.metric_table("studies", name),
+        "series": paths.series_table("studies", name),
+    }
+
+
+def study(done: Traces) -> None:
+    for name, target in STUDY_OF.items():
+        done.run(
+            f"study {name}",
+            entries.study(name),
+            "study.py",
+            output=Named(record=paths.study(name), **study_tables(name)),
+            params=Named(target=target),
+            wildcards=Named(study=name),
+        )
+
+
+def published(which: str) -> list[str]:
+    path = paths.metric_table if which == "scalars" else paths.series_table
+    return [path("taxonomy_reference", kind) for kind in REFERENCE_KINDS]
+
+
+def refer(done: Traces) -> None:
+    done.run(
+        "reference",
+        entries.REFERENCE,
+        "reference.py",
+        input=Named(paths.published()),
+        output=Named(scalars=published("scalars"), series=published("series")),
+        params=Named(kinds=REFERENCE_KINDS),
+    )
+
+
+def judge(done: Traces) -> None:
+    kinds = ("simplex", "simplex_volume", "espro", "connectivity", "diffusion")
+    own = {kind: list(tables(kind).values()) for kind in kinds}
+    studies = {name: list(study_tables(name).values()) for name in STUDY_OF}
+    told = {
+        "taxonomy": {"taxonomy_reference": published("scalars")},
+        "simplex": {"own": own, "studies": studies},
+        "diffusion": {"own": own, "studies": studies},
+    }
+    for paper, experiments in told.items():
+        done.run(
+            f"claims {paper}",
+            entries.claims(paper),
+            "claims.py",
+            output=Named(paths.claims_of(paper)),
+            params=Named(experiments=experiments),
+            wildcards=Named(paper=paper),
+        )
+    done.run(
+        "all_claims",
+        entries.ALL_CLAIMS,
+        "all_claims.py",
+        input=Named(*map(paths.claims_of, told)),
+        output=Named(paths.claims()),
+    )
+
+
+def draw(done: Traces) -> None:
+    for name, drawing in FIGURES.items():
+        taxonomy = name.startswith("taxonomy_")
+        table = study_tables if drawing.study else tables
+        read: dict[str, list[str]] = {}
+        for which in ("scalars", "series"):
+            read[which] = [table(kind)[which] for kind in getattr(drawing, which)]
+        done.run(
+            f"figure {name}",
+            entries.figure(drawing.target),
+            "figure.py",
+            input=Named(**read),
+            output=Named(**{end: paths.figure(name, end) for end in ("png", "pdf", "csv")}),
+            params=Named(
+                style=json.dumps(Figure(draws=name, dpi=50).model_dump()),
+                load="width" if taxonomy or not drawing.study else "",
+                temperature="batch_size" if taxonomy or not drawing.study else "",
+            ),
+        )
+    shown = {"taxonomy_phases": "taxonomy_phases"}
+    done.run(
+        "report",
+        entries.REPORT,
+        "report.py",
+        input=Named(figures=[paths.figure("taxonomy_phases", "png")], claims=paths.claims()),
+        output=Named(paths.page()),
+        params=Named(figures=shown, experiments=["own"]),
+    )
+
+
+def test_fingerprints_reach_all_that_jobs_call(traces: Traces) -> None:
+    assert len(traces.called) > 50
+    missing = {
+        name: found
+        for name, (asked, seen) in traces.called.items()
+        if (found := traces.missing(asked, seen))
+    }
+    assert missing == {}
+
+
+@pytest.mark.parametrize(
+    ("job", "planted"),
+    [
+        ("train", "lossatlas.simplex.spro:grow"),
+        ("train", "lossatlas.training.recorder:Recorder.begin"),
+        ("train", "lossatlas.spec.parts:Recording.windows"),
+        ("claims simplex", "lossatlas.claims.taxonomy:planted"),
+        ("collect cka", "lossatlas.device:choose"),
+    ],
+)
+def test_a_function_that_is_not_reached_is_found(traces: Traces, job: str, planted: str) -> None:
+    asked, seen = traces.called[job]
+    assert planted not in seen
+    assert traces.missing(asked, {*seen, planted}) == [planted]
+
+
+NOTED: list[tuple[str, str]] = [  # job, what it must have called: the traces are no empty ones
+    ("dataset", "lossatlas.data.convert:convert"),
+    ("train", "lossatlas.training.engine:Engine.train"),
+    ("train", "lossatlas.spec.parts:Recipe.steps"),
+    ("train, recorded and augmented", "lossatlas.data.augment:Augmentation.__call__"),
+    ("train, recorded and augmented", "lossatlas.training.recorder:Recorder.begin"),
+    ("hessian, 0", "lossatlas.training.checkpoints:read_weights"),
+    ("hessian, 0", "lossatlas.models:build"),
+    ("distance, 0", "lossatlas.store:read"),
+    ("claims simplex", "lossatlas.claims.simplex_checks:low_inside"),
+    ("claims taxonomy", "lossatlas.tables.collect:cell_summary"),
+    ("figure simplex_planes", "lossatlas.figures.simplex_landscape:planes"),
+    ("report", "lossatlas.page:write"),
+]
+
+
+@pytest.mark.parametrize(("job", "called"), NOTED)
+def test_traces_hold_what_jobs_do(traces: Traces, job: str, called: str) -> None:
+    assert called in traces.called[job][1]
+
+
+def test_every_kind_of_job_is_traced(traces: Traces) -> None:
+    """A new script is a new kind of job; those that make no result have no fingerprint."""
+    scripts = {path.stem for path in LIBRARY.parent.glob("*.py")}
+    told = {"plan", "status", "doctor", "taxonomy_import"}
+    told.add("download")  # verified by a hash
+    asked = {one for entry, _ in traces.called.values() for one in entry}
+    assert {f"script:{name}" for name in scripts - told} <= asked
