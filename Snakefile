@@ -57,6 +57,7 @@ from lossatlas import kept
 
 onstart:
     find_scripts_of_profile()
+    names.remember(CONFIG.name, workflow.configfiles)
 
 
 onsuccess:

@@ -9,5 +9,5 @@ with job(snakemake) as s:  # noqa: F821
         page.Shown(name, png, paths.caption(draws))
         for (name, draws), png in zip(s.params.figures.items(), s.input.figures, strict=True)
     ]
-    experiments = ", ".join(s.params.experiments)
-    page.write(s.output[0], figures, s.input.claims, {"experiments": experiments})
+    about = {"config": s.params.config, "experiments": ", ".join(s.params.experiments)}
+    page.write(s.output[0], figures, s.input.claims, about)

@@ -39,7 +39,7 @@ def plan(plan_: Plan, console: Console | None = None) -> None:
     A cell that several experiments share is counted in each of them, and once in the last line.
     """
     columns = ("experiment", "cells", "replicas", "jobs", "disk", "CPU core hours", "GPU hours")
-    table = _table("Plan (times are estimates)", columns)
+    table = _table(f"Plan of {plan_.config.name} (times are estimates)", columns)
     for name, ids in plan_.experiments.items():
         table.add_row(name, *_amounts(plan_, [plan_.cells[cell_id] for cell_id in ids]))
     table.add_section()
@@ -79,6 +79,7 @@ def status(plan_: Plan, console: Console | None = None) -> None:
     that it was stopped and goes on when it is run again.
     """
     console = console or Console()
+    console.print(f"Status of {plan_.config.name}")
     failures: list[str] = []
     for name, ids in plan_.experiments.items():
         columns = ("step", "done", "missing", "failed", "diverged", "of")
