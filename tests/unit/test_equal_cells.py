@@ -93,8 +93,8 @@ def test_data(one: dict, other: dict, same: bool) -> None:
 
 def trained(recipe: Recipe) -> Trained:
     draw = torch.Generator().manual_seed(0)
-    images = torch.randn(60, 1, 4, 4, generator=draw)
-    split = Split(images, torch.randint(0, 3, (60,), generator=draw))
+    images = torch.randn(80, 1, 4, 4, generator=draw)
+    split = Split(images, torch.randint(0, 3, (80,), generator=draw))
     return Engine(lambda: MLP(3, 1, 4, 4, 1), recipe, [0, 1], split).train()
 
 

@@ -104,7 +104,7 @@ def test_code_that_training_does_not_run(ready: Project) -> None:
 
 def test_the_code_of_a_metric(ready: Project) -> None:
     ready.edit("workflow/lossatlas/connectivity/measure.py", "PAPER_POINTS = 5", "PAPER_POINTS = 7")
-    assert ready.jobs("results/tables/smoke/connectivity.csv") == {
+    assert ready.jobs("results/smoke/tables/smoke/connectivity.csv") == {
         "connectivity": CELLS,
         "collect": 1,
     }

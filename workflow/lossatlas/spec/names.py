@@ -164,7 +164,7 @@ def check_origin(name: str, files: Sequence[str | Path]) -> None:
             what = f"'{name}' and '{entry}', which has results here, differ in case alone"
             raise UserError(what, where="name", fix="add another 'name' to the config")
     with contextlib.suppress(OSError):  # the other file is gone
-        if now != before and _contents(now) != _contents(before):
+        if before and now != before and _contents(now) != _contents(before):
             what = f"{' and '.join(before)} has other contents and the same name, '{name}'"
             fix = f"add 'name: <another>' to {now[-1]}"
             raise UserError(what, where=" and ".join(now), fix=fix)
