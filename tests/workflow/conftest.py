@@ -34,7 +34,7 @@ class Project:
     config: str = "config/smoke.yaml"
     variables: dict[str, str] = field(default_factory=dict)  # of the environment, besides ours
 
-    def snakemake(self, *arguments: str, ok: bool = True) -> str:
+    def snakemake(self, *arguments: str, ok: bool = True, status: int | None = None) -> str:
         """Run Snakemake and return all that it prints."""
         command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", self.config]
         variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -43,7 +43,10 @@ class Project:
             command, cwd=self.root, capture_output=True, text=True, env=variables, timeout=600
         )
         printed = done.stdout + done.stderr
-        assert (done.returncode == 0) is ok, printed
+        if status is None:
+            assert (done.returncode == 0) is ok, printed
+        else:
+            assert done.returncode == status, printed
         return printed
 
     def jobs(self, *arguments: str) -> dict[str, int]:

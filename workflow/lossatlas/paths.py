@@ -112,6 +112,11 @@ def lease(output: str) -> str:
     return f"{ROOT}/state/leases/{_short(output)}"
 
 
+def missing(file: str) -> str:
+    """The note that an archive could not be had; gone as soon as it is asked for again."""
+    return f"{ROOT}/state/missing/{file}"
+
+
 def kept_by_all() -> str:
     """The folder of second names of results (see `kept.py`)."""
     return f"{ROOT}/state/kept"
