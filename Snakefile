@@ -61,6 +61,7 @@ onstart:
     check_results()
     tell_why()
     fingerprint.keep_parts()
+    names.remember(CONFIG.name, workflow.configfiles)
 
 
 onsuccess:

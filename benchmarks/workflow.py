@@ -53,7 +53,7 @@ def run(_peer: Path | None = None) -> list[Row]:
         rows.append(row("parsing, beyond a workflow of one rule", 1.0, parse))
 
         def dry() -> float:
-            table = "results/tables/lr_decay.csv"
+            table = "results/taxonomy/tables/lr_decay.csv"
             return snakemake(table, "-n", "--configfile", paper, folder=folder)
 
         rows.append(row("dry run of 182 cells x 5 seeds, all metrics", 20.0, dry))

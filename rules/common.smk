@@ -32,8 +32,9 @@ from lossatlas import entries, fingerprint, missing, paths, warm
 from lossatlas.entry import find_user_modules, leave_warnings_to_scripts, share_imports
 from lossatlas.errors import UserError, nearest
 from lossatlas.files import check_folder
-from lossatlas.spec import needs
+from lossatlas.spec import names, needs
 from lossatlas.spec.catalogue import data_source, data_sources, files_of, identity
+from lossatlas.spec.cells import canonical
 from lossatlas.spec.config import load
 from lossatlas.spec.figures import FIGURES
 from lossatlas.spec.plan import block_seeds, make_plan
@@ -78,7 +79,10 @@ share_imports(LIBRARY)
 find_user_modules()
 leave_warnings_to_scripts()
 warm.invite(here=workflow.is_main_process and workflow.local_exec)
+config["name"] = plainly(names.name_of, config, workflow.configfiles)
 CONFIG = plainly(load, config)
+paths.use(CONFIG.name)
+plainly(names.check_origin, CONFIG.name, workflow.configfiles)
 PLAN = plainly(make_plan, CONFIG)
 FIGURE_NAMES = list(CONFIG.figures)
 CLAIMS = [paths.claims()] if CONFIG.figures else []
@@ -205,9 +209,8 @@ def whole_gpu(wildcards):
 # --- tables and figures -----------------------------------------------------------------------
 def axes_of(wildcards):
     """Return, as JSON, cell -> axis -> value, in the order of the grid."""
-    axes = CONFIG.experiments[wildcards.experiment].axes
-    cells = PLAN.experiments[wildcards.experiment]
-    return json.dumps({c: {a: PLAN.cells[c].cell.axis(a) for a in axes} for c in cells})
+    points = canonical(CONFIG.grid(wildcards.experiment))
+    return json.dumps(dict(zip(PLAN.experiments[wildcards.experiment], points, strict=True)))
 
 
 def records_of(wildcards):

@@ -39,7 +39,7 @@ rule figures:
 
 
 rule claims:
-    """The papers' claims with their verdicts: results/tables/claims.csv."""
+    """The papers' claims with their verdicts: claims.csv among the config's tables."""
     input:
         paths.claims(),
 
@@ -118,7 +118,7 @@ rule taxonomy_import:
 
 
 rule report:
-    """One HTML page with all figures, captions and claims: results/report.html."""
+    """One HTML page with all figures, captions and claims: report.html of the config."""
     input:
         figures=figure_files(FIGURE_NAMES, ("png",)),
         claims=paths.claims(),
@@ -130,6 +130,7 @@ rule report:
         "../envs/analysis.yaml"
     params:
         figures={name: shown(name).style.draws for name in FIGURE_NAMES},
+        config=CONFIG.name,
         experiments=list(CONFIG.experiments),
         captions=[caption_of(name) for name in FIGURE_NAMES],
         accepted=lambda w: RERUNS.reasons(),

@@ -9,7 +9,7 @@ with job(snakemake) as s:  # noqa: F821
         page.Shown(name, png, paths.caption(draws))
         for (name, draws), png in zip(s.params.figures.items(), s.input.figures, strict=True)
     ]
-    about = {"experiments": ", ".join(s.params.experiments)}
+    about = {"config": s.params.config, "experiments": ", ".join(s.params.experiments)}
     if s.params.accepted:
         about["results accepted under newer code"] = "; ".join(s.params.accepted)
     page.write(s.output[0], figures, s.input.claims, about)

@@ -20,7 +20,7 @@ from faults.killing import EVERYTHING, WARM, Killer, Runner, assert_same, kinds_
 from lossatlas.data import readers
 from workflow.conftest import Project, fresh
 
-TARGETS = ("all", "results/report.html", "results/tables/walk.csv")
+TARGETS = ("all", "results/atlas/report.html", "results/atlas/tables/walk.csv")
 # Training, curves, complexes and recording keep state: these are killed more often.
 WANTED = {
     "download": 2,

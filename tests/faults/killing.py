@@ -119,6 +119,8 @@ def kinds_of(whole: Path) -> dict[str, tuple[str, Path]]:
 
 
 def _kind(whole: Path, path: Path) -> str:
+    if path.parts[1] not in paths.ENTRIES:  # the folder of one config
+        path = Path(path.parts[0], *path.parts[2:])
     part = path.parts[1]
     if part == "cells" and path.parts[3] == "train":
         spec = yaml.safe_load((whole / path.parent.parent / "spec.yaml").read_text())

@@ -108,7 +108,7 @@ def log_of(pid: int) -> str | None:
     """Return the content of the log that a job's script has open: it then holds its lease."""
     for link in Path(f"/proc/{pid}/fd").iterdir():
         target = os.readlink(link)
-        if "/results/logs/" in target:
+        if "/results/" in target and target.endswith(".log"):
             return Path(target).read_text()
     return None
 

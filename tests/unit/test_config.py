@@ -29,7 +29,7 @@ experiments:
     temperature: {batch_size: [16, 64]}
     seeds: 2
     metrics: [performance, cka]
-figures: {taxonomy_phases: {experiment: grid}}
+figures: {taxonomy_reference_phases: }
 """)
 
 
@@ -414,8 +414,9 @@ def test_an_axis_sets_what_it_names(kind: str, axis: str, value: float, of: Any)
 
 def test_every_value_counts() -> None:
     recipes = [{}, {"epochs": 7}, {"momentum": 0.5}, {"nesterov": True}, {"cosine": True}]
-    recipes += [{"decay_epochs": [3]}, {"incomplete_batch": "keep"}, {"rate_per_batch": 128}]
-    recipes += [{"checkpoints": ["best"]}, {"early_stop": {}}, {"early_stop": {"after": 3}}]
+    recipes += [{"decay_epochs": [3]}, {"incomplete_batch": "keep"}, {"rate_per_batch": 64}]
+    recipes += [{"checkpoints": ["best"]}, {"early_stop": {"stop": True}}]
+    recipes += [{"early_stop": {"stop": True, "after": 3}}]
     assert len({cell(**r).id for r in recipes}) == len(recipes)
 
 

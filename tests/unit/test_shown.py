@@ -33,7 +33,7 @@ def grid() -> Config:
     figures = {
         "taxonomy_spectra": None,
         "mine": {"draws": "taxonomy_spectra", "metrics": {"hessian": "hessian"}},
-        "taxonomy_phases": {"experiment": "other"},
+        "taxonomy_phases": None,
         "taxonomy_reference_phases": None,
         "simplex_two_spirals": None,
     }
@@ -62,8 +62,10 @@ def test_what_stands_in_the_place_of_an_experiment(grid: Config) -> None:
 
 
 def test_a_metric_that_is_not_measured(grid: Config) -> None:
-    with pytest.raises(UserError, match=r"taxonomy_phases.*'other' measures no 'hessian'.*add it"):
-        Shown(grid, "taxonomy_phases").tables("scalars")
+    """Of a figure that is asked for and stands in no config; `load` looks at those that do."""
+    says = r"figures\.simplex_planes: experiment 'grid' measures no 'simplex' \(add it"
+    with pytest.raises(UserError, match=says):
+        Shown(grid, "simplex_planes").tables("series")
 
 
 def test_tables_that_tell_of_claims(grid: Config) -> None:

@@ -27,16 +27,16 @@ PANELS = [
 def test_figures_and_tables_are_there(finished: Project) -> None:
     for name in FIGURES:
         for extension in ("png", "pdf", "csv"):
-            assert (finished.root / f"results/figures/{name}.{extension}").stat().st_size > 0
-    drawn = pd.read_csv(finished.root / "results/figures/taxonomy_phase_diagram.csv")
+            assert (finished.root / f"results/smoke/figures/{name}.{extension}").stat().st_size > 0
+    drawn = pd.read_csv(finished.root / "results/smoke/figures/taxonomy_phase_diagram.csv")
     assert list(drawn.columns) == ["metric", "load", "temperature", "value", "stderr", "status"]
     assert set(PANELS) <= set(drawn["metric"])
     assert len(drawn[drawn["metric"] == "cka"]) == 4
 
 
 def test_table_has_one_row_per_scalar(ready: Project) -> None:
-    ready.snakemake("--cores", "1", "results/tables/smoke.csv")
-    table = pd.read_csv(ready.root / "results/tables/smoke.csv")
+    ready.snakemake("--cores", "1", "results/smoke/tables/smoke.csv")
+    table = pd.read_csv(ready.root / "results/smoke/tables/smoke.csv")
     columns = "experiment cell width batch_size metric replica partner value stderr status"
     assert list(table.columns) == columns.split()
     accuracies = table[table["metric"] == "test_accuracy"]
@@ -149,7 +149,7 @@ def test_truncated_and_foreign_records(ready: Project) -> None:
     cell = next((ready.root / "results/cells").iterdir())
     path = cell / "metrics/cka.h5"
     path.write_bytes(path.read_bytes()[:200])
-    table = "results/tables/smoke/cka.csv"
+    table = "results/smoke/tables/smoke/cka.csv"
     one_line(ready.snakemake("--cores", "1", table, ok=False), "truncated")
     with h5py.File(path, "w") as file:
         file["x"] = 1
@@ -189,10 +189,10 @@ def test_own_model_and_added_figure(project: Project) -> None:
     project.configure(change)
     assert "my_diagram" in project.snakemake("--list-target-rules")
     project.snakemake("--cores", "2", "my_diagram")
-    drawn = pd.read_csv(project.root / "results/figures/my_diagram.csv")
+    drawn = pd.read_csv(project.root / "results/smoke/figures/my_diagram.csv")
     assert sorted(drawn["load"].unique()) == [2, 4]
     (project.root / "mynet.py").write_text((project.root / "mynet.py").read_text() + "\nX = 1\n")
-    assert project.jobs("results/figures/my_diagram.csv")["train_replicas"] == 2
+    assert project.jobs("results/smoke/figures/my_diagram.csv")["train_replicas"] == 2
 
 
 def test_the_paper_grid_is_planned_quickly(project: Project) -> None:
@@ -200,7 +200,7 @@ def test_the_paper_grid_is_planned_quickly(project: Project) -> None:
 
     project.config = "config/taxonomy.yaml"
     started = time.monotonic()
-    jobs = project.jobs("results/tables/lr_decay.csv")
+    jobs = project.jobs("results/taxonomy/tables/lr_decay.csv")
     assert time.monotonic() - started < 40  # the budget of 20 s is measured by make bench
     assert jobs["hessian"] == 14 * 13
     assert jobs["train_replicas"] > 14 * 13

@@ -115,7 +115,7 @@ def test_older_schema_is_refused_and_kept(ready: Project, monkeypatch: pytest.Mo
     monkeypatch.setattr(store, "SCHEMA", 0)
     store.write(path, record)
     before = path.read_bytes()
-    printed = ready.snakemake("--cores", "1", "results/tables/smoke/cka.csv", ok=False)
+    printed = ready.snakemake("--cores", "1", "results/smoke/tables/smoke/cka.csv", ok=False)
     assert "has schema 0" in printed
     assert "use the version that wrote it" in printed
     assert path.read_bytes() == before
@@ -170,7 +170,7 @@ def test_goes_on_where_it_was(
 def test_flipped_bits(ready: Project) -> None:
     """Damage to weights, data and records is named, nothing is deleted, and nothing is measured."""
     cell = cell_of(ready)
-    table = "results/tables/smoke/cka.csv"
+    table = "results/smoke/tables/smoke/cka.csv"
     metric = f"results/cells/{cell.name}/metrics/cka.h5"
     for path, target in (
         (cell / "metrics/cka.h5", table),

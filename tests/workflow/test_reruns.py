@@ -1,10 +1,13 @@
 """Each row of the rerun table: which edit reruns which jobs, and nothing else."""
 
+import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import Project, mirrored
+from lossatlas.store import read
 
 FIGURES = {"taxonomy_phase_diagram", "taxonomy_phases", "taxonomy_curves", "taxonomy_spectra"}
 CLAIMS = {"verdicts": 1, "all_claims": 1}
@@ -215,7 +218,7 @@ def test_files_of_the_users_own(project: Project) -> None:
 
 def test_the_code_of_a_metric(ready: Project) -> None:
     ready.edit("workflow/lossatlas/connectivity/measure.py", "PAPER_POINTS = 5", "PAPER_POINTS = 7")
-    assert ready.jobs("results/tables/smoke/connectivity.csv") == {
+    assert ready.jobs("results/smoke/tables/smoke/connectivity.csv") == {
         "connectivity": CELLS,
         "collect": 1,
     }

@@ -61,7 +61,7 @@ def test_corrupted_images_from_a_server(
         row = ["digits_c", 1, "digits_c.tar", *about, "none", "", 3600, 10, 1, 8]
         table.write_text(table.read_text() + "\t".join(map(str, row)) + "\n")
         project.snakemake("--cores", "1", "simplex_corruption")
-    numbers = pd.read_csv(project.root / "results/figures/simplex_corruption.csv")
+    numbers = pd.read_csv(project.root / "results/smoke/figures/simplex_corruption.csv")
     assert set(numbers["corruption"]) == {"gaussian noise", "brightness", "contrast"}
     one = numbers[(numbers["corruption"] == "contrast") & (numbers["method"] == "deep ensemble")]
     assert one["severity"].tolist() == [0, 1, 2, 3, 4, 5]
@@ -78,7 +78,7 @@ def test_adding_a_connector_trains_only_that_connector(project: Project) -> None
     project.configure(lambda c: c["experiments"]["one"].update(metrics=["simplex"]))
     project.configure(lambda c: c["figures"].clear())
     project.configure(connect(2))
-    target = "results/tables/one/simplex.csv"
+    target = "results/smoke/tables/one/simplex.csv"
     project.snakemake("--cores", "1", target)
     (folder,) = project.root.glob("results/cells/*/vertices")
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}

@@ -1,6 +1,8 @@
 """The only module that knows where files live. All paths are relative to the working folder.
 
-Every function also accepts Snakemake wildcards ("{cell}") in place of values.
+Every function also accepts Snakemake wildcards ("{cell}") in place of values. Cells, data,
+downloads and studies are shared by all configs of a project; figures, tables, the page and their
+logs belong to one config, which `use` chooses.
 """
 
 from __future__ import annotations
@@ -10,10 +12,38 @@ import os
 from pathlib import Path
 
 ROOT = "results"
+DEFAULT = "config"  # the config whose results lie in ROOT itself: config.yaml
+REFERENCE = "taxonomy_reference"  # the authors' published results, in place of an experiment
+STUDIES = "studies"  # small experiments that have no cells
+ENTRIES = (  # of ROOT that are no config's
+    *("cells", "config.txt", "data", "downloads", "figures", "logs", "README.md", "reference"),
+    *("report.html", "state", "studies", "tables"),
+)
+# Log folders of jobs whose results belong to one config, and of jobs that all configs share.
+OWN_LOGS = ("claims", "collect", "doctor", "figure", "plan", "report", "status", "table")
+SHARED_LOGS = ("dataset", "download", "pbs", "reference", "study", "train")
 LIBRARY = Path(__file__).resolve().parent
 PROJECT = LIBRARY.parent.parent
 CODES = Path(".snakemake/lossatlas-codes.json")  # digests of code, while no source changes
 DATASETS_TABLE = PROJECT / "resources" / "datasets.tsv"
+
+
+_own = ROOT
+
+
+def use(config: str) -> None:
+    """Choose the config, by its name, to which figures, tables, the page and their logs belong."""
+    global _own
+    _own = _root(config)
+
+
+def _root(config: str) -> str:
+    return ROOT if config == DEFAULT else f"{ROOT}/{config}"
+
+
+def origin(config: str) -> str:
+    """The file that says which config files the results of a config come from."""
+    return f"{_root(config)}/config.txt"
 
 
 def caption(figure: str) -> Path:
@@ -121,34 +151,40 @@ def study(name: str) -> str:
     return f"{ROOT}/studies/{name}.h5"
 
 
+def _tables(experiment: str) -> str:
+    """The folder of an experiment's tables; published results and studies are of no config."""
+    root = ROOT if experiment in (REFERENCE, STUDIES) else _own
+    return f"{root}/tables/{experiment}"
+
+
 def metric_table(experiment: str, name: str) -> str:
     """One row per scalar of one metric over an experiment."""
-    return f"{ROOT}/tables/{experiment}/{name}.csv"
+    return f"{_tables(experiment)}/{name}.csv"
 
 
 def series_table(experiment: str, name: str) -> str:
     """One row per point of the curves of one metric over an experiment."""
-    return f"{ROOT}/tables/{experiment}/{name}.series.csv"
+    return f"{_tables(experiment)}/{name}.series.csv"
 
 
 def table(experiment: str) -> str:
     """One row per scalar of an experiment, all metrics."""
-    return f"{ROOT}/tables/{experiment}.csv"
+    return f"{_tables(experiment)}.csv"
 
 
 def claims() -> str:
     """The papers' claims with their verdicts."""
-    return f"{ROOT}/tables/claims.csv"
+    return f"{_own}/tables/claims.csv"
 
 
 def claims_of(paper: str) -> str:
     """The claims of one paper."""
-    return f"{ROOT}/tables/claims/{paper}.csv"
+    return f"{_own}/tables/claims/{paper}.csv"
 
 
 def figure(name: str, extension: str) -> str:
     """A figure, or with the extension csv the numbers drawn in it."""
-    return f"{ROOT}/figures/{name}.{extension}"
+    return f"{_own}/figures/{name}.{extension}"
 
 
 def sidecar(output: str) -> str:
@@ -164,7 +200,8 @@ def accepted() -> str:
 
 def log(rule: str, *parts: str) -> str:
     """The log of a job."""
-    return "/".join([f"{ROOT}/logs/{rule}", *parts]) + ".log"
+    root = _own if rule in OWN_LOGS else ROOT
+    return "/".join([f"{root}/logs/{rule}", *parts]) + ".log"
 
 
 def own_log(rule: str) -> str:
@@ -174,4 +211,4 @@ def own_log(rule: str) -> str:
 
 def page() -> str:
     """All figures and claims on one page."""
-    return f"{ROOT}/report.html"
+    return f"{_own}/report.html"

@@ -44,7 +44,7 @@ def plan(plan_: Plan, console: Console | None = None, why: Sequence[str] = ()) -
         why: Why existing results would be made again, a line each.
     """
     columns = ("experiment", "cells", "replicas", "jobs", "disk", "CPU core hours", "GPU hours")
-    table = _table("Plan (times are estimates)", columns)
+    table = _table(f"Plan of {plan_.config.name} (times are estimates)", columns)
     for name, ids in plan_.experiments.items():
         table.add_row(name, *_amounts(plan_, [plan_.cells[cell_id] for cell_id in ids]))
     table.add_section()
@@ -101,6 +101,7 @@ def status(
         why: Why they are not valid, a line each.
     """
     console = console or Console()
+    console.print(f"Status of {plan_.config.name}")
     failures: list[str] = []
     mixed: list[str] = []
     for name, ids in plan_.experiments.items():

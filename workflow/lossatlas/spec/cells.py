@@ -1,7 +1,9 @@
 """Cells: canonical specifications and stable ids.
 
 A cell's id is a readable slug and 8 hex digits of the SHA-256 of its canonical specification. The
-specification leaves out every value that equals its default, so that a new option keeps old ids.
+specification leaves out every value that equals its default, so that a new option keeps old ids. It
+holds what decides training, not how it was written: recipes that train the same networks make one
+cell (`Recipe.effective`, `DataPart.effective`).
 """
 
 from __future__ import annotations
@@ -44,6 +46,14 @@ _SLUG = {
 }
 
 
+_LONGEST_SLUG = 100  # characters: files are named by it
+
+
+def _short(value: Any) -> str:
+    """Return a value as it stands in a slug, which need not tell all cells apart."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
 def canonical(value: Any) -> Any:
     """Return numbers in one spelling (0.10, 1e-1 and "0.1" read from YAML as 0.1; 8.0 as 8)."""
     if isinstance(value, Mapping):
@@ -57,11 +67,18 @@ def canonical(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of a grid: data set, model and recipe with the axis values filled in."""
+    """One point of a grid: data set, model and recipe with the axis values filled in.
+
+    Data and recipe are kept as they act, whatever was given.
+    """
 
     data: DataPart
     model: ModelPart
     recipe: Recipe
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "data", self.data.effective())
+        object.__setattr__(self, "recipe", self.recipe.effective())
 
     @cached_property
     def spec(self) -> dict[str, Any]:
@@ -85,12 +102,16 @@ class Cell:
         spec = self.spec
         words = [spec["data"]["source"], spec["model"]["builder"].rpartition(":")[2]]
         for part in ("data", "model", "recipe"):
-            words += [f"{s}{spec[part][key]}" for key, s in _SLUG.items() if key in spec[part]]
-        slug = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(words)).strip("-.")
+            values = spec[part]
+            words += [f"{s}{_short(values[key])}" for key, s in _SLUG.items() if key in values]
+        slug = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(words))[:_LONGEST_SLUG].strip("-.")
         return f"{slug}-{self.digest[:8]}"
 
     def axis(self, name: str) -> Any:
-        """Return the cell's value on an axis, by the axis' name or "part.key"."""
+        """Return the cell's value on an axis, by the axis' name or "part.key", as it acts.
+
+        What a config gave for the axis is in `Config.grid`.
+        """
         part, key = axis_target(name)
         if part == "model":
             known = NETWORKS.get(self.model.builder)

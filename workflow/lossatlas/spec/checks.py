@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
 from lossatlas.errors import UserError, nearest
 from lossatlas.simplex import complexes
-from lossatlas.spec import own
+from lossatlas.spec import names, own
 from lossatlas.spec.catalogue import NETWORKS, corrupted_source, data_source
 from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES, Cell, axis_target
 from lossatlas.spec.complaints import explain
 from lossatlas.spec.depths import ANY
+from lossatlas.spec.figures import FIGURES
 from lossatlas.spec.metrics import KINDS, Espro, Simplex, SimplexVolume
 from lossatlas.spec.parts import Recipe
+from lossatlas.spec.shown import Shown
 
 if TYPE_CHECKING:
     from lossatlas.spec.config import Config, Experiment
 
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 LEAST_WINDOW = 4  # points that `diffusion` can analyse: one lag of a quarter
 
 
@@ -31,7 +31,8 @@ def check(config: Config) -> None:
     Raises:
         UserError: With the key that is wrong and the nearest fix.
     """
-    _check_names(config)
+    names.check(config)
+    _check_data(config)
     _check_models(config)
     _check_metrics(config)
     for name in config.experiments:
@@ -39,17 +40,10 @@ def check(config: Config) -> None:
     _check_figures(config)
 
 
-def _check_names(config: Config) -> None:
-    for section in ("datasets", "models", "recipes", "metrics", "experiments", "figures"):
-        for name in getattr(config, section):
-            if not NAME.fullmatch(name):
-                fix = "letters, digits and _, a letter first"
-                raise UserError(f"'{name}' cannot be a name", where=section, fix=fix)
+def _check_data(config: Config) -> None:
     for name, part in config.datasets.items():
         source = data_source(part.source, where=f"datasets.{name}.source")
-        if not NAME.fullmatch(part.source):
-            fix = "letters, digits and _, a letter first, in resources/datasets.tsv as well"
-            raise UserError(f"'{part.source}' cannot be a name", where=f"datasets.{name}", fix=fix)
+        names.check_name(part.source, f"datasets.{name}")
         if len(part.mean) not in (0, source.channels):
             what = f"{len(part.mean)} numbers for {source.channels} channels"
             raise UserError(what, where=f"datasets.{name}.mean", fix="one for each channel")
@@ -274,8 +268,45 @@ def _check_recorded(config: Config, recipe: str, name: str, kind: str) -> None:
 
 def _check_figures(config: Config) -> None:
     for name, figure in config.figures.items():
-        where = f"figures.{name}"
+        where, drawing = f"figures.{name}", FIGURES[figure.draws]
+        if drawing.reference or drawing.study:
+            shown = "published results" if drawing.reference else "a study"
+            for key in ("experiment", "metrics"):
+                if getattr(figure, key):
+                    what = f"'{figure.draws}' draws {shown}, and no experiment"
+                    raise UserError(what, where=f"{where}.{key}", fix="leave it out")
+            continue
         if figure.experiment and figure.experiment not in config.experiments:
             fix = nearest(figure.experiment, config.experiments)
             what = f"unknown experiment '{figure.experiment}'"
-            raise UserError(what, where=where, fix=fix)
+            raise UserError(what, where=f"{where}.experiment", fix=fix)
+        shown_ = Shown(config, name)
+        for kind, metric in figure.metrics.items():
+            _check_chosen(config, shown_, kind, metric)
+        for kind in shown_.kinds:
+            shown_.metric(kind)
+
+
+def _check_chosen(config: Config, shown: Shown, kind: str, metric: str) -> None:
+    """Refuse a metric that a figure names for a kind, where it cannot be what it shows."""
+    where = f"figures.{shown.name}.metrics"
+    if kind not in shown.kinds:
+        what = f"'{shown.style.draws}' reads no '{kind}'"
+        if kind not in KINDS:
+            what = f"unknown kind of metric '{kind}'"
+        raise UserError(what, where=where, fix=nearest(kind, shown.kinds))
+    measured = config.experiments[shown.experiment].metrics
+    fits = [name for name in measured if _kind(config, name) == kind]
+    if metric not in config.metrics and metric not in KINDS:
+        raise UserError(f"unknown metric '{metric}'", where=where, fix=nearest(metric, fits))
+    if (found := _kind(config, metric)) != kind:
+        what = f"'{metric}' is of the kind '{found}', and not '{kind}'"
+        raise UserError(what, where=f"{where}.{kind}", fix=nearest(metric, fits))
+    if metric not in measured:
+        what = f"experiment '{shown.experiment}' measures no '{metric}'"
+        fix = f"add it to experiments.{shown.experiment}.metrics"
+        raise UserError(what, where=f"{where}.{kind}", fix=fix)
+
+
+def _kind(config: Config, metric: str) -> str:
+    return str(config.metrics.get(metric, {}).get("kind", metric))

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
 
+from lossatlas import paths
 from lossatlas.errors import UserError
 from lossatlas.spec import checks
 from lossatlas.spec.catalogue import NETWORKS
@@ -88,6 +89,11 @@ class Experiment(Strict):
 class Config(Strict):
     """The whole config."""
 
+    name: str = Field(
+        paths.DEFAULT,
+        description="folder in results/ of figures, tables, claims and report; default: the name of"
+        " the file that has `experiments`; those of config.yaml lie in results/ itself",
+    )
     mirror_dir: str = Field("", description="folder that is looked at before any download")
     datasets: dict[str, DataPart] = Field(description="named data sets")
     models: dict[str, ModelPart] = Field(description="named networks")
@@ -107,6 +113,11 @@ class Config(Strict):
         names = self.experiments[experiment].metrics
         return {self.metric(name).kind: name for name in reversed(names)}  # type: ignore[attr-defined]
 
+    def grid(self, experiment: str) -> list[dict[str, int | float]]:
+        """Return axis -> value of each cell of an experiment, as the config gives them."""
+        axes = self.experiments[experiment].axes
+        return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+
     def cells(self, experiment: str) -> list[Cell]:
         """Return the cells of an experiment, in the order of its axes."""
         one = self.experiments[experiment]
@@ -116,9 +127,9 @@ class Config(Strict):
             "recipe": self.recipes[one.recipe].model_dump(),
         }
         found = []
-        for values in product(*one.axes.values()):
+        for point in self.grid(experiment):
             parts = {name: dict(part) for name, part in base.items()}
-            for axis, value in zip(one.axes, values, strict=True):
+            for axis, value in point.items():
                 part, key = axis_target(axis)
                 parts[part][key] = value
             found.append(_cell(parts))

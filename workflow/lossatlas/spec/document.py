@@ -30,6 +30,7 @@ INTRODUCTION = """\
 
 `config.yaml` is the default atlas. `--configfile FILE` with a file that has `experiments` takes its
 place; a file without changes just the keys that it names (mappings are merged, lists replaced).
+Name targets before options: `--configfile` takes all that follows it.
 Unknown keys are refused, with the nearest valid name. Threads, memory and partitions are not here:
 they belong to the machine, and stand in `profiles/`.
 
@@ -42,6 +43,11 @@ they belong to the machine, and stand in `profiles/`.
 | `config/diffusion.yaml` | the diffusion paper at its own scale, for GPUs |
 
 `snakemake plan --configfile FILE` prints what a config costs before anything is spent.
+
+Each config has a name: its key `name`, or else that of its file without `.yaml` (of several files
+with `experiments`, all their names). Its figures, tables, claims and report are in
+`results/<name>/`, those of `config.yaml` in `results/` itself. Cells, data, downloads and studies
+are shared by all configs of a project. Two configs cannot have one name.
 """
 
 
@@ -50,8 +56,8 @@ METRICS = """\
 
 A metric's name is its kind, or the key `kind` says which it is: so one experiment can measure
 `hessian` and `hessian_paper: {kind: hessian, mode: paper}`. Figures and claims show the first of a
-kind that the experiment lists; `results/tables/<experiment>.csv` has all, the rows of the others
-named `hessian_paper.hessian_trace` and the like.
+kind that the experiment lists; `tables/<experiment>.csv` has all, the rows of the others named
+`hessian_paper.hessian_trace` and the like.
 """
 
 
@@ -159,7 +165,8 @@ def _axes_text() -> str:
     )
     shared = (
         "Experiments share cells: a cell that two of them name is trained and measured once, with"
-        " the union of their seeds."
+        " the union of their seeds. So is one that two recipes train alike: a rate may be given, or"
+        " be what `rate_per_batch` makes of another."
     )
     return "\n".join([*lines, "", own, "", shared])
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -21,6 +22,15 @@ class Strict(BaseModel):
     """A part of the config that refuses keys it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+_Part = TypeVar("_Part", bound=Strict)
+
+
+def _with(part: _Part, **values: Any) -> _Part:
+    """Return a part with other values; itself where they are its own, which is fast."""
+    changed = {key: value for key, value in values.items() if getattr(part, key) != value}
+    return part.model_copy(update=changed) if changed else part
 
 
 class DataPart(Strict):
@@ -48,6 +58,12 @@ class DataPart(Strict):
         if len(self.mean) != len(self.std):
             raise ValueError("'mean' and 'std' have one number per channel each")
         return self
+
+    def effective(self) -> DataPart:
+        """Return the part as it acts: parts that give the same images and labels become equal."""
+        if not (self.fraction < 1 or self.label_noise or self.pixel_noise):
+            return _with(self, transforms="fixed", seed=0)
+        return _with(self, seed=0) if self.transforms == "paper" else self  # has its own seed
 
     def kept(self, images: int) -> int:
         """Return how many of that many training images are used."""
@@ -144,6 +160,9 @@ class Recording(Strict):
         return list(range(0, epochs + 1, self.snapshots)) if self.snapshots else [0]
 
 
+_DECAY_FACTOR = 0.1
+
+
 class Recipe(Strict):
     """How a network is trained: SGD with momentum on the cross entropy."""
 
@@ -154,7 +173,7 @@ class Recipe(Strict):
     nesterov: bool = Field(False, description="Nesterov's form of momentum")
     weight_decay: float = Field(5e-4, ge=0, description="L2 on every parameter, added to gradients")
     decay_epochs: list[int] = Field([], description="epochs at whose start the rate is multiplied")
-    decay_factor: float = Field(0.1, gt=0, description="what the rate is multiplied by")
+    decay_factor: float = Field(_DECAY_FACTOR, gt=0, description="what the rate is multiplied by")
     cosine: bool = Field(False, description="anneal the rate to 0 over the epochs, per epoch")
     rate_per_batch: int | None = Field(
         None, ge=1, description="scale the rate by batch_size / this (linear scaling rule)"
@@ -188,7 +207,43 @@ class Recipe(Strict):
             raise ValueError(f"'decay_epochs' has {late}, and there are {count} epochs, from 0")
         if self.cosine and self.decay_epochs:
             raise ValueError("choose one of 'cosine' and 'decay_epochs'")
+        if not 0 < self.initial_rate < math.inf:
+            raise ValueError(f"'rate_per_batch' makes the learning rate {self.initial_rate}")
         return self
+
+    @property
+    def initial_rate(self) -> float:
+        """The learning rate of the first epoch, scaled by the batch size where that is asked."""
+        if self.rate_per_batch is None:
+            return self.learning_rate
+        return self.learning_rate * (self.batch_size / self.rate_per_batch)
+
+    def effective(self) -> Recipe:
+        """Return the recipe as it acts: recipes that train the same networks become equal.
+
+        Only settings are replaced without which every result is the same bit for bit.
+        """
+        decays = [] if self.decay_factor == 1 else self.decay_epochs
+        return _with(
+            self,
+            learning_rate=self.initial_rate,
+            rate_per_batch=None,
+            decay_epochs=decays,
+            decay_factor=self.decay_factor if decays else _DECAY_FACTOR,
+            cosine=self.cosine and self.epochs > 1,  # it starts at 1
+            early_stop=self._effective_stop(),
+        )
+
+    def _effective_stop(self) -> EarlyStop | None:
+        """Return the rule of early stopping as it acts; None where it has no effect."""
+        rule = self.early_stop
+        if rule is None or not (rule.stop or "early" in self.checkpoints):
+            return None
+        first = max(rule.after, rule.epochs + 1)  # epoch after which the rule is looked at
+        if first <= self.epochs:
+            return _with(rule, after=first)
+        # The checkpoint 'early' of a run that cannot settle is another checkpoint.
+        return EarlyStop(after=self.epochs + 1) if "early" in self.checkpoints else None
 
     def steps(self, images: int) -> int:
         """Return the steps of a whole run on that many images."""

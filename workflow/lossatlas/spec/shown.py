@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from lossatlas import paths
 from lossatlas.errors import UserError
-from lossatlas.spec.config import Config
+from lossatlas.paths import REFERENCE, STUDIES
 from lossatlas.spec.figures import FIGURES, Drawing, Figure
 
-REFERENCE = "taxonomy_reference"  # the authors' published results, in place of an experiment
+if TYPE_CHECKING:
+    from lossatlas.spec.config import Config
+
 REFERENCE_KINDS = ["performance", "hessian", "connectivity", "cka", "distance"]
-STUDIES = "studies"  # small experiments that have no cells
 STUDY_OF = {
     "two_spirals": "lossatlas.simplex.spirals:study",
     "sampling_bias": "lossatlas.simplex.sampling_bias:study",
@@ -67,10 +68,14 @@ class Shown:
             return self.style.metrics[kind]
         if kind in (firsts := self.config.firsts(self.experiment)):
             return firsts[kind]
-        raise UserError(
-            f"figures.{self.style.draws}: experiment '{self.experiment}' measures no '{kind}'"
-            f" (add it to experiments.{self.experiment}.metrics)"
-        )
+        what = f"experiment '{self.experiment}' measures no '{kind}'"
+        fix = f"add it to experiments.{self.experiment}.metrics"
+        raise UserError(what, where=f"figures.{self.name}", fix=fix)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of metric whose tables it reads, each once."""
+        return list(dict.fromkeys([*self.drawing.scalars, *self.drawing.series]))
 
     def tables(self, which: Literal["scalars", "series"]) -> list[str]:
         """Return the tables of scalars, or of series, that it reads."""

@@ -18,9 +18,7 @@ def learning_rate(recipe: Recipe, epoch: int) -> float:
             annealing to 0.
         epoch: From 0.
     """
-    rate = recipe.learning_rate
-    if recipe.rate_per_batch is not None:
-        rate *= recipe.batch_size / recipe.rate_per_batch
+    rate = recipe.initial_rate
     if recipe.cosine:
         return rate * 0.5 * (1.0 + math.cos(math.pi * epoch / recipe.epochs))
     return rate * recipe.decay_factor ** sum(epoch >= start for start in recipe.decay_epochs)
