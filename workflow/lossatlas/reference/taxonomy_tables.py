@@ -106,4 +106,5 @@ def _curve(name: str, points: np.ndarray, numbers: Numbers) -> Series:
     values = numbers[f"curve_{name}"]
     status = "ok" if np.isfinite(values).all() else "undefined"
     unit = "percent" if name.endswith("error") else "nats"
-    return Series(f"bezier_{name}", points, values, "t", 0, 1, y_unit=unit, status=status)
+    path = {"path": "bezier"}
+    return Series(name, points, values, "t", 0, 1, y_unit=unit, status=status, index=path)
