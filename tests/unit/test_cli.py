@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from lossatlas import models, paths, store
 from lossatlas.cli import main
 from lossatlas.differences import differences
+from parts import frame
 
 torch.set_num_threads(1)
 
@@ -212,7 +213,7 @@ def test_plane_through_three_checkpoints(here: Path) -> None:
     given = ["--checkpoint", "0.pt", "--checkpoint", "1.safetensors", "--checkpoint", "2.pt"]
     assert main([*PLANE, *given, "-o", "plane.h5", "plane.png"]) == 0
     record = store.read(here / "plane.h5", "plane")
-    columns = {s.name.rpartition(":")[2]: s.y for s in record.series if "corners" not in s.name}
+    columns = frame(record, "plane", plane="w0 w1 w2")
     assert len(columns["loss"]) == 25
     # A corner is its checkpoint, with BatchNorm statistics of the training images.
     data = np.load(here / "data.npz")

@@ -28,7 +28,8 @@ def fields(path: Path) -> pd.DataFrame:
     )
     if type(table.index) is not pd.RangeIndex:  # what pandas makes of longer rows
         raise ValueError("its rows have more fields than there are columns")
-    short = np.flatnonzero(table.iloc[:, -1].isna())
+    last = table.iloc[:, -1]  # a status, which is never empty
+    short = np.flatnonzero(last.isna() | (last == ""))
     if len(short):
         raise ValueError(f"row {short[0] + 1} has too few fields")
     return table
