@@ -65,3 +65,4 @@ onsuccess:
 
 onerror:
     kept.forget(ended())
+    tell_of_missing_data()
