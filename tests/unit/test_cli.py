@@ -380,3 +380,12 @@ def test_diff_and_show(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "/scalars value: 1 of 1 values differ, largest 1" in capsys.readouterr().out
     assert main(["show", "a.h5"]) == 0
     assert "cka" in capsys.readouterr().out
+    parts = {
+        "series": [store.Series("msd", np.ones(3), np.ones(3), "lag", 4, index={"window": 480})],
+        "tables": [store.Table("plane", {"u": [1, 2], "loss": [0.5, 1]}, index={"plane": "w0 c0"})],
+    }
+    store.write("c.h5", store.Record("any", **parts))
+    assert main(["show", "c.h5"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "series msd window=480 4: 3 points over lag" in said
+    assert "table plane plane=w0 c0: 2 rows of u, loss" in said

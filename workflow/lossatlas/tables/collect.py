@@ -18,7 +18,7 @@ import pandas as pd
 from lossatlas import store
 from lossatlas.errors import UserError
 from lossatlas.files import atomic
-from lossatlas.tables.parse import axis_values, each, fields, floats, index_values, seeds
+from lossatlas.tables.parse import axis_values, fields, floats, index_values, whole_numbers
 
 Axes = Mapping[str, Mapping[str, Any]]  # cell -> axis -> value; its order is that of the rows
 
@@ -182,9 +182,9 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
         axes, known = axes_of(table), _known_columns(table)
         for name in table:
             if name in axes:
-                table[name] = each(table[name], axis_values)
+                table[name] = axis_values(table[name])
             elif name in SEEDS:
-                table[name] = pd.array(each(table[name], seeds), dtype="Int64")
+                table[name] = whole_numbers(table[name])
             elif name not in known:
                 table[name] = index_values(table[name])
             elif name in NUMBERS:

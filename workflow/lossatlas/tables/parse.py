@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,37 +37,50 @@ def fields(path: Path) -> pd.DataFrame:
 
 def floats(texts: pd.Series) -> np.ndarray:
     """Return a column of numbers; NaN where it is empty."""
+    given = (texts != "").to_numpy()
+    values = np.full(len(texts), np.nan)
     # Python's own parser is exact, which that of pandas is not in every version.
-    return texts.where(texts != "", "nan").to_numpy(dtype=object).astype(np.float64)
+    values[given] = texts[given].to_numpy(dtype=object).astype(np.float64)
+    return values
 
 
-def each(texts: pd.Series, parse: Callable[[Sequence[str]], list[Any]]) -> list[Any]:
-    """Parse each text once, however many rows have it."""
-    places, different = pd.factorize(texts)
-    values = parse(list(different))
+def axis_values(texts: pd.Series) -> Any:
+    """Return an axis' values as whole numbers, else as numbers, else as they are."""
+    places, different = _different(texts)
+    values = _parsed(different)
     return [values[place] for place in places.tolist()]
 
 
-def seeds(texts: Sequence[str]) -> list[int | None]:
-    """Return whole numbers; None where there is none."""
-    return [int(text) if text else None for text in texts]
+def whole_numbers(texts: pd.Series) -> Any:
+    """Return a column of whole numbers; absent where it is empty."""
+    return _whole(*_different(texts))
 
 
-def axis_values(texts: Sequence[str]) -> list[Any]:
-    """Return an axis' values as whole numbers, else as numbers, else as they are."""
+def index_values(texts: pd.Series) -> Any:
+    """Return a column of an index or of a table, parsed as an axis is; absent where it is empty."""
+    places, different = _different(texts)
+    given = _parsed([text for text in different if text])
+    if not given or isinstance(given[0], float):
+        return floats(texts)
+    return _whole(places, different) if isinstance(given[0], int) else texts.where(texts != "")
+
+
+def _different(texts: pd.Series) -> tuple[np.ndarray, list[str]]:
+    """Return each text once, and which of them stands in each row: most rows repeat a few."""
+    places, different = pd.factorize(texts)
+    return places, different.to_numpy(dtype=object).tolist()
+
+
+def _parsed(texts: Sequence[str]) -> Sequence[Any]:
     for kind in (int, float):
         try:
             return [kind(text) for text in texts]
         except ValueError:
             continue
-    return list(texts)
+    return texts
 
 
-def index_values(texts: pd.Series) -> Any:
-    """Return a column of an index or of tables likewise; what is empty is absent."""
-    values = axis_values([text for text in pd.unique(texts) if text])
-    if not values or isinstance(values[0], float):
-        return floats(texts)
-    if isinstance(values[0], int):
-        return pd.array(each(texts, seeds), dtype="Int64")
-    return texts.where(texts != "", np.nan)
+def _whole(places: np.ndarray, different: Sequence[str]) -> Any:
+    values = np.array([int(text) if text else 0 for text in different], dtype=np.int64)
+    absent = np.array([not text for text in different], dtype=bool)
+    return pd.arrays.IntegerArray(values[places], absent[places])
