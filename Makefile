@@ -11,7 +11,7 @@ PEERS ?=
 # Each job is a process of its own: without bytecode on disk each would compile torch anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: atlas test test-slurm test-faults lint format bench lock help clean anew
+.PHONY: atlas test test-slurm test-faults scan lint format bench lock help clean anew
 .DEFAULT_GOAL := atlas
 
 atlas: $(READY)  ## set up, then run the default atlas (snakemake)
@@ -55,6 +55,10 @@ test-slurm: $(READY_DEV)  ## the atlas on a real Slurm on this machine, with fau
 
 test-faults: $(READY_DEV)  ## fifty kill -9 at random moments, then one comparison
 	$(BIN)/pytest -p no:xdist tests/faults/kill_many.py
+
+scan: $(READY_DEV)  ## convolutions of many shapes, and all networks, against float64 (an hour)
+	cd tests && PYTHONPATH=../workflow:. ../$(BIN)/python -m scan.convolutions
+	cd tests && PYTHONPATH=../workflow:. ../$(BIN)/python -m scan.networks
 
 lint: $(READY_DEV)  ## ruff, snakefmt, mypy, snakemake --lint
 	$(BIN)/ruff check .
