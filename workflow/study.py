@@ -12,6 +12,6 @@ with job(snakemake) as s:  # noqa: F821
     store.write(s.output.record, record)
     axes = {name: {}}
     scalars = collect.scalar_frame("studies", axes, {name: record.scalars})
-    series = collect.series_frame("studies", axes, {name: record.series})
+    series = collect.series_frame("studies", axes, {name: [*record.series, *record.tables]})
     collect.write(s.output.scalars, scalars)
     collect.write(s.output.series, series)

@@ -22,7 +22,13 @@ def walks(good: bool = True) -> dict[str, Tables]:
                 slow = rate == 0.01
                 axes = ("e", f"{rate}{batch}{noise}", 2, rate, batch, noise)
                 place = dict(zip(AXES, axes, strict=True))
-                who = place | {"replica": 0, "partner": np.nan, "status": "ok", "stderr": 0.1}
+                who = place | {
+                    "replica": 0,
+                    "partner": np.nan,
+                    "status": "ok",
+                    "stderr": 0.1,
+                    "df": np.nan,
+                }
                 numbers = {
                     "exponent_first": (1.9 if slow else 1.3) if good else 0.9 + batch / 64,
                     "exponent_last": 1.8 if slow else 0.7,
@@ -46,13 +52,13 @@ def walks(good: bool = True) -> dict[str, Tables]:
                 curves = {
                     "exponent": (X, 1.5 - sign * X / 4000),
                     "moving_variance": (X, 0.004 * (1 if good else 9) + 0 * X),
-                    "local_exponent:0": (lags, lags * 0 + (1.2 if good else 3)),
+                    "local_exponent": (lags, lags * 0 + (1.2 if good else 3)),
                 }
                 for name, (x, y) in curves.items():
-                    series += [
-                        who | {"series": name, "x": a, "y": b} for a, b in zip(x, y, strict=True)
-                    ]
-    frames = (pd.DataFrame(scalars)[[*AXES, *SCALAR]], pd.DataFrame(series)[[*AXES, *SERIES]])
+                    of = who | {"series": name, "window": 0 if name == "local_exponent" else None}
+                    series += [of | {"x": a, "y": b} for a, b in zip(x, y, strict=True)]
+    columns = [*AXES, *SERIES[:3], "window", *SERIES[3:]]
+    frames = (pd.DataFrame(scalars)[[*AXES, *SCALAR]], pd.DataFrame(series)[columns])
     return {"diffusion": Tables(*frames)}
 
 

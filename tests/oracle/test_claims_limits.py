@@ -158,8 +158,8 @@ def test_sizes_of_diffusion(claim: str, metric: str, value: Callable, holds: str
 
 
 CURVES = [
-    ("C7", "local_exponent:0", [1, 10, 100, 300, 1000], [9, 0.6, 2.4, 2.4, 9], "yes"),
-    ("C7", "local_exponent:0", [1, 10, 100, 300, 1000], [1, 0.4, 2.6, 1.0, 1], "no"),
+    ("C7", "local_exponent", [1, 10, 100, 300, 1000], [9, 0.6, 2.4, 2.4, 9], "yes"),
+    ("C7", "local_exponent", [1, 10, 100, 300, 1000], [1, 0.4, 2.6, 1.0, 1], "no"),
     ("C11", "moving_variance", [0, 500, 1000, 1500, 2000], [1, 1, 0.0049, 0, 0], "yes"),
     ("C11", "moving_variance", [0, 500, 1000, 1500, 2000], [0, 0, 0.0051, 0, 0], "no"),
 ]

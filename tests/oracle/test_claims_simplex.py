@@ -11,20 +11,21 @@ from scipy import stats
 
 from lossatlas.claims import paired, simplex, statements, verdicts
 from lossatlas.figures import Tables
-from lossatlas.simplex.columns import columns
-from lossatlas.store import Scalar, Series
+from lossatlas.store import Scalar, Series, Table
 from lossatlas.tables import collect
 
 
-def tables(rows: list[Scalar], frames: dict[str, pd.DataFrame]) -> Tables:
+def tables(rows: list[Scalar], *found: Table) -> Tables:
     axes: dict = {"cell": {}}
-    series: list[Series] = []
-    for name, table in frames.items():
-        series += columns(name, {key: table[key].to_numpy() for key in table})
     return Tables(
         collect.scalar_frame("e", axes, {"cell": rows}),
-        collect.series_frame("e", axes, {"cell": series}),
+        collect.series_frame("e", axes, {"cell": list(found)}),
     )
+
+
+def table(name: str, frame: object, **index: str) -> Table:
+    assert isinstance(frame, pd.DataFrame)
+    return Table(name, {str(key): frame[key].to_numpy() for key in frame}, index=index)
 
 
 def complexes(count: int = 5, **spoiled: object) -> list[Scalar]:
@@ -118,8 +119,8 @@ def bias(p: float = 0.5, wrong: float = 1e-30) -> pd.DataFrame:
 def curves(gap: float = 0.0) -> Tables:
     t = np.linspace(0, 1, 3)
     series = [
-        Series("bezier_train_loss", t, np.array([0.1 + gap, 0.2, 0.3]), "t", 0, 1),
-        Series("linear_train_loss", t, np.array([0.1, 2.0, 0.3]), "t", 0, 1),
+        Series("train_loss", t, np.array(y), "t", 0, 1, index={"path": path})
+        for path, y in (("bezier", [0.1 + gap, 0.2, 0.3]), ("linear", [0.1, 2.0, 0.3]))
     ]
     axes: dict = {"cell": {}}
     return Tables(
@@ -133,17 +134,15 @@ def found(
 ) -> dict[str, Tables]:
     get: Callable = frames.get
     return {
-        "simplex": tables(scalars or complexes(), {"inside": get("inside", inside())}),
-        "simplex_volume": tables([], {"volume": get("volume", volume())}),
+        "simplex": tables(scalars or complexes(), table("inside", get("inside", inside()))),
+        "simplex_volume": tables([], table("volume", get("volume", volume()))),
         "espro": tables(
             apart or disagreement(),
-            {
-                "ensembles": get("ensembles", ensembles()),
-                "corruption": get("corruption", corruption()),
-                **{f"corruption {kind}": t for kind, t in get("kinds", {}).items()},
-            },
+            table("ensembles", get("ensembles", ensembles())),
+            table("corruption", get("corruption", corruption()), kind="noise"),
+            *(table("corruption", t, kind=kind) for kind, t in get("kinds", {}).items()),
         ),
-        "sampling_bias": tables([], {"tests": get("tests", bias())}),
+        "sampling_bias": tables([], table("tests", get("tests", bias()))),
         "connectivity": get("curves", curves()),
     }
 

@@ -29,6 +29,7 @@ from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, state_of
 from lossatlas.spec.metrics import Connectivity
 from lossatlas.spec.products import PRODUCES
+from parts import curve
 
 torch.set_num_threads(1)
 T5 = np.linspace(0, 1, 5)
@@ -85,9 +86,9 @@ def test_a_path_equals_plain_loops(batch):
 @pytest.mark.parametrize("options", [{}, {"norm": False}, {"dropout": 0.5}])
 def test_ends_with_stored_statistics_are_the_networks(options):
     one, two = network(1, **options), network(2, **options)
-    curve, functional = line(one, two), Functional(one)
+    straight, functional = line(one, two), Functional(one)
     for t, module in ((0.0, one), (1.0, two)):
-        network_at = curve.at(t)
+        network_at = straight.at(t)
         module.eval()
         with torch.no_grad():
             expected = module(TEST.images)
@@ -108,15 +109,15 @@ def test_fresh_statistics_differ_from_stored_ones_only_with_norms():
 
 def test_inputs_are_not_changed_and_dropout_repeats():
     one, two = network(1, dropout=0.5), network(2, dropout=0.5)
-    curve, functional = line(one, two), Functional(one)
-    before = curve.buffers[0]["norm.running_mean"].clone()
+    straight, functional = line(one, two), Functional(one)
+    before = straight.buffers[0]["norm.running_mean"].clone()
     torch.manual_seed(1)
     expected = torch.rand(2)
     torch.manual_seed(1)
-    first = evaluate_path(functional, curve, TRAIN, TEST, T5)
+    first = evaluate_path(functional, straight, TRAIN, TEST, T5)
     assert torch.rand(2).equal(expected)
-    assert evaluate_path(functional, curve, TRAIN, TEST, T5).points == first.points
-    assert curve.buffers[0]["norm.running_mean"].equal(before)
+    assert evaluate_path(functional, straight, TRAIN, TEST, T5).points == first.points
+    assert straight.buffers[0]["norm.running_mean"].equal(before)
 
 
 def test_training_after_an_estimate_has_the_norms_own_momentum():
@@ -195,21 +196,20 @@ def test_record():
     assert {s.name for s in record.scalars} == set(PRODUCES["connectivity"])
     assert len(record.scalars) == 2 * 4
     assert all(s.status == "ok" and s.unit == "percent" for s in record.scalars)
-    series = {(s.name, s.replica, s.partner): s for s in record.series}
-    assert len(series) == 2 * 8
+    assert len(record.series) == 2 * 8
     for pair in ((0, 1), (1, 2)):
-        curve, straight = (series[f"{k}_train_error", *pair] for k in ("bezier", "linear"))
-        assert curve.x.tolist() == T5.tolist()
-        assert (curve.x_name, curve.y_unit) == ("t", "percent")
-        assert curve.y[[0, -1]].tolist() == straight.y[[0, -1]].tolist()
-        found = extremes(T5, curve.y)
+        bent, straight = (curve(record, "train_error", *pair, path=k) for k in ("bezier", "linear"))
+        assert bent.x.tolist() == T5.tolist()
+        assert (bent.x_name, bent.y_unit) == ("t", "percent")
+        assert bent.y[[0, -1]].tolist() == straight.y[[0, -1]].tolist()
+        found = extremes(T5, bent.y)
         assert by_pair(record, "mode_connectivity")[pair].value == found.connectivity
         assert by_pair(record, "path_dip")[pair].value == found.dip
         assert by_pair(record, "path_bump")[pair].value == found.bump
         assert by_pair(record, "linear_barrier")[pair].value == extremes(T5, straight.y).bump
-    assert series["bezier_test_loss", 0, 1].y_unit == "nats"
-    shared = [series["bezier_test_error", 0, 1].y[-1], series["bezier_test_error", 1, 2].y[0]]
-    assert shared[0] == shared[1]
+    assert curve(record, "test_loss", 0, 1, path="bezier").y_unit == "nats"
+    ends = [curve(record, "test_error", *pair, path="bezier").y for pair in ((0, 1), (1, 2))]
+    assert ends[0][-1] == ends[1][0]
     assert record.arrays["pairs"].values.tolist() == [[0, 1], [1, 2]]
     arrays = {name: record.arrays[name].values for name in record.arrays}
     assert (arrays["curve_length"] >= arrays["straight_distance"]).all()
@@ -221,7 +221,7 @@ def test_the_line_of_the_record_equals_plain_loops():
     """Norms are estimated on one batch here: at most 256 images, whatever the fit's batch."""
     one, two = network(1), network(2)
     record = measure(networks_of([one, two], TRAIN, TEST), QUICK)
-    series = {s.name: s.y for s in record.series}
+    series = {s.name: s.y for s in record.series if s.index == {"path": "linear"}}
     module = network(3)
     pairs = list(zip(module.parameters(), one.parameters(), two.parameters(), strict=True))
     for i, t in enumerate(T5):
@@ -230,8 +230,8 @@ def test_the_line_of_the_record_equals_plain_loops():
         update_norms(module, TRAIN.images, 256)
         for name, split in (("train", TRAIN), ("test", TEST)):
             loss, error = plain(module, split)
-            assert series[f"linear_{name}_loss"][i] == pytest.approx(loss, rel=1e-5)
-            assert series[f"linear_{name}_error"][i] == pytest.approx(error)
+            assert series[f"{name}_loss"][i] == pytest.approx(loss, rel=1e-5)
+            assert series[f"{name}_error"][i] == pytest.approx(error)
 
 
 def test_curves_have_draws_of_their_own(monkeypatch):
@@ -265,7 +265,7 @@ def test_paper_mode():
     settings = QUICK.model_copy(update={"mode": "paper", "pairs": "all", "points": 21})
     record = measure(networks, settings)
     assert set(by_pair(record, "mode_connectivity")) == {(0, 1)}
-    errors = next(s for s in record.series if s.name == "bezier_train_error")
+    errors = curve(record, "train_error", path="bezier")
     assert errors.x.tolist() == [0, 0.25, 0.5, 0.75, 1]
     expected = extremes(T5, errors.y, "mean").connectivity
     assert record.scalar("mode_connectivity").value == expected
@@ -274,7 +274,7 @@ def test_paper_mode():
     module = network(5)
     update_norms(module, shuffled(TRAIN, "connectivity", 0).images, QUICK.batch_size)
     assert errors.y[0] == pytest.approx(plain(module, TRAIN)[1])
-    losses = next(s for s in record.series if s.name == "bezier_test_loss")
+    losses = curve(record, "test_loss", path="bezier")
     assert losses.y[0] == pytest.approx(plain(module, TEST)[0], rel=1e-5)
     arrays = {name: record.arrays[name].values for name in record.arrays}
     assert arrays["steps"].sum(1) == pytest.approx(arrays["curve_length"], rel=0.1)
@@ -286,7 +286,7 @@ def test_pairs_with_a_diverged_replica_are_left_out():
     assert networks.seeds == [0, 2, 3]
     record = measure(networks, QUICK.model_copy(update={"curve": "polygon"}))
     assert set(by_pair(record, "path_bump")) == {(2, 3)}
-    assert {s.name for s in record.series} >= {"polygon_train_error", "linear_test_loss"}
+    assert {s.index["path"] for s in record.series} == {"polygon", "linear"}
     assert measure(networks, QUICK.model_copy(update={"pairs": "first"})).scalars == []
 
 
@@ -297,7 +297,7 @@ def test_a_diverged_curve():
         assert record.scalar(name).status == "diverged"
         assert math.isnan(record.scalar(name).value)
     assert record.scalar("linear_barrier").status == "ok"
-    assert {s.name.partition("_")[0] for s in record.series} == {"linear"}
+    assert {s.index["path"] for s in record.series} == {"linear"}
 
 
 def test_an_undefined_end():
@@ -309,7 +309,7 @@ def test_an_undefined_end():
     assert {s.status for s in record.scalars} <= {"undefined", "diverged"}
     assert record.scalar("linear_barrier").status == "undefined"
     assert all(math.isnan(s.value) for s in record.scalars)
-    assert all(s.status == "undefined" for s in record.series if s.name == "linear_train_error")
+    assert curve(record, "train_error", path="linear").status == "undefined"
 
 
 def test_bad_requests():

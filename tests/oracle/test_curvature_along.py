@@ -28,6 +28,7 @@ from lossatlas.training.engine import Engine
 from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
 from lossatlas.training.state import State
+from parts import curve
 
 torch.set_num_threads(1)
 SEEDS = [1, 4]
@@ -64,13 +65,12 @@ def dense(networks: Networks, index: int, places: slice | torch.Tensor = slice(N
 
 def test_eigenvalues_are_those_of_dense_hessians(stages: dict[int, Networks]) -> None:
     record = measure(stages, HessianPath(samples=40, eigenvalues=3, tolerance=1e-5))
-    series = {(one.name, one.replica): one for one in record.series}
     scalars = {(one.name, one.replica): one for one in record.scalars}
     assert {name for name, _ in scalars} == set(PRODUCES["hessian_path"])
     for index, seed in enumerate(SEEDS):
         wanted = np.array([dense(networks, index)[:3] for networks in stages.values()])
         for rank in range(3):
-            one = series[f"eigenvalue:{rank + 1}", seed]
+            one = curve(record, "eigenvalue", seed, rank=rank + 1)
             assert one.x.tolist() == [0, 2, 4]
             assert one.status == "ok"
             np.testing.assert_allclose(one.y, wanted[:, rank], rtol=1e-4)
@@ -78,18 +78,18 @@ def test_eigenvalues_are_those_of_dense_hessians(stages: dict[int, Networks]) ->
         assert scalars["eigenvalue_end", seed].value == pytest.approx(wanted[2, 0], rel=1e-4)
         assert scalars["eigenvalue_peak", seed].value == pytest.approx(wanted[:, 0].max(), rel=1e-4)
         for epoch, networks in stages.items():
-            curve = series[f"hessian_density:{epoch}", seed]
-            area = float(np.trapezoid(curve.y, curve.x))
+            found = curve(record, "hessian_density", seed, epoch=epoch)
+            area = float(np.trapezoid(found.y, found.x))
             assert area == pytest.approx(1, abs=0.02)
-            trace = float(np.trapezoid(curve.y * curve.x, curve.x))
+            trace = float(np.trapezoid(found.y * found.x, found.x))
             mean = dense(networks, index).mean()
             assert trace == pytest.approx(mean, abs=0.6 * abs(mean))  # one probe
         flat = [flatten(networks.one(index)[0]).double() for networks in stages.values()]
         moved = [float(torch.linalg.vector_norm(one - flat[0])) for one in flat]
-        np.testing.assert_allclose(series["distance", seed].y, moved, rtol=1e-5)
+        np.testing.assert_allclose(curve(record, "distance", seed).y, moved, rtol=1e-5)
         for rank in (1, 2, 3):
-            small = series[f"residual:{rank}", seed].y
-            assert (small <= 1e-5 * np.abs(series[f"eigenvalue:{rank}", seed].y)).all()
+            small = curve(record, "residual", seed, rank=rank).y
+            assert (small <= 1e-5 * np.abs(curve(record, "eigenvalue", seed, rank=rank).y)).all()
             assert (small > 0).all()
 
 
@@ -100,7 +100,7 @@ def test_some_images_are_drawn_by_the_seed(stages: dict[int, Networks], chosen: 
     words = ("hessian path", chosen.get("seed", 0))
     places = torch.randperm(40, generator=generator(*words))[:12]
     for index, seed in enumerate(SEEDS):
-        found = next(s for s in record.series if (s.name, s.replica) == ("eigenvalue:1", seed))
+        found = curve(record, "eigenvalue", seed, rank=1)
         wanted = [dense(networks, index, places)[0] for networks in stages.values()]
         np.testing.assert_allclose(found.y, wanted, rtol=1e-4)
 
@@ -135,10 +135,9 @@ def test_statuses_and_the_peak(
         "unconverged",
     ]
     assert scalars["peak", 4].value == 6.0
-    series = {(s.name, s.replica): s for s in record.series}
-    assert series["eigenvalue:1", 1].y.tolist() == [1.0, -5.0, 3.0]
-    assert series["eigenvalue:2", 1].x.tolist() == [0, 2]
-    assert {s.status for (name, _), s in series.items() if "eigenvalue" in name} == {"unconverged"}
+    assert curve(record, "eigenvalue", 1, rank=1).y.tolist() == [1.0, -5.0, 3.0]
+    assert curve(record, "eigenvalue", 1, rank=2).x.tolist() == [0, 2]
+    assert {s.status for s in record.series if s.name == "eigenvalue"} == {"unconverged"}
 
 
 def test_paper_mode_iterates_over_batches(stages: dict[int, Networks]) -> None:
@@ -155,16 +154,14 @@ def test_paper_mode_iterates_over_batches(stages: dict[int, Networks]) -> None:
             NextBatch(parts), 2, iterations=20, tolerance=1e-4, generator=random
         )
         for rank in (0, 1):
-            name = f"eigenvalue:{rank + 1}"
-            found = next(s for s in record.series if (s.name, s.replica) == (name, SEEDS[1]))
+            found = curve(record, "eigenvalue", SEEDS[1], rank=rank + 1)
             value = found.y[found.x.tolist().index(epoch)]
             assert value == pytest.approx(wanted.values[rank].item(), rel=1e-4)
 
 
 def test_few_products_are_not_called_converged(stages: dict[int, Networks]) -> None:
     record = measure(stages, HessianPath(samples=40, eigenvalues=8, iterations=9, tolerance=1e-6))
-    states = {one.name: one.status for one in record.series if one.replica == SEEDS[0]}
-    assert states["eigenvalue:8"] == "unconverged"
+    assert curve(record, "eigenvalue", SEEDS[0], rank=8).status == "unconverged"
 
 
 def test_next_batch_goes_round(stages: dict[int, Networks]) -> None:
@@ -188,7 +185,7 @@ def test_next_batch_goes_round(stages: dict[int, Networks]) -> None:
             tolerance=1e-6,
         ),
     )
-    found = next(s for s in paper.series if s.name == "eigenvalue:1" and s.replica == SEEDS[0])
+    found = curve(paper, "eigenvalue", SEEDS[0], rank=1)
     wanted = [dense(networks, 0)[0] for networks in stages.values()]
     np.testing.assert_allclose(found.y, wanted, rtol=2e-2)
 

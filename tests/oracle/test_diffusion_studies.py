@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from pydantic import ValidationError
@@ -30,6 +31,7 @@ from lossatlas.tables.collect import scalar_frame, series_frame
 from lossatlas.training.job import train_block
 from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
+from parts import curve, frame
 
 torch.set_num_threads(1)
 
@@ -38,8 +40,12 @@ def tables(record: Record) -> Tables:
     axes = {"one": {}}
     return Tables(
         scalar_frame("studies", axes, {"one": record.scalars}),
-        series_frame("studies", axes, {"one": record.series}),
+        series_frame("studies", axes, {"one": [*record.series, *record.tables]}),
     )
+
+
+def square(rows: pd.DataFrame, down: str, across: str, values: str) -> np.ndarray:
+    return rows.pivot(index=down, columns=across, values=values).to_numpy()
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +71,12 @@ def test_walkers_settle_on_a_fractal_and_drift_on_a_cone(walkers: Record) -> Non
 
 def test_gradients_are_densities(walkers: Record) -> None:
     for series in walkers.series:
-        if series.name.startswith("gradients:"):
+        if series.name == "gradient_density":
             assert 0 < series.y.sum() * 0.2 <= 1 + 1e-9
 
 
 def test_study_has_equal_numbers_twice_and_is_drawn(walkers: Record) -> None:
-    surface = next(s for s in walkers.series if s.name == "surface:fractal")
-    assert len(surface.y) == toy.SHOWN**2
+    assert len(frame(walkers, "surface", surface="fractal")) == toy.SHOWN**2
     drawn = diffusion_more.toy(tables(walkers), Figure(draws="diffusion_fig4_toy"), "", "")
     assert {"a", "b", "c", "d", "e", "f"} <= set(drawn.numbers["panel"])
     again = {k: [z.sum() for z in some] for k, some in toy.landscapes().items()}
@@ -105,12 +110,11 @@ def test_smooth_loss_has_exponent_two() -> None:
     assert set(found) == set(PRODUCES["landscape"])
     assert found["roughness_exponent"].value == pytest.approx(2, abs=0.15)
     assert found["roughness_exponent"].replica == 7
-    names = {series.name for series in record.series}
-    assert {"plane:loss", "structure:loss", "structure:fractal", "boxes:quadratic"} <= names
-    curves = {s.name: s for s in record.series}
+    assert len(frame(record, "plane", surface="loss")) == 33**2
+    assert curve(record, "boxes", surface="quadratic").replica is None
     slope = partial(np.polyfit, deg=1)
     for kind, expected in (("loss", 2), ("fractal", 1.5)):
-        one = curves[f"structure:{kind}"]
+        one = curve(record, "structure", surface=kind)
         assert slope(np.log(one.x), np.log(one.y))[0] == pytest.approx(expected, abs=0.2)
     drawn = diffusion_more.fractal(
         tables(record), Figure(draws="diffusion_landscape_fractal"), "", ""
@@ -164,12 +168,12 @@ def test_principal_plane_holds_the_path() -> None:
     assert set(found) == set(PRODUCES["landscape"])
     assert found["pca_share"].value == pytest.approx(1)
     assert found["pca_roughness_exponent"].value == pytest.approx(2, abs=0.2)
-    curves = {s.name: s for s in record.series}
-    z = curves["plane:pca"].y.reshape(33, 33)
-    reach = max(np.abs(curves[f"pca_{name}"].y).max() for name in "xy")
+    z = square(frame(record, "plane", surface="pca"), "v", "u", "loss")
+    path = frame(record, "plane_path", surface="pca")
+    reach = max(np.abs(path[name]).max() for name in "uv")
     assert reach == pytest.approx(1 / 1.1)  # the map ends a tenth beyond the path
     axis = np.linspace(-1, 1, 33)
-    for stage, x, y in zip(stages.values(), curves["pca_x"].y, curves["pca_y"].y, strict=True):
+    for stage, x, y in zip(stages.values(), path["u"], path["v"], strict=True):
         own, _ = stage.one(0)
         logits = nets.functional(own, {}, nets.data.train.images, train=False)
         wanted = float(torch.nn.functional.cross_entropy(logits, nets.data.train.labels))
@@ -206,14 +210,14 @@ def test_maps_reach_as_far_as_asked_and_replicas_have_their_own() -> None:
 
 def test_roughness_of_a_map_by_definition() -> None:
     record = landscape.measure(networks(), Landscape(side=17, extent=0.5, samples=30))
-    curves, found = {s.name: s for s in record.series}, {s.name: s.value for s in record.scalars}
-    z = curves["plane:loss"].y.reshape(17, 17)
+    found = {s.name: s.value for s in record.scalars}
+    z = square(frame(record, "plane", surface="loss"), "v", "u", "loss")
 
     def structure(surface: np.ndarray, lag: int) -> float:
         apart = surface[lag:] - surface[:-lag], surface[:, lag:] - surface[:, :-lag]
         return float(np.mean([np.square(one).mean() for one in apart]))
 
-    one = curves["structure:loss"]
+    one = curve(record, "structure", surface="loss")
     assert one.x.tolist() == [1 / 16, 2 / 16, 4 / 16]
     np.testing.assert_allclose(one.y, [structure(z, lag) / z.var() for lag in (1, 2, 4)])
     for name, surface in (("", z), ("log_", np.log(z))):
@@ -224,12 +228,13 @@ def test_roughness_of_a_map_by_definition() -> None:
 
 def test_pictures_of_walkers(walkers: Record) -> None:
     """f = 10 - z, row by row from (-1, -1); the path starts at its own x and y."""
-    curves = {series.name: series for series in walkers.series}
-    f = curves["surface:cone"].y.reshape(toy.SHOWN, toy.SHOWN)
+    f = square(frame(walkers, "surface", surface="cone"), "y", "x", "height")
     assert (f[64, 64], f[64, 0]) == (9, 9.5)
-    start = [curves[f"path_{axis}:cone"].y[0] for axis in "xy"]
-    assert start == [-0.6, -0.5]
-    assert curves["gradients:cone"].y.sum() * 0.2 == pytest.approx(1)  # all are at most 1/2
+    path = frame(walkers, "path", surface="cone")
+    assert path[["step", "x", "y"]].iloc[0].tolist() == [0, -0.6, -0.5]
+    assert curve(walkers, "gradient_density", surface="cone").y.sum() * 0.2 == pytest.approx(
+        1
+    )  # all are at most 1/2
 
 
 def test_exponents_of_walkers_are_those_of_their_windows(walkers: Record) -> None:
@@ -243,10 +248,10 @@ def test_exponents_of_walkers_are_those_of_their_windows(walkers: Record) -> Non
         rng=seeded("walkers", "cone small"),
     )
     for prefix, curves in (("", again.msd), ("still_", again.msd_without_drift)):
-        for when, curve, long in (("early", curves[0], 50), ("late", curves[1], 100)):
+        for when, msd, long in (("early", curves[0], 50), ("late", curves[1], 100)):
             for lags, low, high in (("short", 1, 10), ("long", 10, long)):
-                inside = (curve.x >= low) & (curve.x <= high)
-                slope = np.polyfit(np.log(curve.x[inside]), np.log(curve.y[inside]), 1)[0]
+                inside = (msd.x >= low) & (msd.x <= high)
+                slope = np.polyfit(np.log(msd.x[inside]), np.log(msd.y[inside]), 1)[0]
                 scalar = found[f"cone small {prefix}{when}_{lags}"]
                 assert scalar.value == pytest.approx(slope, abs=1e-9)
                 assert scalar.stderr > 0
@@ -298,9 +303,8 @@ def test_paths_from_files_end_at_the_network(
     train_block(cell.spec, [0], str(tmp_path / "digits.h5"), weights, history, "code")
     inputs = measuring.Inputs([weights], [history], str(tmp_path / "digits.h5"))
     record = measuring.measure_cell("landscape", {"side": 9}, cell.spec, [0], inputs, "code")
-    curves = {s.name: s for s in record.series}
-    for axis in "xy":
-        assert curves[f"pca_{axis}"].x.tolist() == [0, 1, 2]
-        assert curves[f"pca_{axis}"].y[-1] == pytest.approx(0, abs=1e-6)
+    kept = frame(record, "plane_path")
+    assert kept["epoch"].tolist() == [0, 1, 2]
+    assert kept[["u", "v"]].iloc[-1].tolist() == pytest.approx([0, 0], abs=1e-6)
     along = measuring.measure_cell("hessian_path", {"eigenvalues": 1}, cell.spec, [0], inputs, "c")
     assert {s.value > 0 for s in along.scalars} == {True}

@@ -1,7 +1,6 @@
 """The tables of ensembles against plain arithmetic on the stored log-probabilities."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -16,6 +15,7 @@ from lossatlas.spec.parts import Recipe
 from lossatlas.store import Record
 from lossatlas.training.engine import Engine
 from lossatlas.training.networks import Networks
+from parts import frame
 
 torch.set_num_threads(1)
 SETTINGS = {"epochs": 2, "batch_size": 32, "samples": 2, "vertices": 1, "draws": 3}
@@ -51,11 +51,6 @@ def networks() -> Networks:
 def espro(networks: Networks) -> Record:
     more = {"severities": [0.3, 0.9], "cycles": 1, "cycle_epochs": 2, "components": 3}
     return measure_espro.measure(networks, Espro(learning_rate=0.05, **more, **SETTINGS))
-
-
-def frame(record: Record, name: str) -> pd.DataFrame:
-    chosen = [s for s in record.series if s.name.rpartition(":")[0] == name]
-    return pd.DataFrame({s.name.rpartition(":")[2]: s.y for s in chosen})
 
 
 def stored(record: Record, method: float, what: str) -> np.ndarray:

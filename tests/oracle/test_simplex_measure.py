@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from itertools import combinations, pairwise, permutations
+from itertools import combinations, pairwise, permutations, product
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ from lossatlas.store import Record, write
 from lossatlas.training.engine import Engine
 from lossatlas.training.networks import Networks
 from lossatlas.training.state import Preempted, State
+from parts import frame
 
 torch.set_num_threads(1)
 
@@ -34,11 +35,6 @@ def networks() -> Networks:
     trained = Engine(lambda: MLP(3, 1, 3, 12, 1), recipe, [0, 1, 4], data.train).train()
     params, buffers = trained.checkpoints["final"]
     return Networks(trained.functional, params, buffers, [0, 1, 4], data, epochs=25)
-
-
-def frame(record: Record, name: str) -> pd.DataFrame:
-    chosen = [s for s in record.series if s.name.rpartition(":")[0] == name]
-    return pd.DataFrame({s.name.rpartition(":")[2]: s.y for s in chosen})
 
 
 def test_lowest_ways_are_those_of_trying_all() -> None:
@@ -73,12 +69,14 @@ def test_complex_between_modes(networks: Networks) -> None:
     ways = [[(0, 2), (1, 2)], [(0, 3), (1, 3)], [(0, 2), (2, 3), (1, 3)], [(0, 3), (2, 3), (1, 2)]]
     lowest = min(max(top[edge] for edge in way) for way in ways)
     assert record.scalar("path_loss_max").value == pytest.approx(lowest)
-    assert frame(record, "plane w0 w1 c0").shape == (16, 5)
+    assert frame(record, "plane", plane="w0 w1 c0").shape == (16, 5)
     # The corners of a plane have the loss of their vertices, on all training images.
-    vertices = frame(record, "complex")
+    vertices = frame(record, "vertices")
     assert vertices["mode"].tolist() == [1, 1, 0, 0]
     places = vertices[["x", "y", "z"]].to_numpy()
-    corners = frame(record, "plane w0 w1 c0 corners").to_numpy()
+    corners = frame(record, "corners", plane="w0 w1 c0")
+    assert corners[["mode", "number"]].to_numpy().tolist() == [[1, 0], [1, 1], [0, 0]]
+    corners = corners[["u", "v"]].to_numpy()
     apart = np.linalg.norm(places[0] - places[1])
     assert np.linalg.norm(corners[0] - corners[1]) == pytest.approx(apart, rel=1e-4)
     assert float(record.arrays["projection_share"].values) == pytest.approx(1.0)  # 4 points
@@ -98,7 +96,7 @@ def test_complexes_of_other_replicas(networks: Networks) -> None:
     second = measure.measure(later, Simplex(modes=1, **few))
     assert both.scalars == first.scalars + second.scalars
     assert {s.replica for s in both.scalars} == {0, 1}
-    assert [s.name for s in both.series] == [s.name for s in first.series]
+    assert [t.name for t in both.tables] == [t.name for t in first.tables]
     np.testing.assert_array_equal(both.arrays["weights"].values, first.arrays["weights"].values)
     three = measure.measure(networks, Simplex(modes=2, repeats=3, **few))
     assert {s.replica for s in three.scalars if s.name == "path_loss_max"} == {0}  # 3 replicas
@@ -147,16 +145,16 @@ def test_planes_through_any_three_vertices(networks: Networks) -> None:
     few = {**FAST, "epochs": 1, "connectors": 2, "points": 2, "places": 3, "raster": 3}
     asked = [["c1", "w1", "c0"], ["w0", "w1", "c1"]]
     record = measure.measure(networks, Simplex(planes=asked, **few))
-    names = {s.name.partition(":")[0] for s in record.series if s.name.startswith("plane")}
-    wanted = {"plane c1 w1 c0", "plane w0 w1 c1"}
-    assert names == wanted | {f"{name} corners" for name in wanted}
+    shown = {(t.name, t.index["plane"]) for t in record.tables if t.index}
+    assert shown == set(product(("plane", "corners"), ("c1 w1 c0", "w0 w1 c1")))
+    assert frame(record, "corners", plane="c1 w1 c0")["number"].tolist() == [1, 1, 0]
     for names, says in ((["w0", "w1", "c2"], "no vertex 'c2'"), (["w0", "c0", "w0"], "repeats")):
         with pytest.raises(UserError, match=says):
             measure.measure(networks, Simplex(planes=[names], **few))
     with pytest.raises(ValueError, match="planes"):
         Simplex(planes=[["w0", "w1"]])
     lost = measure.measure(networks, Simplex(planes=asked, **{**few, "learning_rate": 1e30}))
-    assert not [s for s in lost.series if s.name.startswith("plane")]
+    assert not [t for t in lost.tables if t.index]
 
 
 def test_a_plane_through_points_on_a_line_is_left_out(networks: Networks) -> None:
@@ -166,7 +164,7 @@ def test_a_plane_through_points_on_a_line_is_left_out(networks: Networks) -> Non
     with pytest.warns(UserWarning, match="plane w0 w1 c0 is left out: the three points lie on"):
         record = measure.measure(networks, still)
     assert math.isfinite(record.scalar("path_loss_max").value)
-    assert not [s for s in record.series if s.name.startswith("plane")]
+    assert not [t for t in record.tables if t.index]
 
 
 def test_volume_against_connectors(networks: Networks) -> None:
@@ -245,7 +243,7 @@ def test_replicas_are_the_deep_ensemble(networks: Networks, espro: Record) -> No
 
 
 def test_corruption_and_reliability(espro: Record) -> None:
-    table = frame(espro, "corruption")
+    table = frame(espro, "corruption", kind="noise")
     clean = table[table["severity"] == 0]["error"].mean()
     assert table[table["severity"] == 0.5]["error"].mean() > clean
     bins = frame(espro, "reliability")
@@ -325,7 +323,7 @@ def test_diverged_volumes_have_a_status(networks: Networks) -> None:
     assert {(s.name, s.status) for s in record.scalars} == {
         (f"log_volume_{way}", "diverged") for way in ("fixed", "epsilon", "paper")
     }
-    assert not record.series
+    assert not record.tables
 
 
 def test_diverged_simplexes_are_left_out(networks: Networks, monkeypatch) -> None:
@@ -337,7 +335,7 @@ def test_diverged_simplexes_are_left_out(networks: Networks, monkeypatch) -> Non
         ("simplex_disagreement", seed, "diverged") for seed in (0, 1, 4)
     }
     assert all(np.isnan(s.value) for s in record.scalars)
-    assert not record.series
+    assert not record.tables
 
     def grow(functional, buffers, modes, split, plan, settings, *rest):
         found = spro.grow(functional, buffers, modes, split, plan, settings, *rest)

@@ -9,10 +9,11 @@ from scipy import stats
 
 from lossatlas.models.functional import Functional, flatten, state_of, unflatten
 from lossatlas.simplex import sampling, sampling_bias, spirals
-from lossatlas.simplex.columns import Rows
 from lossatlas.simplex.strength import random_squared_edge
+from lossatlas.store import Record, Rows
 from lossatlas.training.engine import initialise
 from lossatlas.training.seeds import generator
+from parts import frame
 
 torch.set_num_threads(1)
 
@@ -63,12 +64,13 @@ def test_a_simplex_grows_from_a_spiral_network() -> None:
 
 
 def test_kolmogorov_test_and_mean_tell_as_well() -> None:
-    table = {s.name: s.y for s in sampling_bias.study().series}
-    assert table["tests:p_kolmogorov"][:2].min() > 1e-3
-    assert table["tests:p_kolmogorov"][2:].max() < 1e-100
+    record = sampling_bias.study()
+    tests = frame(record, "tests")
+    assert tests["p_kolmogorov"][:2].min() > 1e-3
+    assert tests["p_kolmogorov"][2:].max() < 1e-100
     weights = sampling_bias.draws(False, 0)
     p = [stats.kstest(w, lambda x: 1 - (1 - x) ** 2).pvalue for w in weights.T]
-    assert table["tests:p_kolmogorov"][0] == pytest.approx(min(p), rel=1e-6)
+    assert tests["p_kolmogorov"][0] == pytest.approx(min(p), rel=1e-6)
 
 
 def small_toy(monkeypatch: pytest.MonkeyPatch) -> spirals.Toy:
@@ -131,10 +133,12 @@ def test_fields_are_probabilities_of_the_second_class(monkeypatch: pytest.Monkey
     base = flatten(state_of(initialise(spirals.Binary, 3))[0])
     vertices = base.repeat(4, 1)
     vertices[1:, :3] += 0.1 * torch.eye(3)
-    table = {s.name: s.y for s in spirals._pictures(toy, vertices)}
-    places = torch.from_numpy(np.stack([table["fields:x"], table["fields:y"]], 1)).float()
+    record = Record("two_spirals", tables=spirals._pictures(toy, vertices))
+    assert {t.index["plane"] for t in record.tables if t.index} >= {"w0 w1 w2", "w1 w2 w3"}
+    table = frame(record, "fields")
+    places = torch.from_numpy(table[["x", "y"]].to_numpy()).float()
     p = torch.sigmoid(_logit(base, places)).detach().numpy()
-    for name in ("fields:ensemble", "fields:sample0"):
+    for name in ("ensemble", "sample0"):
         np.testing.assert_allclose(table[name], p, atol=0.02)
 
 
@@ -180,12 +184,12 @@ def test_quarters_have_equal_shares() -> None:
 
 def test_bias_study_tells_right_from_wrong() -> None:
     record = sampling_bias.study()
-    table = {s.name: s.y for s in record.series}
-    assert table["tests:wrong"].tolist() == [0, 0, 1, 1]
-    assert table["tests:p_chi_square"][:2].min() > 1e-3
-    assert table["tests:p_chi_square"][2:].max() < 1e-100
-    assert table["tests:quarter3"][2] == pytest.approx(0.5, abs=0.01)
-    assert table["tests:mean"][:2] == pytest.approx(1 / 3, abs=0.01)
+    tests, points = frame(record, "tests"), frame(record, "points")
+    assert tests["wrong"].tolist() == [0, 0, 1, 1]
+    assert tests["p_chi_square"][:2].min() > 1e-3
+    assert tests["p_chi_square"][2:].max() < 1e-100
+    assert tests["quarter3"][2] == pytest.approx(0.5, abs=0.01)
+    assert tests["mean"][:2].tolist() == pytest.approx([1 / 3] * 2, abs=0.01)
     # The long axis of a uniform triangle: P(X > L / 2) = 1/4.
-    chosen = (table["points:wrong"] == 0) & (table["points:elongated"] == 1)
-    assert np.mean(table["points:x"][chosen] > 50) == pytest.approx(0.25, abs=0.1)
+    chosen = (points["wrong"] == 0) & (points["elongated"] == 1)
+    assert np.mean(points["x"][chosen] > 50) == pytest.approx(0.25, abs=0.1)

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_simplex_ensembles import Normed, frame, split
+from test_simplex_ensembles import Normed, split
 
 from lossatlas.data.tensors import TensorData
 from lossatlas.models.functional import unflatten
 from lossatlas.simplex import measure, measure_volume, planes
-from lossatlas.simplex.complexes import shared
+from lossatlas.simplex.complexes import Vertex, shared
 from lossatlas.simplex.points import loss_and_error, rows
 from lossatlas.simplex.spro import Grown
 from lossatlas.spec.metrics import Simplex, SimplexVolume
@@ -19,6 +19,7 @@ from lossatlas.spec.parts import Recipe
 from lossatlas.store import Record
 from lossatlas.training.engine import Engine
 from lossatlas.training.networks import Networks
+from parts import frame
 
 torch.set_num_threads(1)
 FAST = {"epochs": 2, "batch_size": 32, "learning_rate": 0.05, "samples": 2}
@@ -55,15 +56,15 @@ def test_projection_is_that_of_the_svd() -> None:
     measure._projection(record, PLAN, Grown(VERTICES), weights, np.arange(10.0))
     centred = (VERTICES - VERTICES.mean(0)).numpy()
     u, s, _ = np.linalg.svd(centred, full_matrices=False)
-    places = frame(record, "complex")[["x", "y", "z"]].to_numpy()
+    places = frame(record, "vertices")[["x", "y", "z"]].to_numpy()
     np.testing.assert_allclose(np.abs(places), np.abs(u[:, :3] * s[:3]), atol=1e-9)
-    found = frame(record, "complex points")
+    found = frame(record, "points")
     np.testing.assert_allclose(found[["x", "y", "z"]].to_numpy(), weights @ places, atol=1e-9)
     assert found["train_loss"].tolist() == list(range(10))
     share = float(record.arrays["projection_share"].values)
     assert share == pytest.approx((s[:3] ** 2).sum() / (s**2).sum())
     assert share < 0.9
-    assert frame(record, "complex")["number"].tolist() == [3, 7, 0, 1, 2, 3]
+    assert frame(record, "vertices")["number"].tolist() == [3, 7, 0, 1, 2, 3]
 
 
 def test_loss_of_modes_has_norms_of_the_training_images(networks: Networks) -> None:
@@ -101,7 +102,7 @@ def test_which_images_are_measured(networks: Networks, monkeypatch: pytest.Monke
     record = measure.measure(
         networks, Simplex(connectors=1, points=2, places=3, raster=3, images=90, **FAST)
     )
-    assert set(frame(record, "plane w0 w1 c0")["error"]) == {90}
+    assert set(frame(record, "plane", plane="w0 w1 c0")["error"]) == {90}
     sums = {name: float(getattr(networks.data, name).images.sum()) for name in ("train", "test")}
     for table in ("inside", "edges", "segments"):
         for name, total in sums.items():
@@ -109,7 +110,7 @@ def test_which_images_are_measured(networks: Networks, monkeypatch: pytest.Monke
     whole = measure.measure(
         networks, Simplex(connectors=1, points=2, places=3, raster=3, images=999, **FAST)
     )
-    shown = frame(whole, "plane w0 w1 c0")["loss"].to_numpy()
+    shown = frame(whole, "plane", plane="w0 w1 c0")["loss"].to_numpy()
     assert shown == pytest.approx(sums["train"], rel=1e-5)
 
 
@@ -118,8 +119,14 @@ def test_axes_of_a_plane() -> None:
     plane = planes.raster(corners, 7, margin=0.25)
     assert (plane.u[0], plane.u[-1], plane.v[0], plane.v[-1]) == pytest.approx((-1, 5, -1, 4))
     u, v = np.broadcast_arrays(plane.u, plane.v[:, None])
-    record = Record("any", series=planes.series("p", plane, u.copy(), v.copy()))
-    table = frame(record, "p")
+    vertices = [Vertex(True, 12), Vertex(True, 3), Vertex(False, 0)]
+    record = Record("any", tables=planes.tables(vertices, plane, u.copy(), v.copy()))
+    table = frame(record, "plane", plane="w12 w3 c0")
+    assert frame(record, "corners")[["mode", "number"]].to_numpy().tolist() == [
+        [1, 12],
+        [1, 3],
+        [0, 0],
+    ]
     np.testing.assert_array_equal(table["loss"], table["u"])
     np.testing.assert_array_equal(table["error"], table["v"])
     x, y = table["u"], table["v"]  # the triangle (0, 0), (4, 0), (1, 3)

@@ -11,9 +11,9 @@ from lossatlas.models.vit import ViT
 from lossatlas.simplex import measure, measure_espro
 from lossatlas.spec.metrics import Espro, Simplex
 from lossatlas.spec.parts import DataPart, Recipe
-from lossatlas.store import Record
 from lossatlas.training.engine import Engine
 from lossatlas.training.networks import Networks
+from parts import frame
 
 torch.set_num_threads(1)
 SETTINGS = {"epochs": 6, "batch_size": 64, "learning_rate": 0.05, "samples": 2}
@@ -36,10 +36,6 @@ def networks() -> Networks:
     return Networks(trained.functional, params, buffers, [0, 1], data, epochs=20)
 
 
-def column(record: Record, name: str) -> np.ndarray:
-    return next(s.y for s in record.series if s.name == name)
-
-
 def test_connector_between_transformers(networks: Networks) -> None:
     settings = Simplex(connectors=1, points=8, places=7, raster=5, **SETTINGS)
     record = measure.measure(networks, settings)
@@ -49,15 +45,15 @@ def test_connector_between_transformers(networks: Networks) -> None:
     straight, path = (record.scalar(f"{w}_loss_max").value for w in ("segment", "path"))
     assert max(modes) < 0.5
     assert path < 0.5 * straight
-    assert len(column(record, "plane w0 w1 c0:loss")) == 25
+    assert len(frame(record, "plane", plane="w0 w1 c0")) == 25
 
 
 def test_ensembles_of_transformers(networks: Networks) -> None:
     settings = Espro(vertices=1, draws=4, components=2, cycles=0, severities=[0.3], **SETTINGS)
     record = measure_espro.measure(networks, settings)
-    nll, members = (column(record, f"ensembles:{name}") for name in ("nll", "member_nll"))
-    assert np.isfinite(nll).all()
-    assert (nll <= members + 1e-12).all()
+    found = frame(record, "ensembles")
+    assert np.isfinite(found["nll"]).all()
+    assert (found["nll"] <= found["member_nll"] + 1e-12).all()
     assert record.arrays["simplex1_test_log_probs"].values.shape == (2, 4, 360, 10)
     drift = record.arrays["simplex1_test_log_probs"].values.std(axis=1).mean()
     assert drift > 0  # samples of one simplex are different networks

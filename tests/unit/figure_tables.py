@@ -5,9 +5,8 @@ import math
 import pandas as pd
 
 from lossatlas.figures import Tables
+from lossatlas.tables.collect import SCALAR, SEEDS, SERIES
 
-SCALARS = ["metric", "replica", "partner", "value", "stderr", "status"]
-SERIES = ["series", "replica", "partner", "x", "y", "status"]
 PER_REPLICA = ("test_accuracy", "train_loss", "hessian_eigenvalue", "hessian_trace")
 PER_PAIR = ("mode_connectivity", "cka", "l2_distance")
 
@@ -39,20 +38,24 @@ def scalars(cells, axes=("width", "batch_size"), diverged=None, values=None, rep
                 value = number(metric, *cell, a) if value is None else value
                 bad = a in lost or b in lost
                 value, status = (math.nan, "diverged") if bad else (value, "ok")
-                rows.append(("e", f"c{cell}", *cell, metric, a, b, value, math.nan, status))
-    return _frame(rows, axes, SCALARS)
+                rows.append(
+                    ("e", f"c{cell}", *cell, metric, a, b, value, math.nan, math.nan, status)
+                )
+    return _frame(rows, axes, SCALAR)
 
 
-def series(cells, axes=("width", "batch_size"), curves=("bezier_train_error",), pairs=((0, 1),)):
+def series(
+    cells, axes=("width", "batch_size"), paths=("bezier",), pairs=((0, 1),), name="train_error"
+):
     """One row per point: y = 10 x + load for each pair, shifted by its first replica."""
     rows = [
-        ("e", f"c{cell}", *cell, name, a, b, x, 10 * x + cell[0] + a, "ok")
+        ("e", f"c{cell}", *cell, name, a, b, path, x, 10 * x + cell[0] + a, math.nan, "ok")
         for cell in cells
-        for name in curves
+        for path in paths
         for a, b in pairs
         for x in (0.0, 0.5, 1.0)
     ]
-    return _frame(rows, axes, SERIES)
+    return _frame(rows, axes, ["series", *SEEDS, "path", *SERIES[3:]])
 
 
 def _frame(rows, axes, columns):
@@ -65,7 +68,7 @@ def no_series():
 
 
 def no_scalars():
-    return pd.DataFrame(columns=["experiment", "cell", *SCALARS])
+    return pd.DataFrame(columns=["experiment", "cell", *SCALAR])
 
 
 def tables(cells, **options):

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from lossatlas import models, paths, store
 from lossatlas.cli import main
 from lossatlas.differences import differences
+from parts import frame
 
 torch.set_num_threads(1)
 
@@ -212,7 +213,7 @@ def test_plane_through_three_checkpoints(here: Path) -> None:
     given = ["--checkpoint", "0.pt", "--checkpoint", "1.safetensors", "--checkpoint", "2.pt"]
     assert main([*PLANE, *given, "-o", "plane.h5", "plane.png"]) == 0
     record = store.read(here / "plane.h5", "plane")
-    columns = {s.name.rpartition(":")[2]: s.y for s in record.series if "corners" not in s.name}
+    columns = frame(record, "plane", plane="w0 w1 w2")
     assert len(columns["loss"]) == 25
     # A corner is its checkpoint, with BatchNorm statistics of the training images.
     data = np.load(here / "data.npz")
@@ -379,3 +380,12 @@ def test_diff_and_show(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "/scalars value: 1 of 1 values differ, largest 1" in capsys.readouterr().out
     assert main(["show", "a.h5"]) == 0
     assert "cka" in capsys.readouterr().out
+    parts = {
+        "series": [store.Series("msd", np.ones(3), np.ones(3), "lag", 4, index={"window": 480})],
+        "tables": [store.Table("plane", {"u": [1, 2], "loss": [0.5, 1]}, index={"plane": "w0 c0"})],
+    }
+    store.write("c.h5", store.Record("any", **parts))
+    assert main(["show", "c.h5"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "series msd window=480 4: 3 points over lag" in said
+    assert "table plane plane=w0 c0: 2 rows of u, loss" in said

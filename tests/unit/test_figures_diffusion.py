@@ -1,5 +1,6 @@
 """Figures of recorded paths: what they draw is what the tables hold."""
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from lossatlas.spec.products import WINDOW_SCALARS
 from lossatlas.tables.collect import SCALAR, SERIES
 
 STYLE = Figure(draws="diffusion_fig2_msd")
+FIRSTS = [0, 700, 1400]
 LAGS = np.array([1.0, 3.0, 10.0, 30.0, 100.0])
 PER_WINDOW = [
     "msd",
@@ -39,11 +41,8 @@ PER_WINDOW = [
     "gradient_normal",
     "loss_change",
     "msl_whole",
-    "principal_1",
-    "principal_2",
-    "eigenvalue",
-    "hessian_density",
 ]
+OTHER = {"eigenvalue": "rank", "hessian_density": "epoch"}  # curves by something else
 WHOLE = [
     "msd_run",
     "still_msd_run",
@@ -70,19 +69,33 @@ def tables() -> Tables:
                 place |= {"learning_rate": rate, "batch_size": batch}
                 for replica in (0, 1):
                     who = place | {"replica": replica, "partner": np.nan, "status": "ok"}
-                    names = [f"{name}:{first}" for name in PER_WINDOW for first in (0, 700, 1400)]
-                    for name in [*names, *WHOLE]:
+                    windows = product(PER_WINDOW, ["window"], FIRSTS)
+                    others = ((name, key, first) for name, key in OTHER.items() for first in FIRSTS)
+                    for name, key, first in [
+                        *windows,
+                        *others,
+                        *product(WHOLE, ["window"], [None]),
+                    ]:
                         y = LAGS * (1 + replica) * rate
                         series += [
-                            who | {"series": name, "x": a, "y": b}
+                            who | {"series": name, key: first, "x": a, "y": b}
                             for a, b in zip(LAGS, y, strict=True)
                         ]
+                    path = {"series": "principal_path", "window": 0}
+                    series += [
+                        who | path | {"step": step, "u": step / 2, "v": step * replica}
+                        for step in range(24)
+                    ]
                     for name in WINDOW_SCALARS:
                         for when in ("first", "last"):
                             value = {"metric": f"{name}_{when}", "value": depth + rate + replica}
-                            scalars.append(who | value | {"stderr": 0.1})
+                            scalars.append(who | value | {"stderr": 0.1, "df": np.nan})
     axes = ["experiment", "cell", "depth", "learning_rate", "batch_size"]
-    return Tables(pd.DataFrame(scalars)[[*axes, *SCALAR]], pd.DataFrame(series)[[*axes, *SERIES]])
+    index = ["window", "rank", "epoch", "step", "u", "v"]
+    columns = [*axes, *SERIES[:3], *index, *SERIES[3:]]
+    frame = pd.DataFrame(series).reindex(columns=columns)
+    whole = dict.fromkeys(index[:4], "Int64")
+    return Tables(pd.DataFrame(scalars)[[*axes, *SCALAR]], frame.astype(whole))
 
 
 PATHS = {
@@ -130,13 +143,13 @@ def test_trends_need_an_axis(name: str, axis: str) -> None:
 
 def test_an_experiment_of_one_cell_has_its_displacement_drawn() -> None:
     drawn = diffusion.displacement(without_axes(), STYLE, "", "")
-    rows = drawn.numbers.query("panel == 'a' and line == 'msd:700'")
+    rows = drawn.numbers.query("panel == 'a' and line == 'msd' and window == 700")
     np.testing.assert_allclose(rows["y"], LAGS * 0.02 * np.sqrt(2))
 
 
 def test_displacement_is_the_geometric_mean_over_replicas() -> None:
     drawn = diffusion.displacement(tables(), STYLE, "depth", "learning_rate")
-    rows = drawn.numbers.query("panel == 'a' and line == 'msd:700'")
+    rows = drawn.numbers.query("panel == 'a' and line == 'msd' and window == 700")
     np.testing.assert_allclose(rows["y"], LAGS * 0.1 * np.sqrt(2))
     assert set(rows["cell"]) == {"depth 2, learning rate 0.1, batch size 32"}
     authors = drawn.numbers.query("line == 'authors: MNIST'")
@@ -147,18 +160,21 @@ def test_means_end_where_a_replica_does() -> None:
     """Bins of distance differ between replicas; none is carried on as a constant."""
     own = {0: np.array([1.0, 2.0, 4.0, 8.0]), 1: np.array([1.5, 3.0, 6.0])}
     rows = [
-        {"series": "msl:0", "replica": replica, "x": x, "y": x * (1 + replica)}
+        {"series": "msl", "window": 0, "replica": replica, "x": x, "y": x * (1 + replica)}
         for replica, xs in own.items()
         for x in xs
     ]
-    x, y = walks.Walks(pd.DataFrame(rows), "").mean("msl:0", logarithm=False)
+    x, y = walks.Walks(pd.DataFrame(rows), "").mean("msl", logarithm=False, window=0)
     np.testing.assert_allclose(x, [2, 4])
     np.testing.assert_allclose(y, [3, 6])
 
 
 def test_windows_are_labelled_by_their_first_step() -> None:
     shown = walks.typical(tables(), "depth")
-    assert shown.firsts("msd") == shown.some("msd") == [0, 700, 1400]
+    assert shown.firsts("msd") == shown.some("msd") == FIRSTS
+    assert shown.firsts("eigenvalue", "rank") == FIRSTS
+    assert shown.firsts("eigenvalue") == shown.firsts("msd", "kind") == []
+    assert shown.curves("msd", window=5) == shown.curves("msd", kind="a") == []
     drawn = diffusion.displacement(tables(), STYLE, "depth", "learning_rate")
     words = [text.get_text() for text in drawn.figure.axes[0].get_legend().get_texts()]
     assert words[:3] == ["from step 0", "from step 700", "from step 1400"]
@@ -166,7 +182,8 @@ def test_windows_are_labelled_by_their_first_step() -> None:
 
 def test_many_windows_have_a_colour_bar() -> None:
     many = tables().series
-    more = [many[many["series"] == "msd:0"].assign(series=f"msd:{n}") for n in range(1, 12)]
+    first = many[(many["series"] == "msd") & (many["window"] == 0)]
+    more = [first.assign(window=n) for n in range(1, 12)]
     both = Tables(tables().scalars, pd.concat([many, *more]))
     drawn = diffusion_more.all_windows(both, STYLE, "depth", "learning_rate")
     assert drawn.figure.axes[0].get_legend() is None
@@ -268,8 +285,7 @@ def test_what_is_the_same_in_all_panels_stands_above_them(figure: Any, words: st
 
 def test_hessian_shows_each_rank_and_where_descent_is_unstable() -> None:
     drawn = diffusion_hessian.hessian(tables(), STYLE, "depth", "learning_rate")
-    lines = drawn.numbers.query("panel == 'a'")["line"].unique()
-    assert list(lines) == ["eigenvalue:0", "eigenvalue:700", "eigenvalue:1400"]
+    assert drawn.numbers.query("panel == 'a'")["rank"].unique().tolist() == FIRSTS
     limit = drawn.numbers.query("line == '2 / learning rate'")
     assert limit["y"].item() == 2 / 0.1
     words = [text.get_text() for text in drawn.figure.axes[2].get_legend().get_texts()]

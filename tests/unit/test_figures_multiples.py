@@ -1,5 +1,6 @@
 import figure_tables as ft
 import numpy as np
+import pandas as pd
 import pytest
 
 from lossatlas.errors import UserError
@@ -8,7 +9,7 @@ from lossatlas.figures.taxonomy import curves, spectra
 from lossatlas.spec.figures import Figure
 
 CELLS = ft.product([2, 4], [16, 64, 256])
-PATHS = ("bezier_train_error", "linear_train_error")
+PATHS = ("bezier", "linear")
 PAIRS = ((0, 1), (1, 2))
 
 
@@ -30,12 +31,15 @@ def places(figure):
 
 
 def test_curves_numbers():
-    rows = ft.series(CELLS, curves=(*PATHS, "bezier_test_error"), pairs=PAIRS)
+    both = [
+        ft.series(CELLS, paths=PATHS, pairs=PAIRS, name=f"{k}_error") for k in ("train", "test")
+    ]
+    rows = pd.concat(both, ignore_index=True)
     numbers = draw(curves, Tables(ft.no_scalars(), rows)).numbers
     assert list(numbers) == [
         *("load", "temperature", "path", "replica", "partner", "t", "train_error")
     ]
-    kept = rows[rows["series"] != "bezier_test_error"]
+    kept = rows[rows["series"] == "train_error"]
     assert numbers["train_error"].tolist() == kept["y"].tolist()
     assert numbers["t"].tolist() == kept["x"].tolist()
     assert set(numbers["path"]) == {"bezier", "linear"}
@@ -43,7 +47,7 @@ def test_curves_numbers():
 
 
 def test_curves_panels_hold_their_cell_hot_on_top():
-    figure = draw(curves, Tables(ft.no_scalars(), ft.series(CELLS, curves=PATHS))).figure
+    figure = draw(curves, Tables(ft.no_scalars(), ft.series(CELLS, paths=PATHS))).figure
     grid = places(figure)
     assert (len(grid), len(grid[0])) == (3, 2)
     assert [axes.get_title("center") for axes in grid[0]] == ["2", "4"]
@@ -74,7 +78,7 @@ def test_thick_line_is_the_mean_of_the_pairs():
 
 def test_straight_lines_lie_on_top_of_equal_curves():
     for names in (PATHS, PATHS[::-1]):
-        rows = ft.series([(2, 16)], curves=names)
+        rows = ft.series([(2, 16)], paths=names)
         (axes,) = draw(curves, Tables(ft.no_scalars(), rows)).figure.axes
         drawn = sorted(lines(axes, "mean"), key=lambda line: line.get_zorder())
         assert [line.get_linestyle() for line in drawn] == ["-", "--"]
@@ -93,11 +97,13 @@ def test_panels_share_one_scale():
     assert {axes.get_yscale() for axes in figure.axes} == {"linear"}
 
 
-@pytest.mark.parametrize(("function", "name"), [(curves, PATHS[0]), (spectra, "hessian_density")])
+@pytest.mark.parametrize(
+    ("function", "name"), [(curves, "train_error"), (spectra, "hessian_density")]
+)
 def test_diverged_and_missing_cells(function, name):
     scalars = ft.scalars(CELLS, diverged={(2, 16): (0, 1), (4, 16): (0,)})
     kept = [cell for cell in CELLS if cell not in ((2, 16), (4, 256))]
-    grid = places(draw(function, Tables(scalars, ft.series(kept, curves=(name,)))).figure)
+    grid = places(draw(function, Tables(scalars, ft.series(kept, name=name))).figure)
     marks = [
         [(len(ft.named(axes, "diverged")), len(lines(axes, "cross"))) for axes in row]
         for row in grid
@@ -114,7 +120,7 @@ def test_all_replicas_diverged_is_a_picture_without_curves():
 
 
 def test_spectra_numbers_and_lines():
-    rows = ft.series(CELLS, curves=("hessian_density",), pairs=((0, None), (1, None)))
+    rows = ft.series(CELLS, name="hessian_density", pairs=((0, None), (1, None)))
     figure, numbers = draw(spectra, Tables(ft.no_scalars(), rows))
     assert list(numbers) == ["load", "temperature", "replica", "eigenvalue", "density"]
     assert numbers["density"].tolist() == rows["y"].tolist()
@@ -137,7 +143,7 @@ def test_large_grid_fits_the_page():
     ("function", "word"), [(curves, "connectivity"), (spectra, "density_probes")]
 )
 def test_no_such_series(function, word):
-    tables = Tables(ft.scalars(CELLS), ft.series(CELLS, curves=("accuracy",)))
+    tables = Tables(ft.scalars(CELLS), ft.series(CELLS, name="accuracy"))
     with pytest.raises(UserError, match="no series") as caught:
         draw(function, tables)
     assert word in caught.value.fix
@@ -150,9 +156,11 @@ def test_missing_axis():
         draw(curves, Tables(ft.no_scalars(), ft.series(CELLS)), ("", "batch_size"))
 
 
-@pytest.mark.parametrize(("function", "name"), [(curves, PATHS[0]), (spectra, "hessian_density")])
+@pytest.mark.parametrize(
+    ("function", "name"), [(curves, "train_error"), (spectra, "hessian_density")]
+)
 def test_undefined_points_leave_gaps(function, name):
-    rows = ft.series(CELLS, curves=(name,))
+    rows = ft.series(CELLS, name=name)
     gone = rows["width"] == 2
     rows.loc[gone, ["y", "status"]] = [np.nan, "undefined"]
     figure, numbers = draw(function, Tables(ft.no_scalars(), rows))

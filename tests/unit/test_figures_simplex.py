@@ -8,23 +8,22 @@ import pytest
 from lossatlas import paths
 from lossatlas.errors import UserError
 from lossatlas.figures import Tables, draw, simplex_ensembles, simplex_landscape
-from lossatlas.figures.frames import frame
+from lossatlas.figures.frames import frame, frames
 from lossatlas.reference import simplex_curves
-from lossatlas.simplex.columns import columns
 from lossatlas.spec.figures import FIGURES, Figure
-from lossatlas.store import Series
+from lossatlas.store import Table
 from lossatlas.tables import collect
 
 
-def tables(series: list[Series], cells: tuple[str, ...] = ("c",)) -> Tables:
+def tables(parts: list[Table], cells: tuple[str, ...] = ("c",)) -> Tables:
     axes: dict = {cell: {} for cell in cells}
     return Tables(
         collect.scalar_frame("e", axes, {cell: [] for cell in cells}),
-        collect.series_frame("e", axes, dict.fromkeys(cells, series)),
+        collect.series_frame("e", axes, dict.fromkeys(cells, parts)),
     )
 
 
-def plane(name: str = "plane w0 w1 c0", flat: float = 0.0) -> list[Series]:
+def plane(flat: float = 0.0) -> list[Table]:
     u, v = (grid.ravel() for grid in np.meshgrid(np.linspace(0, 2, 5), np.linspace(0, 1, 5)))
     table = {
         "u": u,
@@ -33,34 +32,47 @@ def plane(name: str = "plane w0 w1 c0", flat: float = 0.0) -> list[Series]:
         "loss": 0 * u + flat if flat else 0.01 + u**2,
         "error": 20 * u,
     }
-    corners = {"u": [0, 2, 1], "v": [0, 0, 1]}
-    return [*columns(name, table), *columns(f"{name} corners", corners)]
+    corners = {"mode": [1, 1, 0], "number": [0, 1, 0], "u": [0, 2, 1], "v": [0.0, 0.0, 1.0]}
+    index = {"plane": "w0 w1 c0"}
+    return [Table("plane", table, index=index), Table("corners", corners, index=index)]
 
 
-def ensembles() -> list[Series]:
+def ensembles() -> list[Table]:
     rows = [(m, j, g) for m in (0, 1, 2, -1) for j in (1, 2) for g in range(3)]
-    method, size, group = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
+    method, size, group = (np.array(column) for column in zip(*rows, strict=True))
     numbers = dict.fromkeys(("error", "nll", "ece", "nll_scaled"), 1 / size + group / 10)
     extra = {"passes": 10 * size, "ece_scaled": numbers["ece"]}
     head = {"method": method, "components": size, "group": group}
     bins = {"method": [0, 1], "scaled": [0, 1], "bin": [3, 4], "share": [0.5, 0.5]}
     return [
-        *columns("ensembles", {**head, **numbers, **extra}),
-        *columns("reliability", {**bins, "confidence": [0.5, 0.6], "accuracy": [0.4, 0.7]}),
+        Table("ensembles", {**head, **numbers, **extra}),
+        Table("reliability", {**bins, "confidence": [0.5, 0.6], "accuracy": [0.4, 0.7]}),
     ]
 
 
 def test_frame_takes_columns_back() -> None:
-    table = {"a": [1.5, 2.5], "b": [3.0, np.nan]}
-    found = frame(tables(columns("x", table)), "x")
-    assert list(found.columns) == ["a", "b"]
-    np.testing.assert_array_equal(found["b"], table["b"])
+    one = Table("x", {"a": [1.5, 2.5], "b": [3.0, np.nan], "n": [4, 5]}, index={"kind": "k"})
+    other = Table("other", {"n": [7], "m": [8]})
+    found = frame(tables([one, other]), "x")
+    assert found["a"].tolist() == [1.5, 2.5]
+    np.testing.assert_array_equal(found["b"], one.column("b"))
+    assert found["n"].tolist() == [4, 5]
+    assert (found["n"].dtype, found["m"].dtype) == (np.int64, np.float64)
+    assert found["m"].isna().all()
+    assert found["kind"].tolist() == ["k", "k"]
     with pytest.raises(UserError, match="no 'y'"):
-        frame(tables(columns("x", table)), "y")
+        frame(tables([one]), "y")
     with pytest.raises(UserError, match="one cell"):
-        frame(tables(columns("x", table), ("c", "d")), "x")
-    with pytest.raises(ValueError, match="lengths"):
-        columns("x", {"a": [1], "b": [1, 2]})
+        frame(tables([one], ("c", "d")), "x")
+
+
+def test_frames_are_told_apart_by_an_index() -> None:
+    some = [Table("t", {"a": [n]}, index={"kind": kind}) for n, kind in enumerate(("z", "a"))]
+    found = frames(tables(some), "t", "kind")
+    assert list(found) == ["z", "a"]
+    assert found["a"]["a"].tolist() == [1]
+    assert frames(tables(some), "u", "kind") == {}
+    assert frames(tables([]), "t", "kind") == {}
 
 
 def test_planes_are_true_to_length() -> None:
@@ -105,23 +117,21 @@ def test_calibration_draws_both_tables() -> None:
     assert set(drawn.numbers["part"]) == {"reliability", "components"}
 
 
-@pytest.mark.parametrize(
-    "names", [["corruption"], ["corruption", "corruption fog", "corruption snow"]]
-)
-def test_corruption_of_every_kind(names: list[str]) -> None:
+@pytest.mark.parametrize("kinds", [["noise"], ["noise", "fog", "snow"]])
+def test_corruption_of_every_kind(kinds: list[str]) -> None:
     rows = [(m, s, g) for m in (0, 1) for s in (0.0, 1.0) for g in (0, 1)]
     method, severity, group = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
     head = {"method": method, "severity": severity, "group": group, "components": 0 * group + 2}
-    series = []
-    for place, name in enumerate(names):
+    parts = []
+    for place, kind in enumerate(kinds):
         values = place + severity - 0.1 * method + 0.01 * group
         numbers = dict.fromkeys(("error", "nll_scaled", "ece_scaled"), values)
-        series += columns(name, {**head, **numbers})
-    drawn = simplex_ensembles.corruption(tables(series), Figure(draws="simplex_corruption"), "", "")
-    assert len(drawn.figure.axes) == (6 if len(names) == 1 else 12)
+        parts.append(Table("corruption", {**head, **numbers}, index={"kind": kind}))
+    drawn = simplex_ensembles.corruption(tables(parts), Figure(draws="simplex_corruption"), "", "")
+    assert len(drawn.figure.axes) == (6 if len(kinds) == 1 else 12)
     found = drawn.numbers.set_index(["corruption", "method", "severity"])["error"]
     assert found["gaussian noise", "1-simplex", 1.0] == pytest.approx(0.905)
-    if len(names) > 1:
+    if len(kinds) > 1:
         assert found["snow", "deep ensemble", 1.0] == pytest.approx(3.005)
     with pytest.raises(UserError, match="no shifted images"):
         simplex_ensembles.corruption(tables([]), Figure(draws="simplex_corruption"), "", "")

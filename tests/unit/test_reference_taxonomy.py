@@ -275,9 +275,12 @@ def test_rows_have_our_columns_and_names():
             "partner",
             "value",
             "stderr",
+            "df",
             "status",
         ]
-        assert list(series) == [*columns, "series", "replica", "partner", "x", "y", "status"]
+        index = ["path"] if kind == "connectivity" else []
+        head = [*columns, "series", "replica", "partner", *index]
+        assert list(series) == [*head, "x", "y", "stderr", "status"]
         assert len(scalars) == 210 * counts[kind]
         assert len(series) == (210 * 4 * 5 if kind == "connectivity" else 0)
         names = {name.partition(".")[0] for name in scalars["metric"]}
@@ -303,14 +306,13 @@ def test_curves_are_those_of_the_archive():
     keys = {"train_error": "tr_err", "train_loss": "tr_nll", "test_error": "te_err"}
     keys["test_loss"] = "te_nll"
     for name, key in keys.items():
-        rows = series[
-            (series["cell"] == "bs_364/ResNet18_w6") & (series["series"] == f"bezier_{name}")
-        ]
+        rows = series[(series["cell"] == "bs_364/ResNet18_w6") & (series["series"] == name)]
         assert rows["x"].tolist() == [0, 0.25, 0.5, 0.75, 1]
         assert_allclose(rows["y"], curve[key], rtol=1e-8)
         assert (set(rows["replica"]), set(rows["partner"])) == ({0}, {1})
+        assert set(rows["path"]) == {"bezier"}
     # Accuracies are left out of the table: they follow from the errors.
-    errors = series[series["series"] == "bezier_train_error"]["y"]
+    errors = series[series["series"] == "train_error"]["y"]
     assert_allclose(curve["tr_acc"], 100 - errors)
 
 

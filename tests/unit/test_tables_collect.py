@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from lossatlas import store
 from lossatlas.errors import UserError
 from lossatlas.measuring import add_diverged
-from lossatlas.store import Scalar, Series
+from lossatlas.store import Scalar, Series, Table
 from lossatlas.tables import collect
 
 AXES = {"b": {"width": 8, "batch_size": 64}, "a": {"width": 4, "batch_size": 64}}
@@ -41,14 +41,14 @@ def write(folder, **records):
 
 
 def test_rows_come_in_the_order_of_the_cells(tmp_path):
-    curve = Series("bezier_train_error", np.array([0, 1]), np.array([2, math.nan]), "t", 0, 1)
+    curve = Series("train_error", np.array([0, 1]), np.array([2, math.nan]), "t", 0, 1)
     paths = write(
         tmp_path,
         a=store.Record("cka", [Scalar("cka", 0.5, 0, 1, 0.1)], [curve]),
         b=store.Record("cka", [Scalar("cka", math.nan, 2, status="diverged"), Scalar("x", 1.0)]),
     )
     rows, points = collect.tables("exp", AXES, paths)
-    columns = "experiment cell width batch_size metric replica partner value stderr status"
+    columns = "experiment cell width batch_size metric replica partner value stderr df status"
     assert list(rows) == columns.split()
     assert rows["cell"].tolist() == ["b", "b", "a"]
     assert rows["width"].tolist() == [8, 8, 4]
@@ -70,15 +70,18 @@ def test_records_must_be_those_of_the_cells(tmp_path):
 
 def test_csv_is_plain_and_stable(tmp_path):
     rows = table(
-        Scalar("x", 0.1, 0), Scalar("x", math.nan, 1, 2, 1e-7), Scalar("x", 1 / 3), Scalar("y", 2)
+        Scalar("x", 0.1, 0),
+        Scalar("x", math.nan, 1, 2, 1e-7, df=2.5),
+        Scalar("x", 1 / 3),
+        Scalar("y", 2),
     )
     collect.write(tmp_path / "t.csv", rows)
     assert (tmp_path / "t.csv").read_bytes().decode() == (
-        "experiment,cell,width,batch_size,metric,replica,partner,value,stderr,status\n"
-        "exp,cell,8,64,x,0,,0.1,,ok\n"
-        "exp,cell,8,64,x,1,2,,1e-07,ok\n"
-        "exp,cell,8,64,x,,,0.3333333333333333,,ok\n"
-        "exp,cell,8,64,y,,,2.0,,ok\n"
+        "experiment,cell,width,batch_size,metric,replica,partner,value,stderr,df,status\n"
+        "exp,cell,8,64,x,0,,0.1,,,ok\n"
+        "exp,cell,8,64,x,1,2,,1e-07,2.5,ok\n"
+        "exp,cell,8,64,x,,,0.3333333333333333,,,ok\n"
+        "exp,cell,8,64,y,,,2.0,,,ok\n"
     )
 
 
@@ -97,6 +100,154 @@ def test_csv_reads_back_number_for_number(tmp_path_factory, values, name):
     assert [math.copysign(1, v) for v in back["value"].dropna()] == [
         math.copysign(1, v) for v in values if not math.isnan(v)
     ]
+
+
+def parts():
+    """A curve of the whole run, two of windows, one with errors, and tables of two names."""
+    x = np.arange(2.0)
+    one, two = ({"window": n, "kind": kind} for n, kind in ((0, "fractal"), (480, "a,b")))
+    return [
+        Series("loss", x, x / 3, "step", 0),
+        Series("msd", x, x * 0.1, "lag", 0, index=one, stderr=np.array([math.nan, 0.25])),
+        Series("msd", x[:1], x[:1] - 1, "lag", 0, 1, status="unconverged", index=two),
+        Series("msd", x[:0], x[:0], "lag", 1, index=two),
+        Table("plane", {"u": [0.5, 1e-7], "inside": [True, False]}, index={"plane": "w0 c0"}),
+        Table("path", {"epoch": [3, 4], "x": [1.5, 2.5]}, 2, index={"rate": 0.5}),
+    ]
+
+
+def points(cells=("cell",)):
+    axes = {cell: {"width": 8, "batch_size": 64} for cell in cells}
+    return collect.series_frame("exp", axes, dict.fromkeys(cells, parts()))
+
+
+def test_indices_and_columns_of_tables_are_columns(tmp_path):
+    rows = points()
+    collect.write(tmp_path / "t.csv", rows)
+    assert (tmp_path / "t.csv").read_text().splitlines() == [
+        "experiment,cell,width,batch_size,series,replica,partner,"
+        "window,kind,plane,u,inside,rate,epoch,x,y,stderr,status",
+        "exp,cell,8,64,loss,0,,,,,,,,,0.0,0.0,,ok",
+        "exp,cell,8,64,loss,0,,,,,,,,,1.0,0.3333333333333333,,ok",
+        "exp,cell,8,64,msd,0,,0,fractal,,,,,,0.0,0.0,,ok",
+        "exp,cell,8,64,msd,0,,0,fractal,,,,,,1.0,0.1,0.25,ok",
+        'exp,cell,8,64,msd,0,1,480,"a,b",,,,,,0.0,-1.0,,unconverged',
+        "exp,cell,8,64,plane,,,,,w0 c0,0.5,1,,,,,,ok",
+        "exp,cell,8,64,plane,,,,,w0 c0,1e-07,0,,,,,,ok",
+        "exp,cell,8,64,path,2,,,,,,,0.5,3,1.5,,,ok",
+        "exp,cell,8,64,path,2,,,,,,,0.5,4,2.5,,,ok",
+    ]
+    assert rows["window"].tolist() == [pd.NA, pd.NA, 0, 0, 480, *[pd.NA] * 4]
+    both = points(("a", "b"))
+    collect.write(tmp_path / "both.csv", both)
+    for frame, name in ((rows, "t"), (both, "both")):
+        back = collect.read(tmp_path / f"{name}.csv")
+        pd.testing.assert_frame_equal(back, frame, check_exact=True)
+        assert collect.axes_of(back) == ["width", "batch_size"]
+
+
+def test_a_column_with_the_name_of_an_axis_is_refused():
+    axes = {"c": {"window": 1}}
+    with pytest.raises(UserError, match="exp: measures a column named 'window', as an axis is"):
+        collect.series_frame("exp", axes, {"c": parts()})
+
+
+def test_series_without_points_read_back(tmp_path):
+    for name, found in {"none": [], "empty": [parts()[3]]}.items():
+        frame = collect.series_frame("exp", {"c": {"width": 1}}, {"c": found})
+        assert list(frame)[-4:] == ["x", "y", "stderr", "status"]
+        assert frame.empty
+        collect.write(tmp_path / f"{name}.csv", frame)
+        assert list(collect.read(tmp_path / f"{name}.csv")) == list(frame)
+
+
+def test_series_of_several_metrics_are_joined(tmp_path):
+    axes = {"c": {"width": 1}}
+    files = []
+    for name, found in (("a", parts()[:2]), ("b", parts()[4:])):
+        files.append(tmp_path / f"{name}.csv")
+        collect.write(files[-1], collect.series_frame("exp", axes, {"c": found}))
+    joined = collect.concatenate(files)
+    assert joined["series"].tolist() == ["loss"] * 2 + ["msd"] * 2 + ["plane"] * 2 + ["path"] * 2
+    assert joined["window"].tolist()[2:5] == [0, 0, pd.NA]
+    assert joined["inside"].tolist()[3:6] == [pd.NA, 1, 0]
+    assert collect.axes_of(joined) == ["width"]
+    collect.write(tmp_path / "scalars.csv", table(Scalar("x", 1.0), axes=axes))
+    with pytest.raises(UserError, match=r"scalars\.csv: has other columns than .*a\.csv"):
+        collect.concatenate([files[0], tmp_path / "scalars.csv"])
+
+
+def damage(place, old, new):
+    """Return a change of one line of a file."""
+
+    def change(content):
+        lines = content.split(b"\n")
+        assert old in lines[place]
+        lines[place] = lines[place].replace(old, new)
+        return b"\n".join(lines)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda c: c[:-1], "its last line is cut off"),
+        (lambda c: c[:-9], "its last line is cut off"),
+        (lambda c: c[: c.index(b"\n")], "its last line is cut off"),
+        (lambda c: c[:40], "its last line is cut off"),
+        (lambda c: b"", "its last line is cut off"),
+        (lambda c: b"\n", "No columns|its columns are"),
+        (damage(2, b"exp", b"e\0p"), "line 3 holds NUL bytes"),
+        (lambda c: c[:-20] + bytes(20), "holds NUL bytes"),
+        (lambda c: bytes(len(c)), "line 1 holds NUL bytes"),
+        (damage(2, b",ok", b""), "row 2 has too few fields"),
+        (damage(2, b"exp,cell,8,64,", b""), "row 2 has too few fields"),
+        (damage(2, b"exp", b""), None),
+        (lambda c: c.replace(b"\nexp,", b"\n\nexp,"), "row 1 has too few fields"),
+        (damage(2, b",ok", b",ok,ok"), "Expected .* fields in line 3, saw"),
+        (lambda c: c.replace(b",ok\n", b",ok,ok\n"), "more fields than there are columns"),
+        (damage(2, b",ok", b",o"), "unknown status 'o'"),
+        (damage(2, b"1.0", b"1.x"), "could not convert string to float: '1.x'"),
+        (damage(1, b",0,", b",0.5,"), "invalid literal for int"),
+        (damage(1, b",0,", b",99999999999999999999,"), "not a table"),
+        (damage(0, b"stderr", b"error"), "its columns are"),
+        (damage(0, b"partner", b"replica"), "its columns are"),
+        (damage(0, b"experiment,", b""), "more fields than there are columns"),
+        (damage(0, b"experiment", b"exp"), "its columns are"),
+        (damage(0, b"metric", b"other"), "its columns are"),
+        (damage(2, b"exp", b"\xff"), "not a table"),
+        (damage(2, b"exp", b'"exp'), "not a table"),
+    ],
+)
+def test_damaged_tables_end_in_one_line_that_names_the_file(tmp_path, change, says):
+    rows = table(Scalar("x", 0.5, 0), Scalar("x", 1.0, 1, stderr=0.25), Scalar("y", 2.0))
+    collect.write(tmp_path / "t.csv", rows)
+    (tmp_path / "t.csv").write_bytes(change((tmp_path / "t.csv").read_bytes()))
+    if says is None:  # a checksum finds it, a parser cannot
+        collect.read(tmp_path / "t.csv")
+        return
+    with pytest.raises(UserError, match=says) as caught:
+        collect.read(tmp_path / "t.csv")
+    assert str(caught.value).startswith(f"{tmp_path / 't.csv'}: ")
+    assert "\n" not in str(caught.value)
+    assert "delete it and run the same command again" in str(caught.value)
+
+
+@pytest.mark.parametrize("end", range(1, 12))
+def test_series_cut_anywhere_in_a_line_are_refused(tmp_path, end):
+    collect.write(tmp_path / "t.csv", points())
+    content = (tmp_path / "t.csv").read_bytes()
+    (tmp_path / "t.csv").write_bytes(content[: -end * 7])
+    if content[: -end * 7].endswith(b"\n"):
+        return
+    with pytest.raises(UserError, match=r"t\.csv: not a table: its last line is cut off"):
+        collect.read(tmp_path / "t.csv")
+
+
+def test_a_folder_is_no_table(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        collect.read(tmp_path)
 
 
 def test_tables_without_rows_read_back(tmp_path):

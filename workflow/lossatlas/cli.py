@@ -190,7 +190,7 @@ def _draw_plane(record: store.Record, file: str) -> None:
     name = "plane"
     tables = Tables(
         collect.scalar_frame(name, {name: {}}, {name: record.scalars}),
-        collect.series_frame(name, {name: {}}, {name: record.series}),
+        collect.series_frame(name, {name: {}}, {name: [*record.series, *record.tables]}),
     )
     style = Figure(draws="simplex_planes")
     drawn = simplex_landscape.planes(tables, style, "", "")
@@ -250,8 +250,16 @@ def _show(options: argparse.Namespace) -> None:
     for name, array in record.arrays.items():
         print(f"array {name} {list(array.values.shape)} {array.axes} {array.unit}".rstrip())
     for curve in record.series:
-        who = "-".join(str(s) for s in (curve.replica, curve.partner) if s is not None)
-        print(f"series {curve.name} {who}: {len(curve.x)} points over {curve.x_name}")
+        print(f"series {_which(curve)}: {len(curve.x)} points over {curve.x_name}")
+    for table in record.tables:
+        print(f"table {_which(table)}: {len(table)} rows of {', '.join(table.columns)}")
+
+
+def _which(part: store.Series | store.Table) -> str:
+    """Return what tells a curve or table from others."""
+    index = [f"{key}={value}" for key, value in part.index.items()]
+    who = "-".join(str(seed) for seed in (part.replica, part.partner) if seed is not None)
+    return " ".join([part.name, *index, *([who] if who else [])])
 
 
 def _print(record: store.Record) -> None:

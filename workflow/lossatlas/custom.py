@@ -20,6 +20,7 @@ from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, Tensors, check_logits
 from lossatlas.similarity.rows import scalar
 from lossatlas.simplex import planes
+from lossatlas.simplex.complexes import Vertex
 from lossatlas.simplex.points import rows
 from lossatlas.spec.metrics import MetricSettings
 from lossatlas.spec.products import PRODUCES
@@ -88,7 +89,7 @@ def plane_custom(
 
     Returns:
         A record with the training loss (nats) of each checkpoint and the largest one inside and
-        outside the triangle, and the raster as the tables of `planes.series`.
+        outside the triangle, and the raster as `planes.tables`.
 
     Raises:
         UserError: If something is missing or does not fit, there are not three checkpoints, or they
@@ -105,7 +106,8 @@ def plane_custom(
     some = train.take(slice(0, images))
     loss, error = planes.evaluate(functional, corners, raster.weights, buffers, some, train.images)
     ends, _ = planes.evaluate(functional, corners, np.eye(3), buffers, some, train.images)
-    record = store.Record("plane", series=planes.series("plane w0 w1 w2", raster, loss, error))
+    tables = planes.tables([Vertex(True, place) for place in range(3)], raster, loss, error)
+    record = store.Record("plane", tables=tables)
     for place, value in enumerate(ends):
         record.scalars.append(scalar("corner_loss", float(value), replica=place, unit="nats"))
     for name, here in (("inside", raster.inside), ("outside", ~raster.inside)):

@@ -28,11 +28,8 @@ def differences(first: str | os.PathLike[str], second: str | os.PathLike[str]) -
         if one != two:
             found.append(f"/@{name}: {_short(one)} against {_short(two)}")
     found += _scalars(a.scalars, b.scalars)
-    if len(a.series) != len(b.series):
-        found.append(f"/series: {len(a.series)} curves against {len(b.series)}")
-    else:
-        for index, pair in enumerate(zip(a.series, b.series, strict=True)):
-            found += _parts(f"/series/{index} ({pair[0].name})", *pair)
+    found += _lists("/series", "curves", a.series, b.series)
+    found += _lists("/tables", "tables", a.tables, b.tables)
     for name in sorted(set(a.arrays) | set(b.arrays)):
         if name in a.arrays and name in b.arrays:
             found += _parts(f"/arrays/{name}", a.arrays[name], b.arrays[name])
@@ -51,11 +48,28 @@ def _scalars(a: Sequence[store.Scalar], b: Sequence[store.Scalar]) -> list[str]:
     return found
 
 
+def _lists(where: str, what: str, a: Sequence[Any], b: Sequence[Any]) -> list[str]:
+    """Compare curves or tables, one by one."""
+    if len(a) != len(b):
+        return [f"{where}: {len(a)} {what} against {len(b)}"]
+    pairs = enumerate(zip(a, b, strict=True))
+    return [line for i, pair in pairs for line in _parts(f"{where}/{i} ({pair[0].name})", *pair)]
+
+
 def _parts(where: str, a: Any, b: Any) -> list[str]:
-    """Compare two curves or arrays, field by field."""
-    names = [part.name for part in fields(a)]
-    differ = {name: _differ(getattr(a, name), getattr(b, name)) for name in names}
+    """Compare two curves, tables or arrays, field by field, and tables column by column."""
+    one, two = _fields(a), _fields(b)
+    if list(one) != list(two):
+        return [f"{where}: columns {', '.join(one)} against {', '.join(two)}"]
+    differ = {name: _differ(one[name], two[name]) for name in one}
     return [f"{where} {name}: {difference}" for name, difference in differ.items() if difference]
+
+
+def _fields(part: Any) -> dict[str, Any]:
+    """Return name -> value of the fields, columns of a table among them."""
+    found = {field.name: getattr(part, field.name) for field in fields(part)}
+    columns = found.pop("columns", {})
+    return found | {f"column {name}": values for name, values in columns.items()}
 
 
 def _differ(one: Any, two: Any) -> str:

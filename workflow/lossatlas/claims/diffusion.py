@@ -134,7 +134,7 @@ def local_exponents_in_range(found: Found) -> Finding:
     shown = _cell(found)
     values = []
     for first in shown.firsts("local_exponent"):
-        for x, y in shown.curves(f"local_exponent:{first}"):
+        for x, y in shown.curves("local_exponent", window=first):
             values.append(y[(x >= LAGS[0]) & (x <= LAGS[1])])
     if not values:
         raise NotTestableError("no local exponents")

@@ -234,10 +234,11 @@ def sampling_is_uniform(found: Found) -> Finding:
 def curves_keep_their_ends(found: Found) -> Finding:
     """C11: the largest difference at the ends between a curve and the straight line."""
     table = _tables(found, "connectivity").series
-    table = table[table["x"].isin((0.0, 1.0)) & table["series"].str.endswith("_train_loss")]
-    kinds = table["series"].str.removesuffix("_train_loss")
+    table = table[table["x"].isin((0.0, 1.0)) & (table["series"] == "train_loss")]
+    if table.empty:
+        raise NotTestableError("no curve")
     keys = ["cell", "replica", "partner", "x"]
-    wide = table.assign(kind=kinds).pivot_table(index=keys, columns="kind", values="y")
+    wide = table.pivot_table(index=keys, columns="path", values="y")
     curves = [name for name in wide if name != "linear"]
     if wide.empty or not curves:
         raise NotTestableError("no curve")
@@ -248,12 +249,12 @@ def curves_keep_their_ends(found: Found) -> Finding:
 def robust_to_shifts(found: Found) -> Finding:
     """C12: paired differences of calibrated NLL on shifted images, over kinds and severities."""
     try:
-        kinds = frames(_tables(found, "espro"), "corruption")
+        kinds = frames(_tables(found, "espro"), "corruption", "kind")
     except UserError as error:
         raise NotTestableError(str(error)) from None
     if not kinds:
         raise NotTestableError("no shifted images were measured")
-    table = pd.concat([rows.assign(kind=kind) for kind, rows in kinds.items()])
+    table = pd.concat(kinds.values())
     rows = table[table["severity"] > 0]
     gaps = _paired(rows, "nll_scaled", ["group", "kind", "severity"])
     size = int(table["components"].max())

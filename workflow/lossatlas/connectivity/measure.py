@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -51,9 +51,9 @@ def measure(networks: Networks, settings: Connectivity, state: State | None = No
         A record with, per pair (all in percentage points of training error):
         `mode_connectivity`, `path_dip`, `path_bump` (see `summary.extremes`) and `linear_barrier`
         (see `summary.linear_barrier`). Status "diverged" where the curve's training diverged,
-        "undefined" where a loss along a path is not finite. Series over t, per pair:
-        `<curve>_train_loss`, `<curve>_train_error`, `<curve>_test_loss`, `<curve>_test_error` and
-        the same of `linear`; losses are cross entropies without the L2 term. Arrays, over pairs:
+        "undefined" where a loss along a path is not finite. Series over t, per pair and `path`
+        (the kind of curve, and "linear"): `train_loss`, `train_error`, `test_loss`, `test_error`;
+        losses are cross entropies without the L2 term. Arrays, over pairs:
         `pairs` (seeds), `curve_length`, `straight_distance`, `steps`; over replicas:
         `stored_values`, those with the BatchNorm statistics that training left.
 
@@ -140,13 +140,12 @@ def _add(record: Record, pair: Pair, curve: Curve, ruler: _Ruler, settings: Conn
         bad = "undefined" if name == "linear_barrier" else status
         state = "ok" if math.isfinite(value) else bad
         record.scalars.append(Scalar(name, value, *pair, status=state, unit="percent"))
-    for prefix, walked in paths.items():
+    for kind, walked in paths.items():
         for name, unit in UNITS.items():
             y = walked.values(name)
             state = "ok" if np.isfinite(y).all() else "undefined"
-            record.series.append(
-                Series(f"{prefix}_{name}", ruler.t, y, "t", *pair, y_unit=unit, status=state)
-            )
+            about: Any = {"y_unit": unit, "status": state, "index": {"path": kind}}
+            record.series.append(Series(name, ruler.t, y, "t", *pair, **about))
 
 
 def _arrays(pairs: list[Pair], curves: list[Curve], ruler: _Ruler) -> dict[str, Array]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -63,8 +63,8 @@ def measure(
 ) -> Record:
     """Measure the Hessian of the mean training loss after some epochs, replica by replica.
 
-    Series per replica: `eigenvalue:<rank>` and `residual:<rank>` (|H x - lambda x|) against the
-    epoch, rank 1 being the largest in modulus; `distance`, |w - w_0|; `hessian_density:<epoch>`.
+    Series per replica: `eigenvalue` and `residual` (|H x - lambda x|) against the epoch, by `rank`,
+    1 being the largest in modulus; `distance`, |w - w_0|; `hessian_density` by `epoch`.
     Scalars: the largest eigenvalue at the start, at the end and at its peak. BatchNorm is in
     evaluation mode.
 
@@ -119,23 +119,22 @@ def _measure_replica(
         if made.density is not None:
             x, y = made.density.x.numpy(), made.density.y.numpy()
             state = "ok" if np.isfinite(y).all() else "undefined"
-            name = f"hessian_density:{epoch}"
-            record.series.append(
-                Series(name, x, y, "eigenvalue", seed, x_unit="nats", status=state)
-            )
+            about: Any = {"x_unit": "nats", "status": state, "index": {"epoch": epoch}}
+            record.series.append(Series("hessian_density", x, y, "eigenvalue", seed, **about))
     for rank in range(settings.eigenvalues):
         state = "ok" if converged[:, rank].all() else "unconverged"
         for name, table in (("eigenvalue", values), ("residual", residuals)):
             good = np.isfinite(table[:, rank])
             record.series.append(
                 Series(
-                    f"{name}:{rank + 1}",
+                    name,
                     epochs[good],
                     table[good, rank],
                     "epoch",
                     seed,
                     y_unit="nats",
                     status=state,
+                    index={"rank": rank + 1},
                 )
             )
     record.series.append(Series("distance", epochs, np.array(moved), "epoch", seed))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from lossatlas.diffusion.arrays import Array
 from lossatlas.diffusion.recorded import seeded
 from lossatlas.models.functional import Tensors, flatten
 from lossatlas.simplex.planes import evaluate
-from lossatlas.store import Record, Scalar, Series
+from lossatlas.store import Record, Scalar, Series, Table
 from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
 
@@ -66,8 +66,9 @@ def measure(
         A record with, per replica, the exponent of the structure function of the loss and of its
         logarithm (2: smooth), the box dimension (2: smooth), and their curves; the same for the
         plane of principal directions, `undefined` without three kept weights, and the share of the
-        path's variance in it; for generated surfaces the curves alone, as series "<curve>:<kind>"
-        without a replica.
+        path's variance in it; for generated surfaces the curves alone, without a replica. Series
+        `structure`, `boxes` and `spectrum` by `surface`; of the first replica the tables `plane`
+        (coordinates u and v from -1 to 1, loss), by `surface`, and `plane_path` (epoch, u, v).
     """
     record = Record("landscape")
     chosen = torch.randperm(len(networks.data.train), generator=generator("plane", settings.seed))
@@ -84,8 +85,7 @@ def measure(
         structure = roughness.structure_function(logs)
         _number(record, "log_roughness_exponent", float(structure.local.mean()), seed)
         if index == 0:
-            nodes = np.arange(loss.size)
-            record.series.append(Series("plane:loss", nodes, loss.ravel(), "node", seed))
+            record.tables.append(_plane_table("loss", loss, seed))
     side = settings.side
     fractal = surfaces.diamond_square(side, seeded("fractal", 0))
     for kind, z in {
@@ -152,12 +152,18 @@ def _pca(
     _surface(record, "pca", loss, seed, "pca_")
     record.scalars.append(Scalar("pca_share", found.share, seed))
     if index == 0:
-        record.series.append(Series("plane:pca", np.arange(loss.size), loss.ravel(), "node", seed))
-        for axis, name in enumerate("xy"):
-            along = found.path[:, axis] / half
-            record.series.append(
-                Series(f"pca_{name}", np.array(list(stages)), along, "epoch", seed)
-            )
+        record.tables.append(_plane_table("pca", loss, seed))
+        u, v = found.path.T / half
+        columns = {"epoch": list(stages), "u": u, "v": v}
+        record.tables.append(Table("plane_path", columns, seed, index={"surface": "pca"}))
+
+
+def _plane_table(surface: str, loss: Array, seed: int) -> Table:
+    """Return a loss (side, side), rows along v, as a table; the square reaches from -1 to 1."""
+    places = np.linspace(-1, 1, len(loss))
+    u, v = np.meshgrid(places, places)
+    columns = {"u": u.ravel(), "v": v.ravel(), "loss": loss.ravel()}
+    return Table("plane", columns, seed, index={"surface": surface}, units={"loss": "nats"})
 
 
 def _undefined(record: Record, names: Iterable[str], seed: int) -> None:
@@ -195,10 +201,11 @@ def _surface(record: Record, kind: str, z: Array, seed: int | None, prefix: str 
     power = spectrum.power / scale if scale > 0 else spectrum.power
     value = structure.value / scale if scale > 0 else structure.value
     share = structure.lag / (len(z) - 1)
+    about: Any = {"replica": seed, "index": {"surface": kind}}
     record.series += [
-        Series(f"structure:{kind}", share, value, "share of the side", seed),
-        Series(f"boxes:{kind}", boxes.size, boxes.count, "share of the side", seed),
-        Series(f"spectrum:{kind}", spectrum.frequency, power, "cycles per side", seed),
+        Series("structure", share, value, "share of the side", **about),
+        Series("boxes", boxes.size, boxes.count, "share of the side", **about),
+        Series("spectrum", spectrum.frequency, power, "cycles per side", **about),
     ]
     if seed is not None:
         _number(record, f"{prefix}roughness_exponent", float(structure.local.mean()), seed)

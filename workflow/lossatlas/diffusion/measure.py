@@ -1,7 +1,7 @@
 """The `diffusion` metric: what the path of training of each replica says, window by window.
 
-Needs no torch: it reads what the training engine recorded. Series that belong to a window are
-named "<quantity>:<first point of the window>".
+Needs no torch: it reads what the training engine recorded. Series and tables that belong to a
+window have its first point as index `window`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,7 +22,7 @@ from lossatlas.diffusion.msd import lag_averages, time_averaged_msd, velocity_au
 from lossatlas.diffusion.recorded import Recorded, seeded
 from lossatlas.diffusion.surrogates import surrogate_msd
 from lossatlas.spec.products import WINDOW_SCALARS
-from lossatlas.store import Record, Scalar, Series
+from lossatlas.store import Record, Scalar, Series, Table
 
 if TYPE_CHECKING:
     from lossatlas.spec.metrics import Diffusion
@@ -45,19 +45,32 @@ class Sheet:
         self.numbers.setdefault(name, {})[first] = value
 
     def curve(
-        self, name: str, x: ArrayLike, y: ArrayLike, unit: str = "step", status: str = "ok"
+        self,
+        name: str,
+        x: ArrayLike,
+        y: ArrayLike,
+        unit: str = "step",
+        status: str = "ok",
+        *,
+        window: int | None = None,
+        stderr: ArrayLike | None = None,
     ) -> None:
-        """Write a curve; points without a number are left out."""
+        """Write a curve, of a window or of the whole run; points without a number are left out."""
         keys, values = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
         good = np.isfinite(values)
-        found = Series(name, keys[good], values[good], unit, self.seed, status=status)
-        self.record.series.append(found)
+        about: Any = {"status": status, "index": {} if window is None else {"window": window}}
+        errors = np.full(0, np.nan) if stderr is None else np.asarray(stderr, dtype=np.float64)
+        if np.isfinite(errors).any():
+            about["stderr"] = errors[good]
+        self.record.series.append(Series(name, keys[good], values[good], unit, self.seed, **about))
 
     def with_error(self, name: str, first: int, curve: Curve, unit: str = "step") -> None:
         """Write an averaged curve and its standard errors."""
-        self.curve(f"{name}:{first}", curve.x, curve.y, unit)
-        if np.isfinite(curve.stderr).any():
-            self.curve(f"{name}_stderr:{first}", curve.x, curve.stderr, unit)
+        self.curve(name, curve.x, curve.y, unit, window=first, stderr=curve.stderr)
+
+    def table(self, name: str, first: int, **columns: ArrayLike) -> None:
+        """Write a table of a window."""
+        self.record.tables.append(Table(name, columns, self.seed, index={"window": first}))
 
     def finish(self, windows: list[int]) -> None:
         """Write the numbers: all windows as series, the first and the last as scalars.
@@ -68,8 +81,7 @@ class Sheet:
             firsts = sorted(per_window)
             numbers, errors, states = zip(*(per_window[first] for first in firsts), strict=True)
             whole = "unconverged" if "unconverged" in states else "ok"
-            self.curve(name, firsts, numbers, "first point", whole)
-            self.curve(f"{name}_stderr", firsts, errors, "first point", whole)
+            self.curve(name, firsts, numbers, "first point", whole, stderr=errors)
         undefined = (float("nan"), float("nan"), "undefined")
         for name in WINDOW_SCALARS:
             for place, at in (("first", windows[:1]), ("last", windows[-1:])):
@@ -103,6 +115,7 @@ def measure(paths: Mapping[int, Recorded], settings: Diffusion) -> Record:
         _whole_run(sheet, path)
         record.scalars += sheet.record.scalars
         record.series += sheet.record.series
+        record.tables += sheet.record.tables
     return record
 
 
@@ -167,25 +180,23 @@ def _displacement(sheet: Sheet, recorded: Recorded, path: Path, first: int) -> N
     window.two_slopes(sheet, raw, first)
     every = time_averaged_msd(distances) if settings.mode == "paper" else raw
     x, beta, stderr = window.local(every, settings.mode)
-    sheet.curve(f"local_exponent:{first}", x, beta)
-    if np.isfinite(stderr).any():
-        sheet.curve(f"local_exponent_stderr:{first}", x, stderr)
+    sheet.curve("local_exponent", x, beta, window=first, stderr=stderr)
     start = distances[0, 1:]
     if settings.mode == "paper":
         start = recorded.paper_from_start(first, first + len(path))
     picked = log_lags(1, len(start)) - 1
-    sheet.curve(f"msd_from_start:{first}", picked + 1.0, start[picked])
+    sheet.curve("msd_from_start", picked + 1.0, start[picked], window=first)
     length = contour.mean_contour_length(path, settings.mode)
-    sheet.curve(f"contour:{first}", lags, length[lags - 1])
+    sheet.curve("contour", lags, length[lags - 1], window=first)
     moved = velocity_autocorrelation(path, log_lags(1, min(100, len(path) - 2)))
-    sheet.curve(f"velocity_correlation:{first}", moved.x, moved.y)
+    sheet.curve("velocity_correlation", moved.x, moved.y, window=first)
     nan = float("nan")
     state = "ok" if np.isfinite(moved.y[0]) else "undefined"
     sheet.number("velocity_correlation", first, (float(moved.y[0]), nan, state))
     longest = float(raw.y[-1])
     sheet.number("msd_long", first, (longest, float(raw.stderr[-1]), "ok"))
     moments = [window.moment(distances, lags, q, settings.fit) for q in window.MOMENTS]
-    sheet.curve(f"moment_exponent:{first}", np.array(window.MOMENTS), np.array(moments), "q")
+    sheet.curve("moment_exponent", window.MOMENTS, moments, "q", window=first)
 
 
 def _contour(sheet: Sheet, path: Path, known: Path, loss: Array, first: int) -> None:
@@ -201,14 +212,15 @@ def _contour(sheet: Sheet, path: Path, known: Path, loss: Array, first: int) -> 
         both = contour.msd_against_contour(path, "paper")
         smooth = smoothing.moving_mean(both.y)
         picked = np.unique(np.geomspace(1, len(smooth), POINTS).astype(np.int64)) - 1
-        sheet.curve(f"msd_contour:{first}", both.x[picked], smooth[picked], "contour length")
+        sheet.curve("msd_contour", both.x[picked], smooth[picked], "contour length", window=first)
         pairs = contour.msl_against_distance(known, loss, "paper")
         if len(pairs.x) > 1:
-            sheet.curve(f"msl:{first}", *smoothing.coarse_grain(pairs.x, pairs.y), "distance")
+            coarse = smoothing.coarse_grain(pairs.x, pairs.y)
+            sheet.curve("msl", *coarse, "distance", window=first)
         pairs = contour.msl_against_contour(known, loss, "paper")
         if len(pairs.x) > 1:
             coarse = smoothing.coarse_grain(pairs.x, pairs.y)
-            sheet.curve(f"msl_contour:{first}", *coarse, "contour length")
+            sheet.curve("msl_contour", *coarse, "contour length", window=first)
         return
     sheet.with_error("msd_contour", first, along, "contour length")
     sheet.with_error("msl", first, apart, "distance")

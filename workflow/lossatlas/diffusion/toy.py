@@ -15,7 +15,7 @@ from lossatlas.diffusion.ensembles import Ensemble, ensemble
 from lossatlas.diffusion.exponents import fit_exponent
 from lossatlas.diffusion.recorded import seeded
 from lossatlas.diffusion.walker import Field, Rules, walk
-from lossatlas.store import Record, Scalar, Series
+from lossatlas.store import Record, Scalar, Series, Table
 
 SIDE, SURFACES, WALKERS, STEPS = 1025, 5, 60, 1000
 SHOWN = 129  # nodes per side of a drawn surface
@@ -50,9 +50,9 @@ def study() -> Record:
     Returns:
         A record with scalars "<kind> <quantity>" (exponents of early and late windows at short and
         long lags, raw and without drift; shares of walkers stuck and of steps at the wall; box
-        dimension and exponent of the structure function of rough surfaces), series
-        "msd_early:<kind>", "msd_late:<kind>" and the like, densities of gradients, and for three
-        kinds one surface and one path.
+        dimension and exponent of the structure function of rough surfaces), series `msd` and
+        `still_msd` (without drift) by `walkers` and `when`, `gradient_density` by `surface`, and
+        for three kinds of surface the tables `surface` (x, y, height) and `path` (step, x, y).
     """
     record = Record("toy_walkers")
     found = landscapes()
@@ -96,14 +96,14 @@ def _summarise(record: Record, name: str, found: Ensemble) -> None:
                         status=fit.status,
                     )
                 )
-            _curve(record, f"{prefix}msd_{when}:{name}", curve)
+            record.series.append(_curve(f"{prefix}msd", curve, {"walkers": name, "when": when}))
 
 
-def _curve(record: Record, name: str, curve: Curve) -> None:
+def _curve(name: str, curve: Curve, index: dict[str, str]) -> Series:
     reliable = int(curve.x[curve.reliable].max())
     kept = log_lags(1, reliable) - 1
-    record.series.append(Series(name, curve.x[kept], curve.y[kept], "lag"))
-    record.series.append(Series(f"{name} stderr", curve.x[kept], curve.stderr[kept], "lag"))
+    x, y, stderr = (part[kept] for part in (curve.x, curve.y, curve.stderr))
+    return Series(name, x, y, "lag", index=index, stderr=stderr)
 
 
 def _gradients(record: Record, kind: str, field: Field) -> None:
@@ -113,17 +113,19 @@ def _gradients(record: Record, kind: str, field: Field) -> None:
     values = np.empty(0) if met is None else met.ravel()
     counts = np.histogram(values, EDGES)[0] / (len(values) * np.diff(EDGES))
     middle = (EDGES[1:] + EDGES[:-1]) / 2
-    record.series.append(Series(f"gradients:{kind}", middle, counts, "gradient"))
+    of = {"surface": kind}
+    record.series.append(Series("gradient_density", middle, counts, "gradient", index=of))
 
 
 def _picture(record: Record, kind: str, surface: Array) -> None:
     """Write f = 10 - z on a coarse grid and one path across it."""
     every = (len(surface) - 1) // (SHOWN - 1)
     shown = 10 - surface[::every, ::every]
-    index = np.arange(shown.size)
-    record.series.append(Series(f"surface:{kind}", index, shown.ravel(), "node, row by row"))
+    places, index = np.linspace(-1, 1, len(shown)), {"surface": kind}
+    x, y = np.meshgrid(places, places)
+    nodes = {"x": x.ravel(), "y": y.ravel(), "height": shown.ravel()}
+    record.tables.append(Table("surface", nodes, index=index))
     start = Rules(start=(-0.6, -0.5))
     path = walk(surface, start, walkers=1, steps=STEPS, rng=seeded("one path", kind)).positions
-    time = np.arange(STEPS + 1)
-    for axis, name in enumerate(("x", "y")):
-        record.series.append(Series(f"path_{name}:{kind}", time, path[:, 0, axis], "step"))
+    steps = {"step": np.arange(STEPS + 1), "x": path[:, 0, 0], "y": path[:, 0, 1]}
+    record.tables.append(Table("path", steps, index=index))

@@ -136,13 +136,15 @@ def _densities(sheet: Sheet, pooled: Array, law: stable.Stable, first: int) -> N
     middle = (edges[1:] + edges[:-1]) / 2
     counts = np.histogram(pooled, edges)[0]
     density = counts / (len(pooled) * np.diff(edges))
-    sheet.curve(f"gradient_density:{first}", middle, density, "gradient")
+    sheet.curve("gradient_density", middle, density, "gradient", window=first)
     if law.alpha >= stable.LEAST_ALPHA:
-        sheet.curve(f"gradient_stable:{first}", middle, stable.density(middle, law), "gradient")
+        sheet.curve(
+            "gradient_stable", middle, stable.density(middle, law), "gradient", window=first
+        )
     deviation = float(pooled.std())
     normal = np.exp(-np.square((middle - pooled.mean()) / deviation) / 2)
     normal /= deviation * np.sqrt(2 * np.pi)
-    sheet.curve(f"gradient_normal:{first}", middle, normal, "gradient")
+    sheet.curve("gradient_normal", middle, normal, "gradient", window=first)
 
 
 def losses(sheet: Sheet, recorded: Recorded, path: Path, first: int) -> None:
@@ -154,7 +156,7 @@ def losses(sheet: Sheet, recorded: Recorded, path: Path, first: int) -> None:
         change = recorded.after[steps // every] - recorded.loss[steps]
         share = float((change < 0).mean()) if len(change) else NAN
         sheet.number("downhill", first, _defined(share))
-        sheet.curve(f"step_gain:{first}", steps, change)
+        sheet.curve("step_gain", steps, change, window=first)
     if not apart:
         return
     points = np.arange(-(-first // apart) * apart, end + 1, apart)
@@ -165,15 +167,15 @@ def losses(sheet: Sheet, recorded: Recorded, path: Path, first: int) -> None:
     some = path_of_gram(path.gram[np.ix_(picked, picked)])
     curve = contour.msl_against_distance(some, whole)
     sheet.number("msl_whole_exponent", first, slope_of_reliable(curve))
-    sheet.curve(f"msl_whole:{first}", curve.x, curve.y, "distance")
+    sheet.curve("msl_whole", curve.x, curve.y, "distance", window=first)
 
 
 def picture(sheet: Sheet, path: Path, first: int) -> None:
     """Write the path along its two principal axes."""
     points = embedding(path, 2).points
     picked = np.unique(np.linspace(0, len(path) - 1, POINTS).astype(np.int64))
-    for axis in (0, 1):
-        sheet.curve(f"principal_{axis + 1}:{first}", picked, points[picked, axis])
+    u, v = points[picked].T
+    sheet.table("principal_path", first, step=picked, u=u, v=v)
 
 
 def excursion(sheet: Sheet, path: Path, first: int) -> None:
@@ -185,7 +187,7 @@ def excursion(sheet: Sheet, path: Path, first: int) -> None:
     found = excursions.transverse_excursions(squared_distances(path), length, starts)
     order = np.argsort(found.chord, kind="stable")
     chord, height = found.chord[order], found.excursion[order]
-    sheet.curve(f"excursion:{first}", chord, height, "squared chord")
+    sheet.curve("excursion", chord, height, "squared chord", window=first)
 
 
 def avalanche(sheet: Sheet, path: Path, loss: Array, first: int) -> None:
@@ -193,17 +195,16 @@ def avalanche(sheet: Sheet, path: Path, loss: Array, first: int) -> None:
     burst = loss_events.avalanches(loss)
     durations = np.arange(1, int(burst.length.max(initial=0)) + 1)
     counts = np.array([(burst.length == one).sum() for one in durations], dtype=np.float64)
-    sheet.curve(f"avalanche_length:{first}", durations, counts, "steps")
+    sheet.curve("avalanche_length", durations, counts, "steps", window=first)
     if len(loss) > _SPAN + 2:
         around = loss_events.surroundings(loss, path.steps, span=_SPAN)
         if len(around.peak) and around.contour is not None:
-            time = np.arange(_SPAN)
-            sheet.curve(f"after_avalanche_loss:{first}", time, around.loss.mean(axis=0))
-            sheet.curve(f"after_avalanche_change:{first}", time, around.change.mean(axis=0))
-            sheet.curve(f"after_avalanche_contour:{first}", time, around.contour.mean(axis=0))
+            means = {"loss": around.loss, "change": around.change, "contour": around.contour}
+            after = {name: values.mean(axis=0) for name, values in means.items()}
+            sheet.table("after_avalanche", first, step=np.arange(_SPAN), **after)
     shown = slice(min(100, len(loss) // 8), None)
     change = np.abs(np.diff(loss))[shown][:401]
-    sheet.curve(f"loss_change:{first}", np.arange(len(change)), change)
+    sheet.curve("loss_change", np.arange(len(change)), change, window=first)
 
 
 def noise_norms(sheet: Sheet, norms: Array, first: int) -> None:
@@ -217,4 +218,4 @@ def noise_norms(sheet: Sheet, norms: Array, first: int) -> None:
     fit = tails.fit_power_law(norms)
     sheet.number("noise_exponent", first, (fit.exponent, fit.stderr, fit.status))
     sheet.number("noise_ratio", first, _defined(fit.z))
-    sheet.curve(f"noise_norm:{first}", np.arange(len(norms)), norms)
+    sheet.curve("noise_norm", np.arange(len(norms)), norms, window=first)

@@ -101,25 +101,25 @@ def trapping(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dra
         panels = figure.subplots(2, 2).ravel()
         windows(panels[0], shown, "msl", firsts, "a", thin=False)
         for colour, first in zip(colours(len(firsts)), firsts, strict=True):
-            x, y = shown.mean(f"msl_whole:{first}")
+            x, y = shown.mean("msl_whole", window=first)
             label = "all images" if first == firsts[0] else None
             panels[0].plot(x, y, "--", color=colour, linewidth=0.9, label=label)
-            shown.note("a", f"msl_whole:{first}", x, y)
+            shown.note("a", "msl_whole", x, y, window=first)
         panels[0].legend(fontsize=6, handlelength=1.6)
         loglog(panels[0], "distance", "mean squared loss difference (nats²)")
         panels[0].set_ylim(top=100 * panels[0].get_ylim()[1])  # room for the legend
         _schematic(panels[1], shown, firsts[0])
         windows(panels[2], shown, "msd_contour", firsts, "c")
         loglog(panels[2], "contour length", MSD)
-        x, y = shown.mean(f"msd_contour:{firsts[0]}")
+        x, y = shown.mean("msd_contour", window=firsts[0])
         if len(x):
             guide(panels[2], 2, (float(x[0]), float(x[-1])), 2 * float(y[0]))
             guide(panels[2], 1, (float(x[0]), float(x[-1])), float(y[0]) / 4)
         for colour, first in zip(colours(len(firsts)), firsts, strict=True):
-            for number, (x, y) in enumerate(shown.curves(f"excursion:{first}")):
+            for number, (x, y) in enumerate(shown.curves("excursion", window=first)):
                 label = None if number else f"from step {first}"
                 panels[3].plot(x, y, "o", color=colour, ms=2.5, mec="none", label=label)
-                shown.note("d", f"excursion:{first}", x, y)
+                shown.note("d", "excursion", x, y, window=first)
         panels[3].legend(fontsize=6, handlelength=1.0)
         loglog(panels[3], "squared end-to-end distance", "squared excursion")
         titles = ["loss against distance", "displacement and contour length"]
@@ -131,12 +131,12 @@ def trapping(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dra
 
 def _schematic(axes: Axes, shown: Walks, first: int) -> None:
     """Draw the path of one replica on its principal axes, and what is measured on a piece of it."""
-    found = [shown.curves(f"principal_{axis}:{first}") for axis in (1, 2)]
+    found = shown.parts("principal_path", window=first)
     axes.set_xlabel("principal axis 1")
     axes.set_ylabel("principal axis 2")
-    if not all(found):
+    if not found:
         return
-    (time, x), (_, y) = found[0][0], found[1][0]
+    time, x, y = (found[0][name].to_numpy(np.float64) for name in ("step", "u", "v"))
     piece = slice(len(x) // 12, len(x) // 3)
     axes.plot(x, y, color=style.GREY, linewidth=0.6)
     axes.plot(x[piece], y[piece], color=BLUE, linewidth=1.1, label="contour length")
@@ -205,9 +205,9 @@ def _density(axes: Axes, shown: Walks, first: int, panel: str) -> None:
     }
     lowest = np.inf
     for name, (words, colour, look) in looks.items():
-        for x, y in shown.curves(f"{name}:{first}")[:1]:
+        for x, y in shown.curves(name, window=first)[:1]:
             axes.plot(x, y, look, color=colour, ms=2, label=words)
-            shown.note(panel, f"{name}:{first}", x, y)
+            shown.note(panel, name, x, y, window=first)
             if name == "gradient_density":
                 lowest = float(y[y > 0].min(initial=np.inf))
     axes.set_yscale("log")
@@ -231,9 +231,9 @@ def controls(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dra
         for axes, shown, panel in ((panels[0], deep, "a"), (panels[1], least, "b")):
             first = shown.firsts("msd")[0]
             for prefix, (words, colour) in KINDS.items():
-                x, y = shown.mean(f"{prefix}msd:{first}")
+                x, y = shown.mean(f"{prefix}msd", window=first)
                 axes.plot(x, y, color=colour, label=words)
-                shown.note(panel, f"{prefix}msd:{first}", x, y)
+                shown.note(panel, f"{prefix}msd", x, y, window=first)
             loglog(axes, LAG, MSD)
             axes.legend(fontsize=6)
         _exponents(panels[2], deep, "c")
@@ -245,13 +245,13 @@ def controls(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dra
         for shown, colour, words in ((deep, BLUE, "network"), (least, ORANGE, other)):
             firsts = shown.firsts("msd")
             for first, line in ((firsts[0], "-"), (firsts[-1], ":")):
-                name = f"velocity_correlation:{first}"
-                x, y = shown.mean(name, logarithm=False)
+                name = "velocity_correlation"
+                x, y = shown.mean(name, logarithm=False, window=first)
                 panels[4].plot(x, y, line, color=colour, label=f"{words}, from step {first}")
-                shown.note("e", name, x, y)
-                x, y = shown.mean(f"moment_exponent:{first}", logarithm=False)
+                shown.note("e", name, x, y, window=first)
+                x, y = shown.mean("moment_exponent", logarithm=False, window=first)
                 panels[5].plot(x, y, f".{line}", color=colour)
-                shown.note("f", f"moment_exponent:{first}", x, y)
+                shown.note("f", "moment_exponent", x, y, window=first)
         panels[4].axhline(0, color=style.GREY, linewidth=0.5, linestyle=":")
         panels[4].set_xscale("log")
         panels[4].set_xlabel(LAG)

@@ -20,7 +20,7 @@ def hessian(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Draw
     """Draw eigenvalues by rank, the largest one of each replica, and spectral densities."""
     del chosen, temperature
     shown = typical(tables, load)
-    ranks = shown.firsts("eigenvalue")
+    ranks = shown.firsts("eigenvalue", "rank")
     if not ranks:
         fix = "measure 'hessian_path' on the experiment"
         raise UserError("the figure's tables have no eigenvalues", where="figures", fix=fix)
@@ -40,12 +40,12 @@ def _by_rank(axes: Axes, shown: Walks, ranks: list[int]) -> None:
     """Draw the moduli of one replica's eigenvalues, a line per rank; open marks are negative."""
     shades = colormaps["viridis"]
     for rank in ranks:
-        x, y = shown.curves(f"eigenvalue:{rank}")[0]
+        x, y = shown.curves("eigenvalue", rank=rank)[0]
         colour = shades(0.9 * (rank - 1) / max(len(ranks) - 1, 1))
         axes.plot(x, np.abs(y), color=colour, linewidth=0.8)
         for sign, fill in ((y >= 0, colour), (y < 0, "white")):
             axes.plot(x[sign], np.abs(y[sign]), "o", color=colour, mfc=fill, ms=2.5, mew=0.7)
-        shown.note("a", f"eigenvalue:{rank}", x, y)
+        shown.note("a", "eigenvalue", x, y, rank=rank)
     axes.set_yscale("log")
     axes.set_xlabel(EPOCH)
     axes.set_ylabel("|eigenvalue| (nats)")
@@ -59,9 +59,9 @@ def _by_rank(axes: Axes, shown: Walks, ranks: list[int]) -> None:
 
 def _largest(axes: Axes, shown: Walks) -> None:
     """Draw the largest eigenvalue of each replica, and where plain descent becomes unstable."""
-    for number, (x, y) in enumerate(shown.curves("eigenvalue:1")):
+    for number, (x, y) in enumerate(shown.curves("eigenvalue", rank=1)):
         axes.plot(x, y, ".-", color=BLUE, linewidth=0.8, label=None if number else "replicas")
-        shown.note("b", "eigenvalue:1", x, y)
+        shown.note("b", "eigenvalue", x, y, rank=1)
     if "learning_rate" in shown.rows:
         level = 2 / float(shown.rows["learning_rate"].iloc[0])
         axes.axhline(level, color=RED, linewidth=0.8, linestyle="--", label="2 / learning rate")
@@ -74,13 +74,13 @@ def _largest(axes: Axes, shown: Walks) -> None:
 
 def _densities(axes: Axes, shown: Walks) -> None:
     """Draw the spectral density of one replica at the start, half-way and at the end."""
-    found = shown.firsts("hessian_density")
+    found = shown.firsts("hessian_density", "epoch")
     highest = 0.1
     picked = list(dict.fromkeys([found[0], found[len(found) // 2], found[-1]])) if found else []
     for colour, epoch in zip(colours(len(picked)), picked, strict=True):
-        x, y = shown.curves(f"hessian_density:{epoch}")[0]
+        x, y = shown.curves("hessian_density", epoch=epoch)[0]
         axes.plot(x, y, color=colour, linewidth=0.9, label=f"epoch {epoch}")
-        shown.note("c", f"hessian_density:{epoch}", x, y)
+        shown.note("c", "hessian_density", x, y, epoch=epoch)
         highest = max(highest, float(y.max()))
     axes.set_yscale("log")
     axes.set_ylim(1e-5, 100 * highest)

@@ -59,14 +59,14 @@ def toy(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
         _zoom(panels[2], shown, "fractal", "c")
         for name, colour in KINDS.items():
             for axes, when, panel in ((panels[3], "early", "d"), (panels[4], "late", "e")):
-                for x, y in shown.curves(f"msd_{when}:{name}"):
+                for x, y in shown.curves("msd", walkers=name, when=when):
                     share = values.get(f"{name} wall_share", float("nan"))
                     words = f"{name} ({share:.0%} at walls)" if when == "early" else None
                     axes.plot(x, y, color=colour, label=words)
-                    shown.note(panel, f"{when}:{name}", x, y)
-            for x, y in shown.curves(f"gradients:{name}"):
+                    shown.note(panel, "msd", x, y, walkers=name, when=when)
+            for x, y in shown.curves("gradient_density", surface=name):
                 panels[5].plot(x, y, color=colour)
-                shown.note("f", f"gradients:{name}", x, y)
+                shown.note("f", "gradient_density", x, y, surface=name)
         for axes in panels[3:5]:
             loglog(axes, LAG, MSD)
         panels[3].set_ylim(bottom=panels[3].get_ylim()[0] / 100)  # room for the legend
@@ -82,16 +82,16 @@ def toy(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
 
 
 def _grid(shown: Walks, kind: str) -> np.ndarray:
-    found = shown.curves(f"surface:{kind}")
+    found = shown.parts("surface", surface=kind)
     if not found:
         fix = "run the study 'toy_walkers'"
         raise UserError(f"the tables have no surface '{kind}'", where="figures", fix=fix)
-    side = round(len(found[0][1]) ** 0.5)
-    return found[0][1].reshape(side, side)
+    return found[0].pivot(index="y", columns="x", values="height").to_numpy()
 
 
 def _path(shown: Walks, kind: str, panel: str) -> tuple[np.ndarray, np.ndarray]:
-    (time, x), (_, y) = (shown.curves(f"path_{axis}:{kind}")[0] for axis in "xy")
+    found = shown.parts("path", surface=kind)[0]
+    time, x, y = (found[name].to_numpy(np.float64) for name in ("step", "x", "y"))
     shown.note(panel, "x", time, x)
     shown.note(panel, "y", time, y)
     return x, y
@@ -145,15 +145,15 @@ def fractal(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Draw
             for axes, quantity, panel in zip(
                 panels[2:5], ("structure", "boxes", "spectrum"), "cde", strict=True
             ):
-                for x, y in shown.curves(f"{quantity}:{name}"):
+                for x, y in shown.curves(quantity, surface=name):
                     axes.plot(x, y, ".-", ms=3, lw=0.8, color=colour)
-                    shown.note(panel, f"{quantity}:{name}", x, y)
-            for number, (x, y) in enumerate(shown.curves(f"structure:{name}")):
+                    shown.note(panel, quantity, x, y, surface=name)
+            for number, (x, y) in enumerate(shown.curves("structure", surface=name)):
                 middle = np.sqrt(x[1:] * x[:-1])
                 local = np.diff(np.log(y)) / np.diff(np.log(x))
                 label = None if number else words
                 panels[5].plot(middle, local, ".-", ms=3, lw=0.8, color=colour, label=label)
-                shown.note("f", f"local:{name}", middle, local)
+                shown.note("f", "local slope", middle, local, surface=name)
         loglog(panels[2], "distance (share of the side)", "structure function / variance")
         loglog(panels[3], "size of a box (share of the side)", "boxes")
         loglog(panels[4], "cycles per side", "power / variance")
@@ -173,20 +173,19 @@ def fractal(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Draw
 
 def _plane(axes: Axes, shown: Walks, kind: str, panel: str) -> None:
     """Draw the loss on a plane and, on principal directions, the path of the weights in it."""
-    found = shown.curves(f"plane:{kind}")
+    found, paths = shown.parts("plane", surface=kind), shown.parts("plane_path", surface=kind)
     if not found:
         axes.text(0.5, 0.5, "no weights kept along training", ha="center", va="center", fontsize=6)
         return
-    nodes, loss = found[0]
-    shown.note(panel, kind, nodes, loss)
-    side = round(len(loss) ** 0.5)
-    grid = np.maximum(loss.reshape(side, side), 1e-4)
+    loss = found[0].pivot(index="v", columns="u", values="loss")
+    u, y = (found[0][name].to_numpy() for name in ("u", "loss"))
+    shown.note(panel, "loss", u, y, surface=kind, v=found[0]["v"].to_numpy())
+    grid = np.maximum(loss.to_numpy(), 1e-4)
     image = axes.imshow(grid, norm=LogNorm(), origin="lower", extent=(-1, 1, -1, 1))
     bar = cast("Any", axes.figure).colorbar(image, ax=axes)
     bar.ax.set_title("loss (nats)", fontsize=6)
-    for (epoch, x), (_, y) in zip(
-        shown.curves(f"{kind}_x")[:1], shown.curves(f"{kind}_y")[:1], strict=True
-    ):
+    for path in paths[:1]:
+        epoch, x, y = (path[name].to_numpy(np.float64) for name in ("epoch", "u", "v"))
         axes.plot(x, y, ".-", color="white", lw=0.8, ms=3)
         axes.plot(x[0], y[0], "x", color=RED, ms=5)
         shown.note(panel, "path x", epoch, x)

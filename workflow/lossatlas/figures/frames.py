@@ -1,4 +1,4 @@
-"""Tables with several columns, taken back out of the tables of series (see simplex.columns)."""
+"""Tables that metrics wrote, taken out of the joined tables of an experiment's series."""
 
 from __future__ import annotations
 
@@ -6,38 +6,37 @@ import pandas as pd
 
 from lossatlas.errors import UserError
 from lossatlas.figures import Tables
+from lossatlas.tables.collect import FIRST, SEEDS, axes_of
 
 
 def frame(tables: Tables, name: str) -> pd.DataFrame:
-    """Return the table `name`: one column per series "name:column", one row per x.
+    """Return the rows of the tables of that name: their columns, and those of their indices.
+
+    Columns of other tables are there as well, and empty.
 
     Raises:
         UserError: If it is not there, or there is one for each of several cells.
     """
-    found = frames(tables, name)
-    if name not in found:
+    series = tables.series
+    rows = series[series["series"] == name]
+    if rows.empty:
         fix = "measure the metric that the figure shows"
         raise UserError(f"the figure's tables have no '{name}'", where="figures", fix=fix)
-    return found[name]
+    if rows["cell"].nunique() > 1:
+        fix = "give it an experiment without load and temperature"
+        raise UserError("the figure shows one cell", where="figures", fix=fix)
+    first = [*FIRST, *axes_of(series), "series", *SEEDS, "status"]
+    found = rows.drop(columns=first).reset_index(drop=True)
+    whole = {key: found[key].isna().any() for key in found.select_dtypes("Int64")}
+    return found.astype({key: "float64" if some else "int64" for key, some in whole.items()})
 
 
-def frames(tables: Tables, beginning: str) -> dict[str, pd.DataFrame]:
-    """Return name -> table for all names with that beginning.
+def frames(tables: Tables, name: str, key: str) -> dict[str, pd.DataFrame]:
+    """Return the tables of that name by their index `key`, in order; none if there are none.
 
     Raises:
         UserError: If the tables are those of several cells.
     """
-    series = tables.series
-    if series.empty:
+    if not (tables.series["series"] == name).any():
         return {}
-    names = series["series"].astype(str).str.rpartition(":")
-    whole = series.assign(table=names[0], column=names[2])
-    rows = whole[whole["table"].str.startswith(beginning)]
-    if rows["cell"].nunique() > 1:
-        fix = "give it an experiment without load and temperature"
-        raise UserError("the figure shows one cell", where="figures", fix=fix)
-    found: dict[str, pd.DataFrame] = {}
-    for name, group in rows.groupby("table", sort=False):
-        wide = group.pivot(index="x", columns="column", values="y")
-        found[str(name)] = wide[list(dict.fromkeys(group["column"]))].reset_index(drop=True)
-    return found
+    return {str(value): rows for value, rows in frame(tables, name).groupby(key, sort=False)}

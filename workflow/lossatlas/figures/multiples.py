@@ -21,7 +21,7 @@ from lossatlas.tables.collect import FIRST, SERIES, axes_of, cell_summary
 Place = tuple[float, float]  # load, temperature
 Panels = dict[Place, Axes]
 
-ERROR, DENSITY = "_train_error", "density"  # how the names of their series end
+ERROR, DENSITY = "train_error", "hessian_density"  # their series
 STRAIGHT = "linear"
 BLUE, ORANGE = "#1f5a9e", "#d97a16"
 _LEFT, _RIGHT, _TOP, _BOTTOM = 15.0, 13.0, 16.0, 12.0  # mm around the panels
@@ -34,7 +34,7 @@ def curves(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
     """Draw the training error along the curves between replicas, and along straight lines.
 
     Args:
-        tables: Series of connectivity, named <path>_train_error: x from 0 to 1, y in percent. Its
+        tables: Series `train_error` of connectivity by `path`: x from 0 to 1, y in percent. Its
             scalars, if given, tell which cells diverged.
         chosen: Not needed; all figures are called alike.
         load: Name of the axis to the right.
@@ -48,7 +48,6 @@ def curves(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
     """
     del chosen
     rows = _series(tables, ERROR, "let the experiment measure the metric 'connectivity'")
-    rows = rows.assign(path=rows["series"].str.removesuffix(ERROR))
     grid = grid_of(_places(tables), load, temperature)
     with style.sheet():
         figure, panels = _sheet_of(grid, "place t on the path", "training error (%)")
@@ -75,8 +74,8 @@ def spectra(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn
     """Draw the spectral densities of the Hessian, a line per replica.
 
     Args:
-        tables: Series of the Hessian whose names end in "density". Its scalars, if given, tell
-            which cells diverged.
+        tables: Series `hessian_density` of the Hessian. Its scalars, if given, tell which cells
+            diverged.
         chosen: Not needed; all figures are called alike.
         load: Name of the axis to the right.
         temperature: Name of the axis upwards.
@@ -105,15 +104,13 @@ def spectra(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn
     return Drawn(figure, rows.rename(columns=names)[columns].reset_index(drop=True))
 
 
-def _series(tables: Tables, ending: str, fix: str) -> pd.DataFrame:
-    """Return the rows of the series with that ending; none is fine where replicas diverged."""
-    rows = tables.series[tables.series["series"].astype(str).str.endswith(ending)]
+def _series(tables: Tables, name: str, fix: str) -> pd.DataFrame:
+    """Return the rows of the series of that name; none is fine where replicas diverged."""
+    rows = tables.series[tables.series["series"] == name]
     if rows.empty and not (tables.scalars["status"] == "diverged").any():
-        raise UserError(
-            f"the figure's tables have no series '...{ending}'", where="figures", fix=fix
-        )
+        raise UserError(f"the figure's tables have no series '{name}'", where="figures", fix=fix)
     if rows.empty:  # a table without rows may lack the axes
-        rows = rows.reindex(columns=[*FIRST, *axes_of(tables.scalars), *SERIES])
+        rows = rows.reindex(columns=[*FIRST, *axes_of(tables.scalars), "path", *SERIES])
         return rows.astype({"x": float, "y": float})
     return rows
 

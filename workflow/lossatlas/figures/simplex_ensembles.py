@@ -141,6 +141,7 @@ def calibration(tables: Tables, chosen: Chosen, load: str, temperature: str) -> 
             axes.set_ylabel(words)
         _key(figure, methods, [(Line2D([], [], color=style.GREY, linestyle="--"), "scaled")])
         figure.subplots_adjust(0.08, 0.09, 0.98, 0.88, wspace=0.25, hspace=0.38)
+    bins = bins.dropna(axis="columns", how="all")
     reliable = bins.assign(part="reliability", method=[method_name(int(m)) for m in bins["method"]])
     curves = means.assign(part="components", method=[method_name(int(m)) for m in means["method"]])
     numbers = pd.concat([reliable, curves], ignore_index=True)
@@ -157,12 +158,13 @@ SHIFTED = {
 def corruption(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
     """Draw error, NLL and calibration error against the strength of noise and of corruptions."""
     del chosen, load, temperature
-    found = frames(tables, "corruption")
-    noise = found.pop("corruption", None)
+    found = frames(tables, "corruption", "kind")
+    noise = found.pop("noise", None)
     rows = [] if noise is None else [("Gaussian noise", "s.d. of the noise", noise)]
     if found:
-        mean = pd.concat(found.values()).groupby(["method", "group", "severity"], as_index=False)
-        rows.append((f"mean of {len(found)} corruptions", "severity", mean.mean()))
+        every = pd.concat(found.values()).groupby(["method", "group", "severity"], as_index=False)
+        mean = every.mean(numeric_only=True)
+        rows.append((f"mean of {len(found)} corruptions", "severity", mean))
     if not rows:
         fix = "give 'severities' or 'corruptions' to espro"
         raise UserError("no shifted images were measured", where="figures", fix=fix)
@@ -178,7 +180,7 @@ def corruption(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
         bottom, top = 0.1 / len(rows), 1 - 0.11 / len(rows)
         figure.subplots_adjust(0.07, bottom, 0.98, top, wspace=0.32, hspace=0.38)
     kinds = {} if noise is None else {"gaussian noise": noise}
-    kinds |= {name.removeprefix("corruption "): table for name, table in found.items()}
+    kinds |= found
     parts = [
         averages(table, "severity", list(SHIFTED)).assign(corruption=kind)
         for kind, table in kinds.items()

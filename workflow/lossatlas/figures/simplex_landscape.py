@@ -27,8 +27,8 @@ FLOOR = 1e-3  # the smallest loss that has a colour of its own
 def planes(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
     """Draw the loss on planes through vertices of the complex, true to length."""
     del chosen, load, temperature
-    rasters = frames(tables, "plane ")
-    names = [name for name in rasters if not name.endswith(" corners")]
+    rasters, corners = frames(tables, "plane", "plane"), frames(tables, "corners", "plane")
+    names = list(rasters)
     if not names:
         fix = "let 'simplex' have a complex with a triangle"
         raise UserError("the figure's tables have no plane", where="figures", fix=fix)
@@ -39,14 +39,14 @@ def planes(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn
         figure = style.page(14 + 48 * rows)
         panels = figure.subplots(rows, min(len(names), 2), squeeze=False).ravel()
         for axes, name in zip(panels, names, strict=False):
-            image = draw_plane(axes, rasters[name], rasters[f"{name} corners"], name, scale)
+            image = draw_plane(axes, rasters[name], corners[name], scale)
         for axes in panels[len(names) :]:
             axes.set_axis_off()
         figure.subplots_adjust(0.07, 0.09, 0.88, 0.95, wspace=0.2, hspace=0.3)
         loss_bar(figure, image, scale, (0.91, 0.25, 0.018, 0.5))
     columns = ["u", "v", "inside", "loss", "error"]
-    parts = [rasters[name][columns].assign(plane=name.removeprefix("plane ")) for name in names]
-    return Drawn(figure, pd.concat(parts, ignore_index=True)[["plane", *columns]])
+    parts = [rasters[name][["plane", *columns]] for name in names]
+    return Drawn(figure, pd.concat(parts, ignore_index=True))
 
 
 def _log_scale(losses: np.ndarray) -> LogNorm:
@@ -70,9 +70,7 @@ def loss_bar(
     bar.set_label(LOSS)
 
 
-def draw_plane(
-    axes: Axes, raster: pd.DataFrame, corners: pd.DataFrame, name: str, scale: LogNorm
-) -> Any:
+def draw_plane(axes: Axes, raster: pd.DataFrame, corners: pd.DataFrame, scale: LogNorm) -> Any:
     """Draw one plane; distances on paper are proportional to those in parameter space."""
     wide = raster.pivot(index="v", columns="u", values="loss")
     levels = np.geomspace(cast(float, scale.vmin), cast(float, scale.vmax), 24)
@@ -87,13 +85,14 @@ def draw_plane(
         axes.clabel(marks, fmt="%g%%", fontsize=6)
     around = corners.iloc[[0, 1, 2, 0]]
     axes.plot(around["u"], around["v"], color="white", linewidth=1.2)
-    middle = corners.mean()
-    for label, (_, corner) in zip(name.split()[1:], corners.iterrows(), strict=True):
+    labels = [_vertex(*row) for row in zip(corners["mode"], corners["number"], strict=True)]
+    middle = corners[["u", "v"]].mean()
+    for label, (_, corner) in zip(labels, corners[["u", "v"]].iterrows(), strict=True):
         axes.plot(corner["u"], corner["v"], "o", color="white", mec=style.INK, ms=5)
         away = corner - middle
         away = away / (np.hypot(*away) or 1.0)
         axes.annotate(
-            _spell(label),
+            label,
             (corner["u"], corner["v"]),
             (9 * away["u"], 9 * away["v"]),
             textcoords="offset points",
@@ -103,21 +102,22 @@ def draw_plane(
             bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.8},
         )
     axes.set_aspect("equal")
-    axes.set_title(" – ".join(map(_spell, name.split()[1:])))
+    axes.set_title(" – ".join(labels))
     axes.set_xlabel("distance")
     axes.set_ylabel("distance")
     return image
 
 
-def _spell(vertex: str) -> str:
-    return f"{'θ' if vertex[0] == 'c' else 'w'}{vertex[1:]}"
+def _vertex(mode: float, number: float) -> str:
+    """Return what names a mode or a connector."""
+    return f"{'w' if mode else 'θ'}{int(number)}"
 
 
 def complex_3d(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
     """Draw vertices, edges and random points of the complex in three principal directions."""
     del chosen, load, temperature
-    vertices, points = frame(tables, "complex"), frame(tables, "complex points")
-    edges = frames(tables, "complex edges").get("complex edges", pd.DataFrame())
+    vertices, points = frame(tables, "vertices"), frame(tables, "points")
+    edges = frame(tables, "vertex_pairs")
     with style.sheet():
         figure = style.page(105, 130)
         axes: Any = figure.add_subplot(projection="3d")
@@ -140,7 +140,7 @@ def complex_3d(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
             some = vertices[vertices["mode"] == kind]
             axes.plot(some["x"], some["y"], some["z"], marker, color=colour, ms=6)
         for _, vertex in vertices.iterrows():
-            label = f"{'w' if vertex['mode'] else 'θ'}{int(vertex['number'])}"
+            label = _vertex(vertex["mode"], vertex["number"])
             side = "right" if vertex["mode"] else "left"  # neighbours of two kinds stay apart
             axes.text(vertex["x"], vertex["y"], vertex["z"], f"  {label}  ", ha=side, fontsize=7)
         for name in "xyz":

@@ -26,17 +26,17 @@ PREDICTIONS = {
 def two_spirals(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
     """Draw the faces of a simplex, decision fields of points in it, and NLL over seeds."""
     del chosen, load, temperature
-    rasters, fields, data = frames(tables, "plane "), frame(tables, "fields"), frame(tables, "data")
-    summary = frame(tables, "summary")
-    names = [name for name in rasters if not name.endswith(" corners")]
+    rasters, corners = frames(tables, "plane", "plane"), frames(tables, "corners", "plane")
+    fields, data = frame(tables, "fields"), frame(tables, "data")
+    summary = frame(tables, "summary").dropna(axis="columns", how="all")
     scale = LogNorm(1e-3, 1.0)
     with style.sheet():
         figure = style.page(150)
         grid = figure.add_gridspec(3, 4, left=0.06, right=0.885, top=0.96, bottom=0.07)
         grid.update(hspace=0.35, wspace=0.25)
-        for column, name in enumerate(names):
+        for column, (name, raster) in enumerate(rasters.items()):
             axes = figure.add_subplot(grid[0, column])
-            image = draw_plane(axes, rasters[name], rasters[f"{name} corners"], name, scale)
+            image = draw_plane(axes, raster, corners[name], scale)
             axes.set_xlabel("")
             axes.set_ylabel("distance" if not column else "")
         loss_bar(figure, image, scale, (0.905, 0.7, 0.012, 0.25))
@@ -89,7 +89,7 @@ def sampling_bias(tables: Tables, chosen: Chosen, load: str, temperature: str) -
             words = "normalised uniform numbers" if wrong else "exponential (Dirichlet)"
             figure.text(0.02, 0.97 - 0.49 * row, words, fontsize=8, va="top")
         figure.subplots_adjust(0.02, 0.08, 0.98, 0.9, wspace=0.25, hspace=0.35)
-    return Drawn(figure, tests)
+    return Drawn(figure, tests.dropna(axis="columns", how="all"))
 
 
 def _triangle(axes: Any, points: pd.DataFrame, length: float) -> None:

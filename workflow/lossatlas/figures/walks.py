@@ -26,7 +26,7 @@ LAG, MSD = "lag (steps)", "mean squared displacement"
 
 @dataclass
 class Walks:
-    """Series of one cell.
+    """Curves and tables of one cell.
 
     Attributes:
         rows: Its rows of the table of series.
@@ -37,11 +37,12 @@ class Walks:
     label: str
     drawn: list[pd.DataFrame] = field(default_factory=list)
 
-    def firsts(self, quantity: str) -> list[int]:
-        """Return the first points of the windows that have a quantity."""
-        names = self.rows["series"].drop_duplicates()
-        found = names[names.str.startswith(f"{quantity}:")].str.rpartition(":")[2]
-        return sorted(map(int, found))
+    def firsts(self, quantity: str, key: str = "window") -> list[int]:
+        """Return the first points of the windows that have a quantity, or another of its keys."""
+        if key not in self.rows:
+            return []
+        found = self.rows.loc[self.rows["series"] == quantity, key].dropna()
+        return sorted(map(int, found.unique()))
 
     def some(self, quantity: str) -> list[int]:
         """Return the first, the middle and the last of these windows."""
@@ -51,20 +52,27 @@ class Walks:
             raise UserError(f"the figure's tables have no '{quantity}'", where="figures", fix=fix)
         return list(dict.fromkeys([all_[0], all_[len(all_) // 2], all_[-1]]))
 
-    def curves(self, name: str) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return x and y of each replica."""
-        rows = self.rows[self.rows["series"] == name]
-        return [
-            (group["x"].to_numpy(), group["y"].to_numpy())
-            for _, group in rows.groupby("replica", dropna=False)
-        ]
+    def parts(self, name: str, **index: int | str) -> list[pd.DataFrame]:
+        """Return the rows of that name and index of each replica."""
+        chosen = self.rows["series"] == name
+        for key, value in index.items():
+            chosen &= self.rows[key] == value if key in self.rows else False
+        rows = self.rows[chosen.fillna(False).astype(bool)]
+        return [group for _, group in rows.groupby("replica", dropna=False)]
 
-    def mean(self, name: str, *, logarithm: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    def curves(self, name: str, **index: int | str) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return x and y of each replica."""
+        parts = self.parts(name, **index)
+        return [(part["x"].to_numpy(), part["y"].to_numpy()) for part in parts]
+
+    def mean(
+        self, name: str, *, logarithm: bool = True, **index: int | str
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean curve over replicas (geometric for a logarithmic axis).
 
         At the x of the first replica that all have reached, between their points linearly.
         """
-        found = [(x, y) for x, y in self.curves(name) if len(x)]
+        found = [(x, y) for x, y in self.curves(name, **index) if len(x)]
         if not found:
             return np.empty(0), np.empty(0)
         grid = found[0][0]
@@ -76,20 +84,22 @@ class Walks:
                 return grid, np.exp(np.log(stacked).mean(axis=0))
         return grid, stacked.mean(axis=0)
 
-    def note(self, panel: str, line: str, x: np.ndarray, y: np.ndarray) -> None:
-        """Keep a drawn line for the CSV."""
-        self.drawn.append(pd.DataFrame({"panel": panel, "line": line, "x": x, "y": y}))
+    def note(self, panel: str, line: str, x: np.ndarray, y: np.ndarray, **index: Any) -> None:
+        """Keep a drawn line for the CSV, with the index that tells it from others of its name."""
+        drawn = pd.DataFrame({"panel": panel, "line": line, **index, "x": x, "y": y})
+        whole = {key: "Int64" for key in index if drawn[key].dtype.kind == "i"}
+        self.drawn.append(drawn.astype(whole))
 
 
 def cells(tables: Tables) -> list[tuple[dict[str, Any], str]]:
-    """Return (axis values, cell) of all cells with series, in order."""
+    """Return (axis values, cell) of all cells with curves, in order."""
     axes = axes_of(tables.series)
     rows = tables.series.drop_duplicates("cell")
     return [({a: row[a] for a in axes}, str(row["cell"])) for _, row in rows.iterrows()]
 
 
 def walks(tables: Tables, cell: str) -> Walks:
-    """Return the series of a cell."""
+    """Return the curves and tables of a cell."""
     rows = tables.series[tables.series["cell"] == cell]
     axes = axes_of(tables.series)
     first = rows.iloc[0]
@@ -138,14 +148,13 @@ def windows(
 ) -> None:
     """Draw a quantity in several windows: the mean over replicas, and replicas thinly."""
     for colour, first in zip(colours(len(firsts)), firsts, strict=True):
-        name = f"{quantity}:{first}"
         if thin:
-            for x, y in shown.curves(name):
+            for x, y in shown.curves(quantity, window=first):
                 axes.plot(x, y, color=colour, linewidth=0.4, alpha=0.5)
-        x, y = shown.mean(name, logarithm=logarithm)
+        x, y = shown.mean(quantity, logarithm=logarithm, window=first)
         label = f"from step {first}" if legend and len(firsts) <= MANY else None
         axes.plot(x, y, color=colour, linewidth=1.3, label=label)
-        shown.note(panel, name, x, y)
+        shown.note(panel, quantity, x, y, window=first)
     if legend and len(firsts) > MANY:
         shades = ListedColormap(colours(256))
         scale = ScalarMappable(Normalize(firsts[0], firsts[-1]), shades)
@@ -183,4 +192,6 @@ def finish(figure: Any, *shown: Walks) -> Drawn:
     """Return the picture with all lines that were noted."""
     parts = [part.assign(cell=one.label) for one in shown for part in one.drawn]
     numbers = pd.concat(parts, ignore_index=True)
-    return Drawn(cast("Any", figure), numbers[["cell", "panel", "line", "x", "y"]])
+    names = ["cell", "panel", "line"]
+    index = [name for name in numbers if name not in (*names, "x", "y")]
+    return Drawn(cast("Any", figure), numbers[[*names, *index, "x", "y"]])

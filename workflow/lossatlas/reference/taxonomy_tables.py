@@ -102,4 +102,5 @@ def _along(row: Row, quantity: str) -> np.ndarray:
 def _curve(name: str, row: Row) -> Series:
     values = _along(row, f"curve_{name}")
     status = "ok" if np.isfinite(values).all() else "undefined"
-    return Series(f"bezier_{name}", np.array(POINTS), values, "t", 0, 1, status=status)
+    path = {"path": "bezier"}
+    return Series(name, np.array(POINTS), values, "t", 0, 1, status=status, index=path)

@@ -10,10 +10,23 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 from lossatlas.errors import UserError, nearest
 
 _VERTEX = re.compile(r"([wc])(\d+)")
+
+
+class Vertex(NamedTuple):
+    """A vertex of a complex: a mode, numbered by its seed, or a connector."""
+
+    mode: bool
+    number: int
+
+    @property
+    def name(self) -> str:
+        """Its name in a config, such as w3 or c0."""
+        return f"{'w' if self.mode else 'c'}{self.number}"
 
 
 @dataclass(frozen=True)
@@ -31,9 +44,15 @@ class Complex:
     simplexes: tuple[tuple[int, ...], ...]
 
     @property
+    def vertices(self) -> list[Vertex]:
+        """All vertices, by index."""
+        modes = [Vertex(True, seed) for seed in self.modes]
+        return [*modes, *(Vertex(False, i) for i in range(self.connectors))]
+
+    @property
     def names(self) -> list[str]:
         """Names of all vertices, by index."""
-        return [f"w{seed}" for seed in self.modes] + [f"c{i}" for i in range(self.connectors)]
+        return [vertex.name for vertex in self.vertices]
 
     def until(self, connectors: int) -> list[tuple[int, ...]]:
         """Return the simplexes as they are when so many connectors have been trained.

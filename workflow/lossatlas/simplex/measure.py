@@ -17,12 +17,11 @@ from lossatlas.data.tensors import Split
 from lossatlas.errors import UserError
 from lossatlas.similarity.rows import scalar
 from lossatlas.simplex import complexes, planes, sampling
-from lossatlas.simplex.columns import Rows, columns
 from lossatlas.simplex.complexes import Complex
 from lossatlas.simplex.geometry import shape_of
 from lossatlas.simplex.points import rows
 from lossatlas.simplex.spro import Grown, grow
-from lossatlas.store import Array, Record
+from lossatlas.store import Array, Record, Rows, Table
 from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
 
@@ -46,12 +45,12 @@ def measure(networks: Networks, settings: Simplex, state: State | None = None) -
         complex, under the seed of its first mode, mean and largest loss and least accuracy
         (percent) at random points inside; largest loss on the straight segments between modes, and
         on the least bad path over connectors. All on the training images. Of the first complex,
-        tables as series (see `columns`): `inside`, `edges`, `segments`, `volumes`,
-        `complex` (vertices in three principal directions), and for each plane its raster and its
-        corners. Array `weights`: barycentric weights of the random points. If a connector diverges
-        the tables show the complex without it and those after it, and what depends on them is NaN
-        with the status "diverged". If fewer replicas ended well than `repeats` asks for, there are
-        fewer complexes.
+        the tables `inside`, `edges`, `segments`, `volumes`; `vertices`, `vertex_pairs` (of edges)
+        and `points` in three principal directions; and by `plane` its raster, `plane`, and its
+        `corners`. Array `weights`: barycentric weights of the random points. If a connector
+        diverges the tables show the complex without it and those after it, and what depends on them
+        is NaN with the status "diverged". If fewer replicas ended well than `repeats` asks for,
+        there are fewer complexes.
 
     Raises:
         UserError: If the complex does not fit the replicas or the network.
@@ -72,7 +71,7 @@ def measure(networks: Networks, settings: Simplex, state: State | None = None) -
             _mark(one)
         record.scalars += one.scalars
         if plan is plans[0]:
-            record.status, record.series, record.arrays = one.status, one.series, one.arrays
+            record.status, record.tables, record.arrays = one.status, one.tables, one.arrays
             _volumes(record, made, grown)
             there = [corners for corners in asked if max(corners) < len(grown.vertices)]
             _planes(record, made, grown, ruler, settings, there if asked else triangles(made))
@@ -159,7 +158,7 @@ def _inside(record: Record, plan: Complex, grown: Grown, ruler: Ruler, settings:
         scalar("inside_loss_max", float(losses.max()), replica=seed, unit="nats"),
         scalar("inside_accuracy_min", 100.0 - float(errors.max()), replica=seed, unit="percent"),
     ]
-    record.series += found.series("inside")
+    record.tables += found.tables("inside")
     axes = ("simplex", "point", "vertex")
     record.arrays["weights"] = Array(table, axes, "", "barycentric, of the random points")
     _projection(record, plan, grown, table.reshape(-1, count), losses)
@@ -176,14 +175,15 @@ def _projection(
     flat = np.zeros((len(gram), 3))
     kept = min(3, len(gram))
     flat[:, :kept] = vectors[:, :kept] * np.sqrt(values[:kept])
-    kinds = [1] * len(plan.modes) + [0] * plan.connectors
-    numbers = [*plan.modes, *range(plan.connectors)]
+    modes, numbers = zip(*plan.vertices, strict=True)
     place = dict(zip("xyz", flat.T, strict=True))
-    record.series += columns("complex", {"mode": kinds, "number": numbers, **place})
-    edges = np.array(plan.edges()).reshape(-1, 2)
-    record.series += columns("complex edges", {"from": edges[:, 0], "to": edges[:, 1]})
+    edges = np.array(plan.edges(), dtype=np.int64).reshape(-1, 2)
     inside = dict(zip("xyz", (weights @ flat).T, strict=True))
-    record.series += columns("complex points", {**inside, "train_loss": losses})
+    record.tables += [
+        Table("vertices", {"mode": modes, "number": numbers, **place}),
+        Table("vertex_pairs", {"from": edges[:, 0], "to": edges[:, 1]}),
+        Table("points", {**inside, "train_loss": losses}),
+    ]
     total = float(values.sum())
     share = float(values[:kept].sum()) / total if total else math.nan
     record.arrays["projection_share"] = Array(np.array(share), (), "", "variance that is shown")
@@ -204,7 +204,7 @@ def _edges(record: Record, plan: Complex, grown: Grown, ruler: Ruler, settings: 
             for row, place in enumerate(t):
                 here = {key: v[row] for key, v in values.items()}
                 found.add(**{"from": first, "to": last, "t": place}, **here)
-        record.series += found.series(name)
+        record.tables += found.tables(name)
     pairs = list(combinations(modes, 2))
     straight = max((highest[pair] for pair in pairs), default=math.nan)
     ways = lowest_ways(len(grown.vertices), {edge: highest[edge] for edge in plan.edges()})
@@ -239,7 +239,7 @@ def _volumes(record: Record, plan: Complex, grown: Grown) -> None:
         finite = shape.log_volume if shape.status == "ok" else math.nan
         height = float(shape.heights[-1]) if len(shape.heights) else math.nan
         found.add(simplex=index, dimension=len(simplex) - 1, log_volume=finite, height=height)
-    record.series += found.series("volumes")
+    record.tables += found.tables("volumes")
 
 
 def triangles(plan: Complex) -> list[tuple[int, int, int]]:
@@ -271,10 +271,11 @@ def _planes(
     some = ruler.train.take(slice(0, settings.images))
     for corners in asked:
         chosen = grown.vertices[list(corners)]
-        name = f"plane {' '.join(plan.names[v] for v in corners)}"
+        vertices = [plan.vertices[v] for v in corners]
         try:
             plane = planes.raster(chosen, settings.raster)
         except UserError as error:  # known only after training, and all else was measured
-            warnings.warn(f"{name} is left out: {error.what}", stacklevel=2)
+            words = " ".join(vertex.name for vertex in vertices)
+            warnings.warn(f"plane {words} is left out: {error.what}", stacklevel=2)
             continue
-        record.series += planes.series(name, plane, *ruler.at(chosen, plane.weights, some)[0])
+        record.tables += planes.tables(vertices, plane, *ruler.at(chosen, plane.weights, some)[0])

@@ -17,13 +17,12 @@ from lossatlas.errors import UserError
 from lossatlas.similarity import predictions
 from lossatlas.similarity.rows import scalar
 from lossatlas.simplex import ensembles, fge, sampling
-from lossatlas.simplex.columns import Rows
 from lossatlas.simplex.complexes import grown as grown_from
 from lossatlas.simplex.ensembles import Floats
 from lossatlas.simplex.points import buffers_at, log_probs, rows
-from lossatlas.simplex.shifts import NOISE, Shifts
+from lossatlas.simplex.shifts import Shifts
 from lossatlas.simplex.spro import check_modes, grow
-from lossatlas.store import Array, Record, Scalar
+from lossatlas.store import Array, Record, Rows, Scalar
 from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
 
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 FGE = -1  # in the column `method`; 0 is the replica itself, d the simplex of d dimensions
 CORRUPTED = 2  # components of the ensembles that see corrupted images
 DISAGREEMENT = "simplex_disagreement"
-CORRUPTION = "corruption"  # the table of Gaussian noise; those of an archive add the kind's name
 
 
 @dataclass
@@ -77,9 +75,9 @@ def measure(networks: Networks, settings: Espro, state: State | None = None) -> 
 
     Returns:
         A record with, per replica, `simplex_disagreement` (percent of test images on which two
-        networks of its largest simplex disagree) and, per pair, `mode_disagreement`. Tables as
-        series: `ensembles`, `reliability`, `corruption`, and one of `corruption <kind>` for each
-        kind of the archive. Arrays: log-probabilities of every network (`<method>_<split>`), of
+        networks of its largest simplex disagree) and, per pair, `mode_disagreement`. Tables
+        `ensembles`, `reliability` and, by `kind` (Gaussian "noise" and those of the archive),
+        `corruption`. Arrays: log-probabilities of every network (`<method>_<split>`), of
         the mixture of each component on shifted images (`<method>_<kind>`), labels.
 
     Raises:
@@ -107,11 +105,11 @@ def measure(networks: Networks, settings: Espro, state: State | None = None) -> 
     }
     _diversity(record, good, methods)
     most = min(settings.components, len(good))
-    record.series += _ensembles(methods, labels, most).series("ensembles")
-    record.series += _reliability(methods, labels, most).series("reliability")
+    record.tables += _ensembles(methods, labels, most).tables("ensembles")
+    record.tables += _reliability(methods, labels, most).tables("reliability")
     for kind, severities in shifts.severities.items():
-        name = CORRUPTION if kind == NOISE else f"{CORRUPTION} {kind}"
-        record.series += _corruption(methods, labels, kind, severities, most).series(name)
+        shifted = _corruption(methods, labels, kind, severities, most)
+        record.tables += shifted.tables("corruption", kind=kind)
     _keep(record, methods, labels)
     return record
 

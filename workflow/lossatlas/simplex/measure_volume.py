@@ -17,13 +17,12 @@ from lossatlas.connectivity.evaluate import shuffled
 from lossatlas.data.tensors import Split
 from lossatlas.similarity import predictions
 from lossatlas.simplex import complexes, ensembles, sampling
-from lossatlas.simplex.columns import Rows
 from lossatlas.simplex.complexes import Complex
 from lossatlas.simplex.geometry import Shape, effective_edge, shape_of
 from lossatlas.simplex.points import buffers_at, log_probs, loss_and_error, rows
 from lossatlas.simplex.spro import Grown, grow
 from lossatlas.simplex.volume_term import PAPER_EPSILON
-from lossatlas.store import Array, Record, Scalar
+from lossatlas.store import Array, Record, Rows, Scalar
 from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
 
@@ -49,7 +48,7 @@ def measure(networks: Networks, settings: SimplexVolume, state: State | None = N
 
     Returns:
         A record with the final log-volume of each way (at the largest strength) and pair as
-        scalars, and the table `volume` as series (what diverged is missing, and pairs for which
+        scalars, and the table `volume` (what diverged is missing, and pairs for which
         too few replicas ended well): pair, way (see `WAYS`), regularisation, strength, connectors,
         simplex, log_volume, height (of the newest vertex), width (least singular value of the
         edges), edge (of the regular simplex of that volume), train_loss (mean) and train_accuracy
@@ -71,7 +70,7 @@ def measure(networks: Networks, settings: SimplexVolume, state: State | None = N
     spectra = []
     for pair, plan in enumerate(plans):
         spectra.append(_pair(record, found, pair, networks, train, plan, settings, state))
-    record.series += found.series("volume")
+    record.tables += found.tables("volume")
     axes = ("pair", "run", "connectors", "value")
     what = "of the first simplex's edges"
     record.arrays["singular_values"] = Array(np.stack(spectra), axes, "", what)

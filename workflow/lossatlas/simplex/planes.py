@@ -13,10 +13,10 @@ from torch import Tensor
 from lossatlas.data.tensors import Split
 from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, Tensors
-from lossatlas.simplex.columns import columns
+from lossatlas.simplex.complexes import Vertex
 from lossatlas.simplex.geometry import tolerance_of
 from lossatlas.simplex.points import buffers_at, group_size, log_probs, loss_and_error
-from lossatlas.store import Series
+from lossatlas.store import Table
 
 Floats = NDArray[np.float64]
 
@@ -78,13 +78,26 @@ def raster(corners: Tensor, points: int, margin: float = 0.15) -> Plane:
     return Plane(u, v, np.stack([1.0 - weight - third, weight, third], axis=2), flat)
 
 
-def series(name: str, plane: Plane, loss: Floats, error: Floats) -> list[Series]:
-    """Return the loss (nats) and the error (percent) on a raster, and its corners, as tables."""
+def tables(vertices: Sequence[Vertex], plane: Plane, loss: Floats, error: Floats) -> list[Table]:
+    """Return a raster and its corners as the tables `plane` and `corners`.
+
+    Args:
+        vertices: What lies at the three corners. Their names are the index `plane` of both tables.
+        plane: The raster.
+        loss: (V, U) in nats.
+        error: (V, U) in percent.
+    """
+    index = {"plane": " ".join(vertex.name for vertex in vertices)}
     u, v = np.meshgrid(plane.u, plane.v)
-    table = {"u": u, "v": v, "inside": plane.inside, "loss": loss, "error": error}
-    corners = {"u": plane.corners[:, 0], "v": plane.corners[:, 1]}
-    flat = {key: values.ravel() for key, values in table.items()}
-    return [*columns(name, flat), *columns(f"{name} corners", corners)]
+    values = {"u": u, "v": v, "inside": plane.inside, "loss": loss, "error": error}
+    flat = {key: some.ravel() for key, some in values.items()}
+    mode, number = zip(*vertices, strict=True)
+    u, v = plane.corners.T
+    units = {"loss": "nats", "error": "percent"}
+    return [
+        Table("plane", flat, index=index, units=units),
+        Table("corners", {"mode": mode, "number": number, "u": u, "v": v}, index=index),
+    ]
 
 
 def evaluate(

@@ -7,8 +7,7 @@ import torch
 from scipy import stats
 
 from lossatlas.simplex import sampling
-from lossatlas.simplex.columns import Rows
-from lossatlas.store import Record
+from lossatlas.store import Record, Rows
 from lossatlas.training.seeds import generator
 
 # Vertices are the columns.
@@ -40,7 +39,7 @@ def study() -> Record:
     """Draw in the notebook's two triangles, with the right sampler and with a wrong one.
 
     Returns:
-        A record with tables as series: `points` (wrong, elongated, x, y, z: 200 each) and `tests`,
+        A record with tables: `points` (wrong, elongated, x, y, z: 200 each) and `tests`,
         a row per sampler and triangle: shares of the four quarters (each should be 1/4), chi-square
         and its p-value, the least p-value of Kolmogorov-Smirnov tests of the weights against
         Beta(1, 2), and the mean place along the long axis over its length (should be 1/3).
@@ -65,5 +64,5 @@ def study() -> Record:
                 p_kolmogorov=least,
                 mean=float(places[:, 0].mean() / vertices[0].max()),
             )
-    record.series += points.series("points") + tests.series("tests")
+    record.tables += points.tables("points") + tests.tables("tests")
     return record

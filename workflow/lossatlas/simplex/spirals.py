@@ -14,14 +14,14 @@ from lossatlas.models.functional import Functional, Tensors, flatten, state_of
 from lossatlas.models.mlp import MLP
 from lossatlas.similarity import predictions
 from lossatlas.simplex import ensembles, planes, sampling
-from lossatlas.simplex.columns import Rows, columns
+from lossatlas.simplex.complexes import Vertex
 from lossatlas.simplex.geometry import shape_of
 from lossatlas.simplex.points import log_probs, loss_and_error
 from lossatlas.simplex.spro import loss_and_gradient
 from lossatlas.simplex.strength import random_squared_edge, rule
 from lossatlas.simplex.volume_term import VolumeTerm
 from lossatlas.spec.metrics import Spro
-from lossatlas.store import Record, Series
+from lossatlas.store import Record, Rows, Table
 from lossatlas.training.engine import initialise
 from lossatlas.training.seeds import generator
 
@@ -122,7 +122,7 @@ def study() -> Record:
     """Run the notebook over several seeds.
 
     Returns:
-        A record with tables as series: `summary`, a row per seed and strength with the training
+        A record with tables: `summary`, a row per seed and strength with the training
         loss of samples (nats; mean and largest of 100), test NLL of the base, of samples (mean), of
         the mean probability and of the softmax of the mean logit, accuracies (percent),
         disagreement (percent) and V^2 for 1, 2 and 3 dimensions. Of the first seed with strength 0
@@ -144,9 +144,9 @@ def study() -> Record:
             vertices = toy.grow(base, regularisation)
             _summarise(summary, toy, vertices, regularisation)
             if not found and not regularisation:
-                record.series += _pictures(toy, vertices)
+                record.tables += _pictures(toy, vertices)
         found += 1
-    record.series += summary.series("summary")
+    record.tables += summary.tables("summary")
     return record
 
 
@@ -184,10 +184,10 @@ def _summarise(summary: Rows, toy: Toy, vertices: Tensor, regularisation: float)
     )
 
 
-def _pictures(toy: Toy, vertices: Tensor) -> list[Series]:
-    """Return data, decision fields and faces as series."""
+def _pictures(toy: Toy, vertices: Tensor) -> list[Table]:
+    """Return data, decision fields and faces."""
     xy = toy.train.images[:, :, 0, 0].numpy()
-    found = columns("data", {"x": xy[:, 0], "y": xy[:, 1], "label": toy.train.labels.numpy()})
+    points = {"x": xy[:, 0], "y": xy[:, 1], "label": toy.train.labels.numpy()}
     edge = np.abs(xy).max() + 3.0
     line = np.linspace(-edge, edge, 61)
     x, y = (grid.ravel() for grid in np.meshgrid(line, line))
@@ -195,14 +195,10 @@ def _pictures(toy: Toy, vertices: Tensor) -> list[Series]:
     logs = toy.logs(_points(toy, vertices, MEMBERS), places)
     fields = {f"sample{i}": np.exp(logs[i, :, 1]) for i in range(5)}
     fields["ensemble"] = np.exp(ensembles.mixture(logs)[:, 1])
-    found += columns("fields", {"x": x, "y": y, **fields})
+    found = [Table("data", points), Table("fields", {"x": x, "y": y, **fields})]
     for face in FACES:
         corners = vertices[list(face)]
         plane = planes.raster(corners, 21)
         loss, error = planes.evaluate(toy.functional, corners, plane.weights, {}, toy.train)
-        name = "plane " + " ".join(f"w{v}" for v in face)
-        u, v = np.meshgrid(plane.u, plane.v)
-        table = {"u": u, "v": v, "inside": plane.inside, "loss": loss, "error": error}
-        found += columns(name, {key: value.ravel() for key, value in table.items()})
-        found += columns(f"{name} corners", dict(zip("uv", plane.corners.T, strict=True)))
+        found += planes.tables([Vertex(True, v) for v in face], plane, loss, error)
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,14 +18,16 @@ import pandas as pd
 from lossatlas import made, store
 from lossatlas.errors import UserError
 from lossatlas.files import atomic
+from lossatlas.tables.parse import axis_values, fields, floats, index_values, whole_numbers
 
 Axes = Mapping[str, Mapping[str, Any]]  # cell -> axis -> value; its order is that of the rows
 
 FIRST = ["experiment", "cell"]
-SCALAR = ["metric", "replica", "partner", "value", "stderr", "status"]
-SERIES = ["series", "replica", "partner", "x", "y", "status"]
 SEEDS = ["replica", "partner"]
-NUMBERS = ["value", "stderr", "x", "y"]
+POINT = ["x", "y", "stderr"]
+SCALAR = ["metric", *SEEDS, "value", "stderr", "df", "status"]
+SERIES = ["series", *SEEDS, *POINT, "status"]  # those of indices and tables stand before x
+NUMBERS = ["value", "df", *POINT]
 
 # Quantity that figures draw -> the scalar behind it, and whether it is its natural logarithm.
 PANELS: dict[str, tuple[str, bool]] = {
@@ -43,7 +45,7 @@ SUMMARY = ["metric", "value", "stderr", "count", "status", "diverged"]
 def tables(
     experiment: str, axes: Axes, records: Mapping[str, Path]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the tables of one metric over an experiment: scalars, and points of curves.
+    """Return the tables of one metric over an experiment: scalars, and curves and tables.
 
     Args:
         experiment: Its name.
@@ -60,7 +62,7 @@ def tables(
     read = {cell: store.read(records[cell], arrays=False) for cell in axes}
     return (
         scalar_frame(experiment, axes, {cell: record.scalars for cell, record in read.items()}),
-        series_frame(experiment, axes, {cell: record.series for cell, record in read.items()}),
+        series_frame(experiment, axes, {c: [*r.series, *r.tables] for c, r in read.items()}),
     )
 
 
@@ -69,28 +71,67 @@ def scalar_frame(
 ) -> pd.DataFrame:
     """Return the table of scalars of each cell, in the order of `axes`."""
     rows = [
-        (*_place(experiment, axes, cell), s.name, s.replica, s.partner, s.value, s.stderr, s.status)
+        (*place, s.name, s.replica, s.partner, s.value, s.stderr, s.df, s.status)
         for cell in axes
+        for place in [_place(experiment, axes, cell)]
         for s in found[cell]
     ]
     return _frame(rows, axes, SCALAR)
 
 
 def series_frame(
-    experiment: str, axes: Axes, found: Mapping[str, Iterable[store.Series]]
+    experiment: str, axes: Axes, found: Mapping[str, Sequence[store.Series | store.Table]]
 ) -> pd.DataFrame:
-    """Return the table of points of curves of each cell, in the order of `axes`."""
-    curves = [(cell, s) for cell in axes for s in found[cell]]
-    rows = [
-        (*_place(experiment, axes, cell), s.name, s.replica, s.partner, 0.0, 0.0, s.status)
-        for cell, s in curves
+    """Return the points of curves and the rows of tables of each cell, in the order of `axes`.
+
+    Keys of indices and columns of tables become columns, empty where a row has none.
+
+    Raises:
+        UserError: If one of them has the name of an axis.
+    """
+    parts = [(cell, part) for cell in axes for part in found[cell]]
+    heads = [
+        (*_place(experiment, axes, cell), part.name, part.replica, part.partner, part.status)
+        for cell, part in parts
     ]
-    frame = _frame(rows, axes, SERIES)
-    frame = frame.loc[np.repeat(frame.index, [len(s.x) for _, s in curves])].reset_index(drop=True)
-    if curves:
-        frame["x"] = np.concatenate([s.x for _, s in curves], dtype=np.float64)
-        frame["y"] = np.concatenate([s.y for _, s in curves], dtype=np.float64)
-    return frame
+    frame = _frame(heads, axes, ["series", *SEEDS, "status"])
+    columns = [_columns_of(part) for _, part in parts]
+    names = dict.fromkeys(name for some in columns for name in some if name not in POINT)
+    if taken := names.keys() & set(frame):
+        what, fix = f"measures a column named '{min(taken)}', as an axis is", "rename one of them"
+        raise UserError(what, where=experiment, fix=fix)
+    sizes = [len(next(reversed(some.values()))) for some in columns]
+    frame = frame.loc[np.repeat(frame.index, sizes)].reset_index(drop=True)
+    status = frame.pop("status")
+    points = {name: _column([some.get(name) for some in columns], sizes) for name in names}
+    points |= {name: _column([some.get(name) for some in columns], sizes, float) for name in POINT}
+    return pd.concat([frame, pd.DataFrame(points), status], axis=1)
+
+
+def _columns_of(part: store.Series | store.Table) -> dict[str, Any]:
+    """Return column -> its values, or the one value of all rows; the last one has all."""
+    if isinstance(part, store.Table):
+        return {**part.index, **part.columns}
+    points = {} if part.stderr is None else {"stderr": part.stderr}
+    return {**part.index, **points, "x": part.x, "y": part.y}
+
+
+def _column(
+    pieces: Sequence[Any], sizes: Sequence[int], kind: type[float] | None = None
+) -> pd.Series:
+    """Return a column of all parts: whole numbers, numbers or text, empty where a part has none."""
+    given = [np.asarray(piece) for piece in pieces if piece is not None]
+    kinds = {array.dtype.kind for array in given}
+    if kinds & set("UO"):
+        return pd.Series(np.repeat(np.array(pieces, dtype=object), sizes), dtype="str")
+    whole = kind is None and kinds == {"i"}
+    empty = [(0 if whole else math.nan) if piece is None else piece for piece in pieces]
+    each = [np.broadcast_to(piece, size) for piece, size in zip(empty, sizes, strict=True)]
+    values = np.concatenate([np.zeros(0, dtype=np.int64 if whole else np.float64), *each])
+    if not whole:
+        return pd.Series(values)
+    absent = np.repeat([piece is None for piece in pieces], sizes)
+    return pd.Series(pd.arrays.IntegerArray(values, absent))
 
 
 def _place(experiment: str, axes: Axes, cell: str) -> tuple[Any, ...]:
@@ -134,47 +175,49 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read a table of scalars or of series that `write` wrote, number for number.
 
     Raises:
-        UserError: If it is missing, empty or foreign.
+        UserError: If it is missing, empty, cut off, damaged or foreign.
     """
-    fix = "delete it and run the same command again: it will be made anew"
     made.check_whole(path)
     try:
-        table = pd.read_csv(path, dtype="str", keep_default_na=False)
-        for name in axes_of(table):
-            table[name] = _each(table[name], _axis)
-        for name in SEEDS:
-            table[name] = pd.array(_each(table[name], _seeds), dtype="Int64")
-        for name in (name for name in NUMBERS if name in table):
-            # Python's own parser is exact, which that of pandas is not in every version.
-            texts = table[name].where(table[name] != "", "nan")
-            table[name] = texts.to_numpy(dtype=object).astype(np.float64)
+        table = fields(Path(path))
+        axes, known = axes_of(table), _known_columns(table)
+        for name in table:
+            if name in axes:
+                table[name] = axis_values(table[name])
+            elif name in SEEDS:
+                table[name] = whole_numbers(table[name])
+            elif name not in known:
+                table[name] = index_values(table[name])
+            elif name in NUMBERS:
+                table[name] = floats(table[name])
+        if unknown := set(table["status"]) - set(store.STATUSES):
+            raise ValueError(f"unknown status {min(unknown)!r}")
         return table
     except FileNotFoundError:
         fix = "run the command that makes it, or correct the path"
         raise UserError("no such file", where=str(path), fix=fix) from None
-    except (KeyError, ValueError) as error:  # among them those of the parser
-        raise UserError(f"not a table: {error}", where=str(path), fix=fix) from None
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    except (ValueError, OverflowError) as error:  # among them those of the parser
+        fix = "delete it and run the same command again: it will be made anew"
+        words = " ".join(str(error).split())
+        raise UserError(f"not a table: {words}", where=str(path), fix=fix) from None
 
 
-def _each(texts: pd.Series, parse: Callable[[Iterable[str]], list[Any]]) -> list[Any]:
-    """Parse each text once, however many rows have it."""
-    places, different = pd.factorize(texts)
-    values = parse(different)
-    return [values[place] for place in places.tolist()]
+def _known_columns(table: pd.DataFrame) -> list[str]:
+    """Return the columns that have the same meaning in all tables of its sort.
 
-
-def _seeds(texts: Iterable[str]) -> list[int | None]:
-    return [int(text) if text else None for text in texts]
-
-
-def _axis(texts: Iterable[str]) -> list[Any]:
-    """Return an axis' values as whole numbers, else as numbers, else as they are."""
-    for kind in (int, float):
-        try:
-            return [kind(text) for text in texts]
-        except ValueError:
-            continue
-    return list(texts)
+    Raises:
+        ValueError: If they are not those of a table.
+    """
+    first = [*FIRST, *axes_of(table)]
+    rest = list(table.columns)[len(first) :]
+    if rest[0] == "metric" and rest == SCALAR:
+        return [*FIRST, *SCALAR]
+    head, tail = SERIES[: -len(POINT) - 1], SERIES[-len(POINT) - 1 :]
+    if rest[: len(head)] == head and rest[-len(tail) :] == tail:
+        return [*FIRST, *SERIES]
+    raise ValueError(f"its columns are {', '.join(table.columns)}")
 
 
 def join(paths: Mapping[str, str | os.PathLike[str]]) -> pd.DataFrame:
@@ -199,7 +242,9 @@ def join(paths: Mapping[str, str | os.PathLike[str]]) -> pd.DataFrame:
 
 
 def concatenate(paths: Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
-    """Return tables with the same columns as one, in the order given.
+    """Return tables of one sort and with the same axes as one, in the order given.
+
+    Tables of series need not have the same indices.
 
     Raises:
         UserError: If one cannot be read, or has other columns than the first.
@@ -207,7 +252,9 @@ def concatenate(paths: Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
     """
     tables = [read(path) for path in paths]
     for path, table in zip(paths, tables, strict=True):
-        if list(table.columns) != list(tables[0].columns):
+        if _known_columns(table) != _known_columns(tables[0]) or axes_of(table) != axes_of(
+            tables[0]
+        ):
             fix = "join tables of one experiment and of one sort"
             raise UserError(f"has other columns than {paths[0]}", where=str(path), fix=fix)
     # An empty column has no type, and would take the type from the others.

@@ -1,18 +1,18 @@
-"""The only module that knows HDF5: typed records, written atomically, read with checks.
+"""The only package that knows HDF5: typed records, written atomically, read with checks.
 
 A record holds what one job measured. In the file:
 
     /               attributes: schema, kind, status, mode, spec, settings, code, versions,
                     device, dtype, seeds
-    /scalars        compound table: name, replica, partner, value, stderr, status, unit
-    /series/curves  compound table: name, replica, partner, x_name, x_unit, y_unit, status, points
-    /series/x, y    the points of all curves, one curve after the other
+    /scalars        compound table: name, replica, partner, value, stderr, df, status, unit
+    /series         all curves (see `store.layout`)
+    /tables         all tables (likewise)
     /arrays/<name>  arrays with attributes unit, axes, description
     /times          attributes only, as `timing.stopwatch` names them. The one place where two runs
                     of the same spec on the same machine may differ.
 
 Before all that, in HDF5's user block, stands one line with the file's checksum (`seal`) and what
-made it (`made`). Schema 1, which had a group per curve (twenty times as slow to read), is read too.
+made it (`made`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 import h5py
@@ -32,44 +31,47 @@ import numpy as np
 from lossatlas import made, seal
 from lossatlas.errors import UserError
 from lossatlas.files import atomic
+from lossatlas.store.layout import (
+    TEXT,
+    dataset,
+    read_series,
+    read_tables,
+    rows_of,
+    seed_of,
+    stored_seed,
+    write_series,
+    write_tables,
+)
+from lossatlas.store.series import Rows, Series, Table, check
 
-SCHEMA = 2
-_READABLE = (1, SCHEMA)
+__all__ = ["Array", "Record", "Rows", "Scalar", "Series", "Table", "read", "read_about", "write"]
+
+SCHEMA = 3
 STATUSES = ("ok", "diverged", "unconverged", "undefined")
-NOBODY = -1  # how "no replica" is stored in the integer columns
 _SMALLEST = 512  # bytes of the user block; HDF5 wants a power of two from 512
 _HEADER = f"Loss Atlas record, {seal.BLANK}"
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
-_TEXT = h5py.string_dtype()
 _SCALARS = np.dtype(
     [
-        ("name", _TEXT),
+        ("name", TEXT),
         ("replica", "i8"),
         ("partner", "i8"),
         ("value", "f8"),
         ("stderr", "f8"),
-        ("status", _TEXT),
-        ("unit", _TEXT),
-    ]
-)
-_CURVES = np.dtype(
-    [
-        ("name", _TEXT),
-        ("replica", "i8"),
-        ("partner", "i8"),
-        ("x_name", _TEXT),
-        ("x_unit", _TEXT),
-        ("y_unit", _TEXT),
-        ("status", _TEXT),
-        ("points", "i8"),
+        ("df", "f8"),
+        ("status", TEXT),
+        ("unit", TEXT),
     ]
 )
 
 
 @dataclass(frozen=True)
 class Scalar:
-    """One number. `replica` and `partner` are seeds; a number of the whole cell has neither."""
+    """One number. `replica` and `partner` are seeds; a number of the whole cell has neither.
+
+    `df` are the degrees of freedom of the standard error; NaN if they are unknown.
+    """
 
     name: str
     value: float
@@ -78,21 +80,7 @@ class Scalar:
     stderr: float = float("nan")
     status: str = "ok"
     unit: str = ""
-
-
-@dataclass(frozen=True)
-class Series:
-    """One curve y(x), such as the error along a path or a spectral density."""
-
-    name: str
-    x: np.ndarray
-    y: np.ndarray
-    x_name: str
-    replica: int | None = None
-    partner: int | None = None
-    x_unit: str = ""
-    y_unit: str = ""
-    status: str = "ok"
+    df: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -119,6 +107,7 @@ class Record:
     settings: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     times: Mapping[str, Any] = field(default_factory=dict)
+    tables: list[Table] = field(default_factory=list)
 
     def scalar(self, name: str) -> Scalar:
         """Return the only scalar of that name.
@@ -143,13 +132,16 @@ def write(
         others: Outputs of the same job that were written before: the header tells their checksums.
 
     Raises:
-        ValueError: If a status is unknown, or a curve has not as many y as x.
+        ValueError: If a status is unknown, or a curve or table could not be read back (see
+            `series.check`).
         UserError: If the file cannot be written.
     """
-    parts: list[Scalar | Series] = [*record.scalars, *record.series]
-    for status in [record.status, *(part.status for part in parts)]:
+    parts: list[Series | Table] = [*record.series, *record.tables]
+    of_scalars, of_parts = [s.status for s in record.scalars], [part.status for part in parts]
+    for status in [record.status, *of_scalars, *of_parts]:
         if status not in STATUSES:
             raise ValueError(f"unknown status {status!r}")
+    check(parts)
     header = b" ".join([_HEADER.encode(), made.header(made.current(others))]) + b"\n"
     block = max(_SMALLEST, 1 << (len(header) - 1).bit_length())
     image = io.BytesIO()  # a disk that is full while HDF5 writes to it crashes the process
@@ -164,17 +156,15 @@ def write(
 
 def _write_parts(file: h5py.File, record: Record) -> None:
     _write_attributes(file, record)
-    rows = [
-        (s.name, _seed(s.replica), _seed(s.partner), s.value, s.stderr, s.status, s.unit)
-        for s in record.scalars
-    ]
+    rows = [(*_who(s), s.value, s.stderr, s.df, s.status, s.unit) for s in record.scalars]
     file.create_dataset("scalars", data=np.array(rows, dtype=_SCALARS), track_times=False)
-    _write_series(file.create_group("series", track_order=True), record.series)
+    write_series(file.create_group("series"), record.series)
+    write_tables(file.create_group("tables"), record.tables)
     group = file.create_group("arrays")
     for name, array in sorted(record.arrays.items()):
-        dataset = _dataset(group, name, array.values)
-        dataset.attrs["axes"] = json.dumps(list(array.axes))
-        dataset.attrs["unit"], dataset.attrs["description"] = array.unit, array.description
+        attributes = dataset(group, name, array.values).attrs
+        attributes["axes"] = json.dumps(list(array.axes))
+        attributes["unit"], attributes["description"] = array.unit, array.description
     times = file.create_group("times")
     for key, value in record.times.items():
         times.attrs[key] = value
@@ -188,34 +178,8 @@ def _write_attributes(file: h5py.File, record: Record) -> None:
         file.attrs[key] = json.dumps(getattr(record, key), sort_keys=True)
 
 
-def _write_series(group: h5py.Group, series: Sequence[Series]) -> None:
-    for curve in series:
-        if np.shape(curve.x) != np.shape(curve.y) or np.ndim(curve.x) != 1:
-            raise ValueError(f"{curve.name}: x {np.shape(curve.x)}, y {np.shape(curve.y)}")
-    rows = [
-        (c.name, _seed(c.replica), _seed(c.partner), c.x_name, c.x_unit, c.y_unit, c.status)
-        for c in series
-    ]
-    curves = [(*row, len(c.x)) for row, c in zip(rows, series, strict=True)]
-    group.create_dataset("curves", data=np.array(curves, dtype=_CURVES), track_times=False)
-    for axis in ("x", "y"):
-        points = [np.asarray(getattr(curve, axis), dtype=np.float64) for curve in series]
-        _dataset(group, axis, np.concatenate([np.zeros(0), *points]))
-
-
-def _dataset(group: h5py.Group, name: str, values: np.ndarray) -> h5py.Dataset:
-    # Measured on recorded paths: half the time of gzip's default level, and an eighth smaller.
-    packed = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
-    kept = packed if values.nbytes > 4096 else {}
-    return group.create_dataset(name, data=values, track_times=False, **kept)
-
-
-def _seed(seed: int | None) -> int:
-    return NOBODY if seed is None else seed
-
-
-def _unseed(stored: int) -> int | None:
-    return None if stored == NOBODY else int(stored)
+def _who(scalar: Scalar) -> tuple[str, int, int]:
+    return scalar.name, stored_seed(scalar.replica), stored_seed(scalar.partner)
 
 
 def read(path: str | os.PathLike[str], kind: str | None = None, *, arrays: bool = True) -> Record:
@@ -234,18 +198,20 @@ def read(path: str | os.PathLike[str], kind: str | None = None, *, arrays: bool 
             Scalar(
                 row["name"].decode(),
                 float(row["value"]),
-                _unseed(row["replica"]),
-                _unseed(row["partner"]),
+                seed_of(row["replica"]),
+                seed_of(row["partner"]),
                 float(row["stderr"]),
                 row["status"].decode(),
                 row["unit"].decode(),
+                float(row["df"]),
             )
-            for row in file["scalars"][()]
+            for row in rows_of(file, "scalars", _SCALARS)
         ]
         return replace(
             _about(file),
             scalars=scalars,
-            series=_read_series(file["series"]),
+            series=read_series(file["series"]),
+            tables=read_tables(file["tables"]),
             arrays={n: _read_array(one) for n, one in file["arrays"].items()} if arrays else {},
             times={key: _plain(value) for key, value in file["times"].attrs.items()},
         )
@@ -253,32 +219,6 @@ def read(path: str | os.PathLike[str], kind: str | None = None, *, arrays: bool 
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _read_series(group: h5py.Group) -> list[Series]:
-    if "curves" not in group:
-        return [_read_curve(one) for one in group.values()]
-    curves, x, y = group["curves"][()], group["x"][()], group["y"][()]
-    texts = ("name", "x_name", "x_unit", "y_unit", "status")
-    columns = {key: [text.decode() for text in curves[key]] for key in texts}
-    for key in ("replica", "partner"):
-        columns[key] = [_unseed(seed) for seed in curves[key].tolist()]
-    ends = np.cumsum(curves["points"]).tolist()
-    if [len(x), len(y)] != [ends[-1] if ends else 0] * 2:
-        raise KeyError("points")
-    points = ((x[a:b], y[a:b]) for a, b in pairwise([0, *ends]))
-    rows = zip(*columns.values(), strict=True)
-    return [
-        Series(x=x, y=y, **dict(zip(columns, row, strict=True)))
-        for (x, y), row in zip(points, rows, strict=True)
-    ]
-
-
-def _read_curve(group: h5py.Group) -> Series:
-    """Read one curve of a record of schema 1."""
-    text = {key: group.attrs[key] for key in ("name", "x_name", "x_unit", "y_unit", "status")}
-    replica, partner = _unseed(group.attrs["replica"]), _unseed(group.attrs["partner"])
-    return Series(x=group["x"][()], y=group["y"][()], replica=replica, partner=partner, **text)
 
 
 def _read_array(dataset: h5py.Dataset) -> Array:
@@ -324,7 +264,7 @@ def _opened(path: str | os.PathLike[str], kind: str | None) -> Iterator[h5py.Fil
         found = file.attrs.get("schema")
         if found is None or "kind" not in file.attrs:
             raise UserError("not a Loss Atlas file", where=str(path), fix=advice)
-        if int(found) not in _READABLE:
+        if int(found) != SCHEMA:
             fix = f"this version reads schema {SCHEMA}; use the version that wrote it, or {advice}"
             raise UserError(f"has schema {found}", where=str(path), fix=fix)
         if kind is not None and file.attrs["kind"] != kind:
