@@ -6,6 +6,9 @@ with docstrings and comments left out. A new helper beside them, a comment or a 
 nothing; an edit to a line that runs changes the digest. The user's own model counts as its whole
 file, and all files beside it that it imports.
 
+Of the declaration of a metric only the functions count that run when something is measured: its
+settings are compared by value, and what it says of cost or documentation decides no number.
+
 Modules that only carry numbers from place to place, or guard a job (`CARRIERS`), are left out: what
 they carry has versions of its own, and the version of the package retrains nothing.
 
@@ -48,6 +51,9 @@ CARRIERS = (
     "training.state",
     "warm",
 )
+
+DECLARATIONS = "lossatlas.metrics."
+PLANNING = ("check", "passes", "seconds", "memory", "trained_vertices", "evaluated")
 
 Target = tuple[str, str]  # module, top-level name
 
@@ -144,8 +150,25 @@ def _reached(entry: str, without: tuple[str, ...] = ()) -> list[tuple[str, str, 
 def _definition(module: str, name: str) -> tuple[str, tuple[Target, ...]]:
     """Return the normalised source of a definition, and what it refers to in this package."""
     nodes = _parsed(module).definitions[name]
+    if module.startswith(DECLARATIONS):
+        nodes = [_measuring(node) for node in nodes]
     references = dict.fromkeys(found for node in nodes for found in _references(module, node))
     return "\n".join(map(ast.unparse, nodes)), tuple(references)
+
+
+def _measuring(node: ast.stmt) -> ast.stmt:
+    """Return the declaration of a metric with just the functions that run when it is measured."""
+    if not isinstance(node, ast.ClassDef):
+        return node
+    kept: list[ast.stmt] = [
+        part
+        for part in node.body
+        if isinstance(part, ast.FunctionDef)
+        and part.name.lstrip("_") not in PLANNING
+        and not any("validator" in ast.unparse(one) for one in part.decorator_list)
+    ]
+    bare = ast.ClassDef(node.name, node.bases, [], kept or [ast.Pass()], [])
+    return ast.copy_location(bare, node)
 
 
 def _ours(module: str) -> bool:
