@@ -258,5 +258,5 @@ def add_diverged(
         elif not enough:
             rows = [store.Scalar(name, nan, status="diverged")]
         record.scalars += [replace(row, unit=unit) for row in rows]
-    if not enough and lost:
+    if not good or (metric.per == "cell" and not enough):
         record.status = "diverged"
