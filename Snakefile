@@ -61,3 +61,4 @@ onsuccess:
 
 onerror:
     kept.forget(ended())
+    tell_of_missing_data()

@@ -149,9 +149,9 @@ WRONG = [
     ('return {"one": 1}', "returns no 'two', which it declares"),
     ('return {"one": 1, "tow": 1}', "returns 'tow', which it does not declare (did you mean 'two'"),
     ('return {"one": "text", "two": 1}', "a str for 'one', which is no number"),
-    ('return {"one": net.flat, "two": 1}', "of shape (23,) for 'one', which is no number"),
+    ('return {"one": net.flat, "two": 1}', "of shape (29,) for 'one', which is no number"),
     ('return {"one": None, "two": 1}', "a NoneType for 'one', which is no number"),
-    ('return {"one": la.Value(1, status="fine"), "two": 1}', "the status 'fine' (valid: diverged"),
+    ('return {"one": la.Value(1, status="fine"), "two": 1}', "gives 'one' the status 'fine' ("),
     ('return {"one": 1, "two": 2}, [3]', "a tuple that is not (values, list of Series)"),
     ('raise ValueError("no luck")', "measure fails: ValueError: no luck (own_metric.py, line 7)"),
 ]

@@ -213,7 +213,8 @@ def _figures_text() -> str:
     lines = ["| figure | needs the metrics |", "|---|---|"]
     for name, drawing in FIGURES.items():
         needs = ", ".join(f"`{kind}`" for kind in (*drawing.scalars, *drawing.series))
-        lines.append(f"| `{name}` | {'published results' if drawing.reference else needs} |")
+        none = "none: published results come with the project"
+        lines.append(f"| `{name}` | {none if drawing.reference else needs} |")
     own = "A figure under a name of your own says with `draws` which of these it is."
     return "\n".join([*lines, "", own])
 
