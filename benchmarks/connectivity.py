@@ -34,9 +34,9 @@ from _sides import Side
 
 from lossatlas.connectivity import fit_curves
 from lossatlas.data.tensors import Split
+from lossatlas.metrics.connectivity import Connectivity
 from lossatlas.models.functional import Functional, state_of
 from lossatlas.models.resnet18 import ResNet18
-from lossatlas.spec.metrics import Connectivity
 
 IMAGES, BATCH, REPEATS = 640, 128, 3
 CASES = ((2, 4), (2, 1), (8, 1), (32, 1))  # width, curves in one call

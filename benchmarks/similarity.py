@@ -49,9 +49,9 @@ from lossatlas.custom import measure_custom
 from lossatlas.data.arrays import to_record
 from lossatlas.data.convert import CONSTANTS
 from lossatlas.data.tensors import Split, TensorData
+from lossatlas.metrics.cka import Cka
 from lossatlas.models.functional import Functional, stack, state_of
 from lossatlas.similarity.measure_cka import blended_images, measure
-from lossatlas.spec.metrics import Cka
 from lossatlas.training.networks import Networks
 
 Row = tuple[str, float, float, float]

@@ -32,6 +32,7 @@ from _sides import Side
 from torch import Tensor, nn
 
 from lossatlas.data.tensors import Split
+from lossatlas.metrics.spro import Spro
 from lossatlas.models import build
 from lossatlas.models.functional import Functional, unflatten
 from lossatlas.models.layout import fast
@@ -39,7 +40,6 @@ from lossatlas.simplex import planes, sampling
 from lossatlas.simplex.spirals import Binary, spirals
 from lossatlas.simplex.spro import loss_and_gradient
 from lossatlas.simplex.volume_term import VolumeTerm
-from lossatlas.spec.metrics import Spro
 from lossatlas.training.seeds import generator
 
 Row = tuple[str, float, float, float]

@@ -32,6 +32,7 @@ from lossatlas import entries, fingerprint, missing, paths, warm
 from lossatlas.entry import find_user_modules, leave_warnings_to_scripts, share_imports
 from lossatlas.errors import UserError, nearest
 from lossatlas.files import check_folder
+from lossatlas.metrics import registry
 from lossatlas.spec import names, needs
 from lossatlas.spec.catalogue import data_source, data_sources, files_of, identity
 from lossatlas.spec.cells import canonical
@@ -131,18 +132,58 @@ def training_code(wildcards):
 
 
 # --- metrics ----------------------------------------------------------------------------------
-def metrics_of(kind):
-    """Return a pattern of the named metrics of a kind."""
-    named = {name: part.get("kind", name) for name, part in CONFIG.metrics.items()}
-    return "|".join([name for name, of in {kind: kind, **named}.items() if of == kind])
+# Kind -> its rule, where it has one of its own name or shares one; all others have rule `metric`.
+RULE_OF = {
+    **{kind: kind for kind in ("performance", "hessian", "hessian_path", "connectivity")},
+    **{kind: kind for kind in ("cka", "distance", "landscape")},
+    **dict.fromkeys(SIMPLEX_KINDS, "simplexes"),
+    "diffusion": "diffusion_metric",
+}
+KIND_OF = {
+    **{kind: kind for kind in registry.built_in()},
+    **{name: CONFIG.metric(name).kind for name in CONFIG.metrics},
+}
 
 
-def weights_of(wildcards):
-    return [paths.weights(wildcards.cell, block) for block in planned(wildcards).blocks]
+def metrics_of(rule_name):
+    """Return a pattern of the named metrics that a rule measures."""
+    names = [name for name, kind in KIND_OF.items() if RULE_OF.get(kind, "metric") == rule_name]
+    return "|".join(names) or "(?!)"
 
 
-def histories_of(wildcards):
-    return [paths.history(wildcards.cell, block) for block in planned(wildcards).blocks]
+def describe_rules():
+    """Let `--list-rules` say of each metric what its declaration says."""
+    for kind, name in RULE_OF.items():
+        first = inspect.getdoc(registry.built_in()[kind]).partition("\n")[0]
+        shared = list(RULE_OF.values()).count(name) > 1
+        workflow.get_rule(name).docstring = SHARED_RULES[name] if shared else first
+
+
+SHARED_RULES = {"simplexes": "Simplexes between replicas, or grown from each; loss, ensembles."}
+
+
+def metric_of(wildcards):
+    return CONFIG.metric(wildcards.metric)
+
+
+def metric_inputs(wildcards):
+    """Return what a metric reads: training records always, the rest as it declares."""
+    metric, cell = metric_of(wildcards), planned(wildcards)
+    blocks = blocks_of(cell, metric.uses(cell.seeds))
+    found = {"histories": [paths.history(wildcards.cell, block) for block in blocks]}
+    if metric.reads != "path":
+        found["weights"] = [paths.weights(wildcards.cell, block) for block in blocks]
+        found["dataset"] = dataset_of_metric(wildcards)
+    if metric.reads == "arrays":
+        found["performance"] = predictions_of(wildcards)
+    if corruptions := getattr(metric, "corruptions", ""):
+        found["corruptions"] = [paths.download(data_sources()[corruptions].file)]
+    return found
+
+
+def blocks_of(cell, seeds):
+    """Return the blocks of a cell that hold some seeds."""
+    return [block for block, held in cell.blocks.items() if not set(seeds).isdisjoint(held)]
 
 
 def settings_of(wildcards):
@@ -151,29 +192,23 @@ def settings_of(wildcards):
 
 @functools.cache
 def settings_named(metric):
-    return compact(CONFIG.metric(metric).model_dump())
-
-
-def corruptions_of(wildcards):
-    """Return the archive of corrupted test images that a metric reads, if any."""
-    name = getattr(CONFIG.metric(wildcards.metric), "corruptions", "")
-    return [paths.download(data_sources()[name].file)] if name else []
+    return compact(CONFIG.metric(metric).identity)
 
 
 def kind_of(wildcards):
-    return CONFIG.metric(wildcards.metric).kind
+    return metric_of(wildcards).kind
 
 
 def metric_code(wildcards):
-    return code_of(entries.metric(kind_of(wildcards), planned(wildcards).cell))
+    return code_of(entries.metric(type(metric_of(wildcards)), planned(wildcards).cell))
 
 
-def seeds_of(wildcards):
-    return planned(wildcards).seeds
+def metric_seeds(wildcards):
+    return metric_of(wildcards).uses(planned(wildcards).seeds)
 
 
 def predictions_of(wildcards):
-    """Return the `performance` record of a cell: `distance` compares its predictions."""
+    """Return the `performance` record of a cell, whose predictions some metrics compare."""
     for name in planned(wildcards).metrics:
         if CONFIG.metric(name).kind == "performance":
             return paths.metric(wildcards.cell, name)
@@ -190,11 +225,19 @@ def training_minutes(wildcards, attempt):
 
 
 def metric_mb(wildcards, attempt):
-    return needs.metric_mb(planned(wildcards), CONFIG.metric(wildcards.metric), attempt)
+    return needs.metric_mb(planned(wildcards), metric_of(wildcards), attempt)
 
 
 def metric_minutes(wildcards, attempt):
-    return needs.metric_minutes(planned(wildcards), CONFIG.metric(wildcards.metric), attempt)
+    return needs.metric_minutes(planned(wildcards), metric_of(wildcards), attempt)
+
+
+def metric_threads(wildcards):
+    return threads_of(wildcards) if metric_of(wildcards).needs_torch() else 1
+
+
+def metric_gpu(wildcards):
+    return needs.gpu() if metric_of(wildcards).needs_torch() else 0
 
 
 def threads_of(wildcards):

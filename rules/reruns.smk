@@ -14,7 +14,7 @@ METRIC = {
     "settings": settings_of,
     "spec": spec_of,
     "data": data_of,
-    "seeds": seeds_of,
+    "seeds": metric_seeds,
     "code": metric_code,
 }
 TELL = ("plan", "status", "doctor")  # rules that write no results
@@ -87,15 +87,29 @@ def is_trained(wildcards):
     return why_block(wildcards.cell, wildcards.block) == []
 
 
+def files_of_metric(wildcards):
+    """Return the training records and weights that a metric reads, and the data set."""
+    cell = planned(wildcards)
+    blocks = blocks_of(cell, metric_of(wildcards).uses(cell.seeds))
+    trained = [paths.history(wildcards.cell, block) for block in blocks]
+    if metric_of(wildcards).reads == "path":
+        return trained
+    return [
+        *trained,
+        *(paths.weights(wildcards.cell, block) for block in blocks),
+        dataset_of(wildcards),
+    ]
+
+
 def dataset_of_metric(wildcards):
     """Return the data set that a metric is to be measured on; nothing if it has been."""
-    dataset, output = dataset_of(wildcards), paths.metric(wildcards.cell, wildcards.metric)
-    if forced() or any(
-        why_block(wildcards.cell, block) != [] for block in planned(wildcards).blocks
-    ):
-        return dataset
-    read = [*weights_of(wildcards), *histories_of(wildcards), dataset]
-    return [] if reasons(wildcards.metric, wildcards, [output], METRIC, read) == [] else dataset
+    cell, output = planned(wildcards), paths.metric(wildcards.cell, wildcards.metric)
+    blocks = blocks_of(cell, metric_of(wildcards).uses(cell.seeds))
+    if forced() or any(why_block(wildcards.cell, block) != [] for block in blocks):
+        return dataset_of(wildcards)
+    read = files_of_metric(wildcards)
+    done = reasons(wildcards.metric, wildcards, [output], METRIC, read) == []
+    return [] if done else dataset_of(wildcards)
 
 
 def stale():
@@ -108,7 +122,7 @@ def stale():
         for metric in one.metrics:
             wildcards = Wildcards(fromdict={"cell": cell, "metric": metric})
             output = paths.metric(cell, metric)
-            if reasons(metric, wildcards, [output], METRIC, weights_of(wildcards)):
+            if reasons(metric, wildcards, [output], METRIC, files_of_metric(wildcards)):
                 found.append(output)
     return found
 

@@ -6,24 +6,28 @@ from functools import partial
 from lossatlas.entry import job
 
 with job(snakemake) as s:  # noqa: F821
-    from lossatlas import measuring, store
+    from lossatlas import measuring, paths, store
+    from lossatlas.metrics import registry
 
-    if s.params.kind not in measuring.WITHOUT_TORCH:
+    metric = registry.find(s.params.kind)
+    if metric.needs_torch():
         from lossatlas import device
 
         device.set_threads(s.threads)
-    inputs = measuring.Inputs(
-        s.input.get("weights", []),
-        s.input.histories,
-        s.input.get("dataset", ""),
-        s.input.get("performance", ""),
-    )
+    given = s.config.get("metrics", {}).get(s.wildcards.metric) or {}
     measuring.measure_cell(
         s.params.kind,
-        json.loads(s.params.settings),
+        # settings that only cost memory or time are no parameter: a change of one reruns nothing
+        {**json.loads(s.params.settings), **metric.costs(given)},
         json.loads(s.params.spec),
         s.params.seeds,
-        inputs,
+        measuring.Inputs(
+            s.input.get("weights", []),
+            s.input.histories,
+            s.input.get("dataset", ""),
+            s.input.get("performance", ""),
+            paths.parts(s.wildcards.cell, s.wildcards.metric),
+        ),
         s.params.code,
         write=partial(store.write, s.output[0]),
     )

@@ -5,7 +5,7 @@ import math
 import torch
 
 from lossatlas.data.tensors import Split
-from lossatlas.spec.metrics import Spro
+from lossatlas.metrics.spro import Spro
 from lossatlas.training.state import State
 
 FAST = {"epochs": 4, "batch_size": 32, "learning_rate": 0.05, "samples": 2}

@@ -26,9 +26,8 @@ from lossatlas.connectivity.measure import measure
 from lossatlas.data.tensors import Split
 from lossatlas.differences import differences
 from lossatlas.errors import UserError
+from lossatlas.metrics.connectivity import Connectivity
 from lossatlas.models.functional import Functional, state_of
-from lossatlas.spec.metrics import Connectivity
-from lossatlas.spec.products import PRODUCES
 from parts import curve
 
 torch.set_num_threads(1)
@@ -193,7 +192,7 @@ def by_pair(record: store.Record, name: str) -> dict[tuple[int, int], store.Scal
 def test_record():
     networks = networks_of([network(seed) for seed in (1, 2, 3)], TRAIN, TEST)
     record = measure(networks, QUICK)
-    assert {s.name for s in record.scalars} == set(PRODUCES["connectivity"])
+    assert {s.name for s in record.scalars} == {one.name for one in Connectivity.outputs}
     assert len(record.scalars) == 2 * 4
     assert all(s.status == "ok" and s.unit == "percent" for s in record.scalars)
     assert len(record.series) == 2 * 8
@@ -214,7 +213,7 @@ def test_record():
     arrays = {name: record.arrays[name].values for name in record.arrays}
     assert (arrays["curve_length"] >= arrays["straight_distance"]).all()
     assert arrays["steps"].sum(1) == pytest.approx(arrays["curve_length"], rel=0.05)
-    assert arrays["stored_values"][1, 1] == pytest.approx(plain(network(2), TRAIN)[1])
+    assert arrays["stored_values"][0, 1, 1] == pytest.approx(plain(network(2), TRAIN)[1])
 
 
 def test_the_line_of_the_record_equals_plain_loops():

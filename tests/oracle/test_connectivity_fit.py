@@ -24,9 +24,9 @@ from lossatlas.connectivity import (
 from lossatlas.connectivity.fit import learning_rate
 from lossatlas.data.augment import Augmentation
 from lossatlas.data.tensors import Split
+from lossatlas.metrics.connectivity import Connectivity
 from lossatlas.models.functional import Functional, flatten, stack, state_of, unflatten
 from lossatlas.models.layout import is_small
-from lossatlas.spec.metrics import Connectivity
 from lossatlas.spec.parts import Augment
 from lossatlas.training.seeds import generator
 from lossatlas.training.state import Preempted, State

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lossatlas.connectivity import extremes, pairs_of
 from lossatlas.connectivity.summary import linear_barrier
 from lossatlas.errors import UserError
-from lossatlas.spec.metrics import Connectivity
+from lossatlas.metrics.connectivity import Connectivity
 
 T5 = np.linspace(0, 1, 5)
 SHAPES = [

@@ -17,12 +17,11 @@ from lossatlas.data.tensors import Split, TensorData
 from lossatlas.differences import differences
 from lossatlas.errors import UserError
 from lossatlas.measuring import measure_networks
+from lossatlas.metrics.hessian_path import HessianPath
 from lossatlas.models.functional import flatten, one_of
 from lossatlas.models.mlp import MLP
 from lossatlas.spec.config import load
-from lossatlas.spec.metrics import HessianPath
 from lossatlas.spec.parts import Recipe
-from lossatlas.spec.products import PRODUCES
 from lossatlas.training import checkpoints
 from lossatlas.training.engine import Engine
 from lossatlas.training.networks import Networks
@@ -66,7 +65,7 @@ def dense(networks: Networks, index: int, places: slice | torch.Tensor = slice(N
 def test_eigenvalues_are_those_of_dense_hessians(stages: dict[int, Networks]) -> None:
     record = measure(stages, HessianPath(samples=40, eigenvalues=3, tolerance=1e-5))
     scalars = {(one.name, one.replica): one for one in record.scalars}
-    assert {name for name, _ in scalars} == set(PRODUCES["hessian_path"])
+    assert {name for name, _ in scalars} == {one.name for one in HessianPath.outputs}
     for index, seed in enumerate(SEEDS):
         wanted = np.array([dense(networks, index)[:3] for networks in stages.values()])
         for rank in range(3):
@@ -199,7 +198,7 @@ def test_kept_epochs_are_read_from_the_file(tmp_path: Path, stages: dict[int, Ne
 
 def test_needs_the_path(stages: dict[int, Networks]) -> None:
     with pytest.raises(UserError, match="needs the path of training"):
-        measure_networks("hessian_path", stages[4], HessianPath())
+        measure_networks(HessianPath(), stages[4])
     with pytest.raises(ValueError, match="no weights along training"):
         measure({}, HessianPath())
 

@@ -16,10 +16,9 @@ from lossatlas.curvature.measure import images_of, measure
 from lossatlas.curvature.operator import HessianOperator
 from lossatlas.data.tensors import Split, TensorData
 from lossatlas.differences import differences
+from lossatlas.metrics.hessian import Hessian
 from lossatlas.models.functional import Functional, stack, state_of
 from lossatlas.models.mlp import MLP
-from lossatlas.spec.metrics import Hessian
-from lossatlas.spec.products import PRODUCES
 from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
 from lossatlas.training.state import State
@@ -64,7 +63,7 @@ def _rows(record: store.Record, name: str) -> list[store.Scalar]:
 def test_fixed_mode_against_the_dense_hessian():
     record = measure(_networks(), Hessian(eigenvalues=3, tolerance=1e-5, **SMALL))
     assert (record.kind, record.mode) == ("hessian", "fixed")
-    assert set(PRODUCES["hessian"]) <= {row.name for row in record.scalars}
+    assert {one.name for one in Hessian.outputs} <= {row.name for row in record.scalars}
     for place, module in enumerate(_modules()):
         matrix = _dense(module, record.arrays["images"].values[place])
         values = torch.linalg.eigvalsh(matrix)

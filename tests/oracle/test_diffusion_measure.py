@@ -12,9 +12,8 @@ from lossatlas.diffusion.gram import path_of_points
 from lossatlas.diffusion.measure import measure
 from lossatlas.diffusion.smoothing import coarse_grain
 from lossatlas.errors import UserError
+from lossatlas.metrics.diffusion import Diffusion
 from lossatlas.spec.config import load
-from lossatlas.spec.metrics import Diffusion
-from lossatlas.spec.products import PRODUCES
 from lossatlas.store import Array, Record, Scalar
 from parts import frame
 
@@ -71,7 +70,7 @@ def curves(record: Record) -> dict[tuple[str, int | None], store.Series]:
 def test_noise_has_exponent_one_and_normal_gradients() -> None:
     record = measure({4: recorded_of(brownian())}, SETTINGS)
     found = values(record)
-    assert set(found) == set(PRODUCES["diffusion"])
+    assert set(found) == {one.name for one in Diffusion.outputs}
     assert {scalar.replica for scalar in record.scalars} == {4}
     for name in ("exponent_first", "exponent_last", "surrogate_exponent_last"):
         assert found[name].value == pytest.approx(1, abs=0.12)
@@ -300,7 +299,7 @@ def test_shortest_windows_and_runs(length: int, mode: str) -> None:
 def test_runs_that_stop_before_the_first_window_is_full() -> None:
     none = {"window": np.empty((0, 2), dtype=np.int64), "gram": np.empty((0, 400, 400))}
     record = measure({3: replace(recorded_of(brownian()), **none)}, SETTINGS)
-    assert {scalar.name for scalar in record.scalars} == set(PRODUCES["diffusion"])
+    assert {scalar.name for scalar in record.scalars} == {one.name for one in Diffusion.outputs}
     assert {scalar.status for scalar in record.scalars} == {"undefined"}
     assert ("msd_run", None) in curves(record)
 
@@ -382,7 +381,7 @@ def test_metric_needs_a_recording_recipe() -> None:
 
 def test_metric_on_checkpoints_alone_is_refused() -> None:
     with pytest.raises(UserError, match="needs the path of training"):
-        measuring.measure_networks("diffusion", None, SETTINGS)
+        measuring.measure_networks(SETTINGS, None)
 
 
 def test_axis_at_its_default_keeps_its_value() -> None:

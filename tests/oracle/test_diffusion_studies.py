@@ -21,11 +21,10 @@ from lossatlas.diffusion.roughness import structure_function
 from lossatlas.diffusion.surfaces import cone
 from lossatlas.diffusion.walker import Rules
 from lossatlas.figures import Tables, diffusion_more
+from lossatlas.metrics.landscape import Landscape
 from lossatlas.models.functional import Functional
 from lossatlas.spec.config import load
 from lossatlas.spec.figures import Figure
-from lossatlas.spec.metrics import Landscape
-from lossatlas.spec.products import PRODUCES
 from lossatlas.store import Record
 from lossatlas.tables.collect import scalar_frame, series_frame
 from lossatlas.training.job import train_block
@@ -105,9 +104,9 @@ def networks() -> Networks:
 
 
 def test_smooth_loss_has_exponent_two() -> None:
-    record = landscape.measure(networks(), Landscape(side=33, extent=0.2, samples=30))
+    record = measuring.measure_networks(Landscape(side=33, extent=0.2, samples=30), networks())
     found = {scalar.name: scalar for scalar in record.scalars}
-    assert set(found) == set(PRODUCES["landscape"])
+    assert set(found) == {one.name for one in Landscape.outputs}
     assert found["roughness_exponent"].value == pytest.approx(2, abs=0.15)
     assert found["roughness_exponent"].replica == 7
     assert len(frame(record, "plane", surface="loss")) == 33**2
@@ -163,9 +162,9 @@ def test_principal_plane_holds_the_path() -> None:
     for epoch, (a, b) in enumerate([(1, 0), (0, 1), (0, 0)]):
         mixed = {n: (p + a * moves[0][n] + b * moves[1][n])[None] for n, p in params.items()}
         stages[epoch] = replace(nets, params=mixed)
-    record = landscape.measure(nets, Landscape(side=33, samples=30), stages)
+    record = measuring.measure_networks(Landscape(side=33, samples=30), nets, stages)
     found = {scalar.name: scalar for scalar in record.scalars}
-    assert set(found) == set(PRODUCES["landscape"])
+    assert set(found) == {one.name for one in Landscape.outputs}
     assert found["pca_share"].value == pytest.approx(1)
     assert found["pca_roughness_exponent"].value == pytest.approx(2, abs=0.2)
     z = square(frame(record, "plane", surface="pca"), "v", "u", "loss")
@@ -209,7 +208,7 @@ def test_maps_reach_as_far_as_asked_and_replicas_have_their_own() -> None:
 
 
 def test_roughness_of_a_map_by_definition() -> None:
-    record = landscape.measure(networks(), Landscape(side=17, extent=0.5, samples=30))
+    record = measuring.measure_networks(Landscape(side=17, extent=0.5, samples=30), networks())
     found = {s.name: s.value for s in record.scalars}
     z = square(frame(record, "plane", surface="loss"), "v", "u", "loss")
 
@@ -264,7 +263,7 @@ def test_exponents_of_walkers_are_those_of_their_windows(walkers: Record) -> Non
 def test_diverged_planes_are_undefined() -> None:
     nets = networks()
     nets.params["weight"][0, 0, 0] = float("inf")
-    record = landscape.measure(nets, Landscape(side=9, samples=30))
+    record = measuring.measure_networks(Landscape(side=9, samples=30), nets)
     assert {scalar.status for scalar in record.scalars} == {"undefined"}
 
 
@@ -272,7 +271,7 @@ def test_flat_planes_have_no_exponent() -> None:
     """Filters of length 0 have directions of length 0: the loss is the same everywhere."""
     nets = networks()
     nets.params["weight"][:] = 0
-    record = landscape.measure(nets, Landscape(side=9, samples=30))
+    record = measuring.measure_networks(Landscape(side=9, samples=30), nets)
     found = {scalar.name: scalar for scalar in record.scalars}
     for name in ("roughness_exponent", "log_roughness_exponent"):
         assert found[name].status == "undefined"

@@ -9,10 +9,9 @@ from similarity_cells import Small, cell, data, modules
 from torch import nn
 
 from lossatlas.errors import UserError
+from lossatlas.metrics.cka import Cka
 from lossatlas.similarity import cka, measure_cka
 from lossatlas.similarity.features import features, recording
-from lossatlas.spec.metrics import Cka
-from lossatlas.spec.products import PRODUCES
 from lossatlas.training.networks import evaluator
 
 FEW = Cka(samples=24, batch_size=8, layers=["softmax", "output"])
@@ -57,7 +56,7 @@ def test_mode_picks_the_estimator(mode, same):
     assert record.mode == mode
     assert found["cka", 0, 1] == found[same, 0, 1]
     assert found["cka_biased", 0, 1] != found["cka_unbiased", 0, 1]
-    assert set(PRODUCES["cka"]) <= {name for name, *_ in found}
+    assert {one.name for one in Cka.outputs} <= {name for name, *_ in found}
 
 
 def test_each_network_sees_the_same_blended_images_once(monkeypatch):

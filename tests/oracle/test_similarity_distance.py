@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 import lossatlas
+from lossatlas.metrics.distance import Distance
 from lossatlas.similarity import distance, predictions
-from lossatlas.spec.metrics import Distance
-from lossatlas.spec.products import PRODUCES
 
 RANDOM = np.random.default_rng(0)
 
@@ -80,7 +79,7 @@ def test_rows_of_every_pair():
     assert record.kind == "distance"
     pairs = {(s.replica, s.partner) for s in record.scalars}
     assert pairs == {(2, 4), (2, 7), (4, 7)}
-    assert [s.name for s in record.scalars[:5]] == list(PRODUCES["distance"])
+    assert [s.name for s in record.scalars[:5]] == [one.name for one in Distance.outputs]
     assert len(record.scalars) == 15
     rows = {s.name: s for s in record.scalars if (s.replica, s.partner) == (4, 7)}
     tables = [predictions.log_softmax(z[s]) for s in (4, 7)]
@@ -102,7 +101,7 @@ def test_collapsed_and_broken_networks():
     assert (found["l2_distance", 1].value, found["l2_distance", 1].status) == (0.0, "ok")
     assert found["disagreement", 1].value == found["js_divergence", 1].value == 0.0
     for key in [("normalised_distance", 1), ("logit_cosine", 1)] + [
-        (name, 2) for name in PRODUCES["distance"]
+        (name, 2) for name in [one.name for one in Distance.outputs]
     ]:
         assert np.isnan(found[key].value), key
         assert found[key].status == "undefined"

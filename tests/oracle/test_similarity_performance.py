@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from similarity_cells import cell, data, modules
 
 from lossatlas import store
-from lossatlas.similarity import performance, predictions
-from lossatlas.spec.metrics import Performance
-from lossatlas.spec.products import PRODUCES
+from lossatlas.measuring import add_diverged, measure_networks
+from lossatlas.metrics.performance import Performance
+from lossatlas.similarity import predictions
 
 
 def rows(record):
@@ -20,7 +20,7 @@ def rows(record):
 
 def test_agrees_with_the_modules_in_evaluation_mode():
     members, of = modules(3), data()
-    record = performance.measure(cell(members, of, [2, 5, 9]), Performance())
+    record = measure_networks(Performance(), cell(members, of, [2, 5, 9]))
     found = rows(record)
     for seed, module in zip([2, 5, 9], members, strict=True):
         for name, split in (("train", of.train), ("test", of.test)):
@@ -32,13 +32,13 @@ def test_agrees_with_the_modules_in_evaluation_mode():
             assert found[f"{name}_accuracy", seed].value == pytest.approx(right, abs=1e-9)
             assert found[f"{name}_loss", seed].unit == "nats"
             assert found[f"{name}_accuracy", seed].unit == "percent"
-    assert {name for name, _ in found} == set(PRODUCES["performance"])
+    assert {name for name, _ in found} == {one.name for one in Performance.outputs}
     assert {s.status for s in record.scalars} == {"ok"}
 
 
 def test_ensemble_averages_probabilities():
     members, of = modules(3), data()
-    found = rows(performance.measure(cell(members, of), Performance()))
+    found = rows(measure_networks(Performance(), cell(members, of)))
     with torch.no_grad():
         mean = torch.stack([m(of.test.images).double().softmax(1) for m in members]).mean(0)
     loss = F.nll_loss(mean.log(), of.test.labels).item()
@@ -49,7 +49,7 @@ def test_ensemble_averages_probabilities():
 
 def test_stored_predictions_are_enough_for_an_ensemble(tmp_path):
     members, of = modules(3), data()
-    store.write(tmp_path / "p.h5", performance.measure(cell(members, of, [1, 3, 8]), Performance()))
+    store.write(tmp_path / "p.h5", measure_networks(Performance(), cell(members, of, [1, 3, 8])))
     record = store.read(tmp_path / "p.h5", "performance")
     arrays = {name: array.values for name, array in record.arrays.items()}
     assert arrays["seeds"].tolist() == [1, 3, 8]
@@ -67,7 +67,7 @@ def test_stored_predictions_are_enough_for_an_ensemble(tmp_path):
 def test_leaves_the_networks_alone():
     networks = cell(modules(2), data())
     before = {k: v.clone() for k, v in {**networks.params, **networks.buffers}.items()}
-    performance.measure(networks, Performance())
+    measure_networks(Performance(), networks)
     for name, tensor in {**networks.params, **networks.buffers}.items():
         assert torch.equal(tensor, before[name]), name
         assert tensor.grad is None
@@ -78,7 +78,7 @@ def test_collapsed_network_is_what_it_is():
     with torch.no_grad():
         members[0].head.weight.zero_()
         members[0].head.bias.zero_()
-    found = rows(performance.measure(cell(members, of), Performance()))
+    found = rows(measure_networks(Performance(), cell(members, of)))
     share = 100 * (of.test.labels == 0).double().mean().item()
     assert found["test_loss", 0].value == pytest.approx(np.log(3), abs=1e-12)
     assert found["test_accuracy", 0].value == pytest.approx(share)
@@ -89,7 +89,7 @@ def test_outputs_that_are_not_finite_are_undefined():
     members, of = modules(2), data()
     with torch.no_grad():
         members[0].head.bias[1] = float("nan")
-    found = rows(performance.measure(cell(members, of), Performance()))
+    found = rows(measure_networks(Performance(), cell(members, of)))
     for key, scalar in found.items():
         broken = key[1] in (0, None)  # the replica, and the ensemble that it is part of
         assert np.isnan(scalar.value) == broken, key
@@ -97,11 +97,13 @@ def test_outputs_that_are_not_finite_are_undefined():
 
 
 def test_no_replica_ended_well(tmp_path):
-    record = performance.measure(cell([], data()), Performance())
-    assert {(s.name, s.status) for s in record.scalars} == {
-        ("ensemble_accuracy", "undefined"),
-        ("ensemble_nll", "undefined"),
-    }
-    assert record.arrays["test_logits"].values.shape == (0, 24, 3)
+    record = measure_networks(Performance(), cell([], data()))
+    assert record.scalars == []
+    add_diverged(record, Performance(), [], [0])
     store.write(tmp_path / "p.h5", record)
-    assert len(store.read(tmp_path / "p.h5").scalars) == 2
+    found = store.read(tmp_path / "p.h5")
+    assert {s.status for s in found.scalars} == {"diverged"}
+    assert {s.name for s in found.scalars if s.replica is None} == {
+        "ensemble_accuracy",
+        "ensemble_nll",
+    }

@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from lossatlas.data.tensors import Split, TensorData
+from lossatlas.metrics.espro import Espro
 from lossatlas.models.functional import unflatten
 from lossatlas.simplex import measure_espro
 from lossatlas.simplex.points import rows
 from lossatlas.simplex.shifts import Shifts
-from lossatlas.spec.metrics import Espro
 from lossatlas.spec.parts import Recipe
 from lossatlas.store import Record
 from lossatlas.training.engine import Engine

@@ -4,11 +4,11 @@ import pytest
 import torch
 from simplex_cases import FAST, split
 
+from lossatlas.metrics.spro import Spro
 from lossatlas.models.functional import Functional, flatten, state_of
 from lossatlas.models.mlp import MLP
 from lossatlas.simplex import fge, spro
 from lossatlas.simplex.complexes import grown as single
-from lossatlas.spec.metrics import Spro
 from lossatlas.training.seeds import generator
 
 torch.set_num_threads(1)

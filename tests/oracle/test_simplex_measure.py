@@ -13,11 +13,13 @@ from simplex_cases import FAST, Interrupted, split
 from lossatlas.data.tensors import TensorData
 from lossatlas.differences import differences
 from lossatlas.errors import UserError
+from lossatlas.metrics.espro import Espro
+from lossatlas.metrics.simplex import Simplex
+from lossatlas.metrics.simplex_volume import SimplexVolume
 from lossatlas.models.mlp import MLP
 from lossatlas.similarity import predictions
 from lossatlas.simplex import measure, measure_espro, measure_volume, spro
 from lossatlas.simplex.complexes import listed, shared
-from lossatlas.spec.metrics import Espro, Simplex, SimplexVolume
 from lossatlas.spec.parts import Recipe
 from lossatlas.store import Record, write
 from lossatlas.training.engine import Engine

@@ -9,12 +9,13 @@ import torch
 from test_simplex_ensembles import Normed, split
 
 from lossatlas.data.tensors import TensorData
+from lossatlas.metrics.simplex import Simplex
+from lossatlas.metrics.simplex_volume import SimplexVolume
 from lossatlas.models.functional import unflatten
 from lossatlas.simplex import measure, measure_volume, planes
 from lossatlas.simplex.complexes import Vertex, shared
 from lossatlas.simplex.points import loss_and_error, rows
 from lossatlas.simplex.spro import Grown
-from lossatlas.spec.metrics import Simplex, SimplexVolume
 from lossatlas.spec.parts import Recipe
 from lossatlas.store import Record
 from lossatlas.training.engine import Engine

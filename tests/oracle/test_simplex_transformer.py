@@ -7,9 +7,10 @@ from torch import nn
 
 from lossatlas.data.convert import convert
 from lossatlas.data.loading import load
+from lossatlas.metrics.espro import Espro
+from lossatlas.metrics.simplex import Simplex
 from lossatlas.models.vit import ViT
 from lossatlas.simplex import measure, measure_espro
-from lossatlas.spec.metrics import Espro, Simplex
 from lossatlas.spec.parts import DataPart, Recipe
 from lossatlas.training.engine import Engine
 from lossatlas.training.networks import Networks

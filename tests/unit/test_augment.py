@@ -14,13 +14,14 @@ from lossatlas.data.arrays import to_record
 from lossatlas.data.augment import Augmentation, augmented, augmented_batch, changed
 from lossatlas.data.loading import load
 from lossatlas.data.tensors import Split, TensorData
+from lossatlas.metrics.connectivity import Connectivity
+from lossatlas.metrics.simplex import Simplex
 from lossatlas.models.functional import Functional, state_of
 from lossatlas.models.layout import Layout
 from lossatlas.simplex.complexes import grown
 from lossatlas.simplex.points import rows
 from lossatlas.simplex.spro import grow
 from lossatlas.spec.cells import Cell
-from lossatlas.spec.metrics import Connectivity, Simplex
 from lossatlas.spec.parts import Augment, DataPart, ModelPart, Recipe, Recording
 from lossatlas.training import engine as engine_module
 from lossatlas.training.engine import Engine, Trained

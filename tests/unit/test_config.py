@@ -10,9 +10,13 @@ import yaml
 
 from lossatlas import models, paths
 from lossatlas.errors import UserError
+from lossatlas.metrics.cka import Cka
+from lossatlas.metrics.connectivity import Connectivity
+from lossatlas.metrics.espro import Espro
+from lossatlas.metrics.hessian import Hessian
+from lossatlas.metrics.hessian_path import HessianPath
 from lossatlas.spec import catalogue, config
 from lossatlas.spec.cells import Cell, canonical, from_spec
-from lossatlas.spec.metrics import Cka, Connectivity, Espro, Hessian, HessianPath
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe
 from lossatlas.spec.plan import make_plan
 
@@ -240,7 +244,7 @@ BAD = [
         "metrics.hessian: unknown key 'sample' (did you mean 'samples'?)",
     ),
     ("metrics.hessian", {"probes": 1}, "metrics.hessian.probes"),
-    ("metrics.mine", {"kind": "hesian"}, "unknown metric 'hesian' (did you mean 'hessian'?)"),
+    ("metrics.mine", {"kind": "hesian"}, "unknown metric 'hesian' (did you mean 'hessian'?"),
     ("metrics.connectivity", {"pairs": [[0, 0]]}, "different seeds"),
     (
         "metrics.connectivity",

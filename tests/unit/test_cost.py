@@ -7,10 +7,13 @@ import torch
 
 from lossatlas import measuring, models
 from lossatlas.data.tensors import Split, TensorData
+from lossatlas.metrics.espro import Espro
+from lossatlas.metrics.simplex import Simplex
+from lossatlas.metrics.simplex_volume import SimplexVolume
+from lossatlas.metrics.spro import Spro
 from lossatlas.models.functional import Functional, stack, state_of
 from lossatlas.spec import catalogue, cost
 from lossatlas.spec.cells import Cell
-from lossatlas.spec.metrics import Espro, Simplex, SimplexVolume, Spro
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe
 from lossatlas.spec.plan import PlannedCell
 from lossatlas.training.networks import Networks
@@ -74,8 +77,8 @@ def test_simplexes_evaluate_the_images_of_the_plan(
 
     monkeypatch.setattr(Functional, "__call__", count_one)
     monkeypatch.setattr(Functional, "many", count_many)
-    measuring.measure_networks(settings.kind, networks(builder, arguments), settings)
-    _, (passes, _, size) = cost._passes(planned, settings)
+    measuring.measure_networks(settings, networks(builder, arguments))
+    _, (passes, _, size) = settings.passes(planned)
     assert passes * size == pytest.approx(seen, rel=0.1)
 
 

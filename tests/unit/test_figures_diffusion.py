@@ -16,9 +16,9 @@ from lossatlas.figures import (
     diffusion_trends,
     walks,
 )
+from lossatlas.metrics.diffusion import Diffusion
 from lossatlas.reference import diffusion_hand
 from lossatlas.spec.figures import Figure
-from lossatlas.spec.products import WINDOW_SCALARS
 from lossatlas.tables.collect import SCALAR, SERIES
 
 STYLE = Figure(draws="diffusion_fig2_msd")
@@ -86,7 +86,7 @@ def tables() -> Tables:
                         who | path | {"step": step, "u": step / 2, "v": step * replica}
                         for step in range(24)
                     ]
-                    for name in WINDOW_SCALARS:
+                    for name in Diffusion.numbers():
                         for when in ("first", "last"):
                             value = {"metric": f"{name}_{when}", "value": depth + rate + replica}
                             scalars.append(who | value | {"stderr": 0.1, "df": np.nan})

@@ -15,11 +15,14 @@ from lossatlas.custom import measure_custom
 from lossatlas.data.augment import augmented
 from lossatlas.data.convert import convert
 from lossatlas.errors import UserError
+from lossatlas.metrics import registry
+from lossatlas.metrics.base import Given
+from lossatlas.metrics.cka import Cka
+from lossatlas.metrics.distance import Distance
+from lossatlas.metrics.performance import Performance
 from lossatlas.models.functional import Functional
 from lossatlas.spec.cells import Cell
-from lossatlas.spec.metrics import KINDS, Distance
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe
-from lossatlas.spec.products import PRODUCES
 from lossatlas.training import checkpoints, job
 from lossatlas.training.engine import Engine, initialise
 from lossatlas.training.state import State
@@ -69,7 +72,8 @@ def test_every_replica_and_pair_has_a_row(tmp_path: Path, kind: str, lost: list[
     record = measured(kind, [0, 1, 2], inputs)
     pairs = [(0, 1), (1, 2)] if kind == "connectivity" else [(0, 1), (0, 2), (1, 2)]
     who = {"replica": [(s, None) for s in range(3)], "pair": pairs, "cell": [(None, None)]}
-    for name, of in PRODUCES[kind].items():
+    metric = registry.built_in()[kind]
+    for name, of in {one.name: metric.per_of(one) for one in metric.outputs}.items():
         rows = {(s.replica, s.partner): s for s in record.scalars if s.name == name}
         assert set(rows) == set(who[of])
         for key, row in rows.items():
@@ -82,7 +86,7 @@ def test_every_replica_and_pair_has_a_row(tmp_path: Path, kind: str, lost: list[
     assert record.provenance["seeds"] == [0, 1, 2]
     path = tmp_path / "out.h5"
     store.write(path, record)
-    assert store.read(path, kind).settings == KINDS[kind](**SETTINGS[kind]).model_dump()
+    assert store.read(path, kind).settings == metric(**SETTINGS[kind]).model_dump()
 
 
 def test_weights_of_another_cell_are_refused(tmp_path: Path) -> None:
@@ -240,7 +244,8 @@ def test_unfinished_work_is_named_after_all_it_depends_on(
             return self
 
     monkeypatch.setattr("lossatlas.training.state.State", Noted)
-    monkeypatch.setattr(measuring, "adapter", lambda kind: lambda *_: store.Record(kind))
+    for metric in registry.built_in().values():
+        monkeypatch.setattr(metric, "measure_units", lambda self, *_: store.Record(self.kind))
     other = str(tmp_path / "other.h5")
     digits = convert("digits")
     digits.arrays["train_images"].values[0] = 0
@@ -274,10 +279,11 @@ def test_what_a_metric_sees_of_the_recipe(tmp_path: Path, monkeypatch: pytest.Mo
     )
     given = []
 
-    def adapter(_kind: str):
-        return lambda networks, *_: (given.append(networks), store.Record("cka"))[1]
+    def noted(_metric: Cka, seen: Given, *_: object) -> store.Record:
+        given.append(seen.networks)
+        return store.Record("cka")
 
-    monkeypatch.setattr(measuring, "adapter", adapter)
+    monkeypatch.setattr(Cka, "measure_units", noted)
     inputs = measuring.Inputs([weights], [history], dataset)
     for settings in ({}, {"checkpoint": "final"}):
         record = measuring.measure_cell(
@@ -358,18 +364,18 @@ def test_metrics_take_the_first_checkpoint_of_the_recipe(
     wild = Cell(cell().data, cell().model, recipe)
     job.train_block(wild.spec, [0, 1], dataset, weights, history, "code")
     inputs, losses, epochs = measuring.Inputs([weights], [history], dataset), [], []
-    measure = measuring.measure_networks
+    measure = Performance.measure_units
 
-    def noted(kind, networks, settings):
-        epochs.append(networks.epochs)
-        return measure(kind, networks, settings)
+    def noted(metric, given, units, state):
+        epochs.extend([given.networks.epochs])
+        return measure(metric, given, units, state)
 
-    monkeypatch.setattr(measuring, "measure_networks", noted)
+    monkeypatch.setattr(Performance, "measure_units", noted)
     for asked in ({}, {"checkpoint": "best"}, {"checkpoint": "final"}):
         record = measuring.measure_cell("performance", asked, wild.spec, [0, 1], inputs, "code")
         losses.append([s.value for s in record.scalars if s.name == "train_loss"])
     assert losses[0] == losses[1] != losses[2]
-    assert epochs == [6, 6, 6]
+    assert epochs == [6] * 6  # each of two replicas by itself
 
 
 def test_replicas_are_in_the_order_of_their_seeds(tmp_path: Path) -> None:

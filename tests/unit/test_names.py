@@ -10,10 +10,10 @@ import yaml
 
 from lossatlas import paths
 from lossatlas.errors import UserError
+from lossatlas.metrics import registry
 from lossatlas.spec import names
 from lossatlas.spec.config import load
 from lossatlas.spec.figures import FIGURES
-from lossatlas.spec.metrics import KINDS
 
 SMOKE = yaml.safe_load((paths.PROJECT / "config/smoke.yaml").read_text())
 EXPERIMENT = SMOKE["experiments"]["smoke"]
@@ -85,7 +85,7 @@ def test_what_the_rules_have_is_taken() -> None:
     text = "\n".join(file.read_text() for file in files)
     rules = set(re.findall(r"^rule (\w+):", text, re.MULTILINE))
     rules |= set(re.findall(r" as (\w+) with:", text))
-    assert rules - FIGURES.keys() <= names.TARGETS | KINDS.keys()
+    assert rules - FIGURES.keys() <= names.TARGETS | registry.built_in().keys()
     assert rules >= names.TARGETS
     logs = set(re.findall(r'paths\.log\(\s*"(\w+)"', text))
     assert logs <= {*paths.OWN_LOGS, *paths.SHARED_LOGS}

@@ -2,6 +2,7 @@
 
 import pytest
 
+from lossatlas.metrics.base import Memory
 from lossatlas.spec import needs
 from lossatlas.spec.config import load
 from lossatlas.spec.plan import PlannedCell, make_plan
@@ -31,9 +32,9 @@ KINDS = ("performance", "hessian", "connectivity", "cka")
 
 
 def settings(name: str):
-    from lossatlas.spec.metrics import KINDS as known
+    from lossatlas.metrics import registry
 
-    return known[name]()
+    return registry.built_in()[name]()
 
 
 def test_training_grows_with_width_batch_replicas_and_attempt() -> None:
@@ -95,8 +96,9 @@ def test_paths_are_read_whole() -> None:
 
 def test_planes_and_spectra_along_the_path_take_time() -> None:
     """A plane is side^2 passes; a spectrum is wanted at each of the 101 kept weights."""
+    from lossatlas.metrics.hessian_path import HessianPath
+    from lossatlas.metrics.landscape import Landscape
     from lossatlas.spec.cost import GPU, job_hours
-    from lossatlas.spec.metrics import HessianPath, Landscape
 
     usual, kept = recorded(1000, 4000), recorded(1000, 4000, 5)
     hours = {side: job_hours(usual, Landscape(side=side), GPU) for side in (65, 129)}
@@ -110,7 +112,8 @@ def test_planes_and_spectra_along_the_path_take_time() -> None:
 
 def test_the_basis_of_lanczos_is_counted() -> None:
     """A vector as long as the parameters for each product that extends it."""
-    from lossatlas.spec.metrics import Hessian, HessianPath
+    from lossatlas.metrics.hessian import Hessian
+    from lossatlas.metrics.hessian_path import HessianPath
 
     (wide,) = cells([128], [128])
     vector = 1.3 * 4 * 44.7
@@ -125,7 +128,7 @@ def test_the_basis_of_lanczos_is_counted() -> None:
 
 def test_a_product_holds_the_images_of_one_pass() -> None:
     """Of 128 images, a product of ResNet18 of width 16 held 702 MB: 5.5 MB an image."""
-    from lossatlas.spec.metrics import Hessian
+    from lossatlas.metrics.hessian import Hessian
 
     (one,) = cells([16], [128])
     asked = {c: needs.metric_mb(one, Hessian(samples=8000, chunk=c)) for c in (500, 1000, 8000)}
@@ -137,10 +140,13 @@ def test_a_product_holds_the_images_of_one_pass() -> None:
 
 def test_vectors_of_complexes_are_counted() -> None:
     """Against peaks of jobs on 8 replicas of 1.5 million parameters, less 20 for the process."""
-    from lossatlas.spec.metrics import Espro, MetricSettings, Simplex, SimplexVolume
+    from lossatlas.metrics.base import Metric
+    from lossatlas.metrics.espro import Espro
+    from lossatlas.metrics.simplex import Simplex
+    from lossatlas.metrics.simplex_volume import SimplexVolume
 
     (wide,) = cells([128], [128])
-    (vector, own) = 1.3 * 4 * 44.7, needs.metric_mb(wide, MetricSettings())
+    (vector, own) = 1.3 * 4 * 44.7, needs.metric_mb(wide, Metric())
     shared = Simplex(modes=4, connectors=3)
     listed = Simplex(complex=[[f"w{i}", "c0", "c1", "c2"] for i in range(4)])
     peaks = ((shared, 110), (SimplexVolume(connectors=6), 142), (Espro(vertices=3), 158))
@@ -206,7 +212,7 @@ def test_activations_are_covered(builder: str, arguments: dict) -> None:
     del output
     own = {p.untyped_storage().data_ptr() for p in module.parameters()}
     counted = sum(size for place, size in held.items() if place not in own) / 2
-    with_batch = needs._mb(planned, 0, 64_000, 1) - needs._mb(planned, 0, 32_000, 1)
+    with_batch = needs._mb(planned, Memory(0, 64_000), 1) - needs._mb(planned, Memory(0, 32_000), 1)
     assert with_batch / 32_000 > counted / 1e6
 
 

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from lossatlas import entry, paths, report, store
+from lossatlas.metrics.cka import Cka
+from lossatlas.metrics.espro import Espro
+from lossatlas.metrics.simplex import Simplex
+from lossatlas.metrics.simplex_volume import SimplexVolume
 from lossatlas.spec import config
 from lossatlas.spec.cells import Cell
 from lossatlas.spec.cost import paths_bytes, vertices_bytes, weights_bytes
-from lossatlas.spec.metrics import Cka, Espro, Simplex, SimplexVolume
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe, Recording
 from lossatlas.spec.plan import Plan, PlannedCell, block_name, block_seeds, make_plan, partition
 

@@ -17,12 +17,12 @@ import lossatlas
 from lossatlas import entries, fingerprint, paths
 from lossatlas.carriers import CARRIERS
 from lossatlas.diffusion import toy
+from lossatlas.metrics import registry
 from lossatlas.paths import LIBRARY
 from lossatlas.reach import Library
 from lossatlas.simplex import sampling_bias, spirals
 from lossatlas.spec.cells import Cell
 from lossatlas.spec.figures import FIGURES, Figure
-from lossatlas.spec.metrics import KINDS
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe
 from lossatlas.spec.shown import REFERENCE_KINDS, STUDY_OF
 
@@ -246,10 +246,11 @@ def cell_of(kind: str) -> Cell:
 
 
 def measure(done: Traces) -> None:
-    assert SETTINGS.keys() == KINDS.keys()
+    assert SETTINGS.keys() == registry.built_in().keys()
     for kind, ways in SETTINGS.items():
         for place, settings in enumerate(ways):
-            measure_one(done, kind, place, KINDS[kind](**settings).model_dump(), cell_of(kind))
+            chosen = registry.built_in()[kind](**settings)
+            measure_one(done, kind, place, chosen.model_dump(), cell_of(kind))
 
 
 def measure_one(done: Traces, kind: str, place: int, settings: dict[str, Any], cell: Cell) -> None:
@@ -278,7 +279,7 @@ def tables(kind: str) -> dict[str, str]:
 
 
 def gather(done: Traces) -> None:
-    for kind in KINDS:
+    for kind in registry.built_in():
         cell = cell_of(kind)
         done.run(
             f"collect {kind}",

@@ -1,9 +1,18 @@
 """Loss Atlas: maps the loss landscapes of neural networks.
 
 Importing this package imports neither torch nor Snakemake; each submodule says what it needs.
+What a metric of one's own is written with is here: `import lossatlas as la`, then `la.Metric`,
+`la.Output`, `la.Value` and `la.Series`.
 """
 
 import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lossatlas.metrics.base import Metric as Metric
+    from lossatlas.metrics.base import Output as Output
+    from lossatlas.metrics.base import Value as Value
+    from lossatlas.store import Series as Series
 
 __version__ = "0.1.0"
 
@@ -11,3 +20,15 @@ __version__ = "0.1.0"
 # told not to before their first call: a resumed job would then differ in its last bits. Measured on
 # AVX2: no operation of torch depends on alignment with AUTO, and it costs no time.
 os.environ.setdefault("MKL_CBWR", "AUTO")
+
+_HOMES = {"Metric": "metrics.base", "Output": "metrics.base", "Value": "metrics.base"}
+_HOMES["Series"] = "store"
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is exported when it is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -17,7 +17,8 @@ from lossatlas import __version__, store
 from lossatlas.differences import differences
 from lossatlas.entry import find_user_modules
 from lossatlas.errors import UserError, nearest
-from lossatlas.spec.metrics import KINDS, MetricSettings
+from lossatlas.metrics import registry
+from lossatlas.metrics.base import Metric
 from lossatlas.spec.parts import numbers
 
 
@@ -47,7 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     several: dict[str, Any] = {"action": "extend", "nargs": "*", "default": []}
 
     metric = commands.add_parser("metric", help="measure one metric of your own checkpoints")
-    metric.add_argument("name", metavar="NAME", help=", ".join(KINDS))
+    metric.add_argument(
+        "name", metavar="NAME", help=f"{', '.join(registry.built_in())}, or package.module:object"
+    )
     metric.add_argument(
         "--checkpoint",
         action="extend",
@@ -120,16 +123,15 @@ def _pairs(texts: Sequence[str], option: str) -> dict[str, Any]:
     return found
 
 
-def _settings(name: str, given: dict[str, Any]) -> MetricSettings:
-    if name not in KINDS:
-        raise UserError(f"unknown metric '{name}'", where="metric", fix=nearest(name, KINDS))
+def _settings(name: str, given: dict[str, Any]) -> Metric:
+    metric = registry.find(name)
     try:
-        return KINDS[name](**given)
+        return metric(**given)
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else ""
         if first["type"] == "extra_forbidden":
-            fix = nearest(key, KINDS[name].model_fields)
+            fix = nearest(key, metric.model_fields)
             raise UserError(f"{name} has no setting '{key}'", where="--set", fix=fix) from None
         message = first["msg"].removeprefix("Value error, ")
         raise UserError(f"{key}: {message}" if key else message, where="--set") from None

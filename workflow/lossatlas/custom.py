@@ -17,19 +17,18 @@ from lossatlas import device, measuring, models, store
 from lossatlas.connectivity.evaluate import shuffled
 from lossatlas.data.loading import open_data
 from lossatlas.errors import UserError
+from lossatlas.metrics.base import Metric
 from lossatlas.models.functional import Functional, Tensors, check_logits
 from lossatlas.similarity.rows import scalar
 from lossatlas.simplex import planes
 from lossatlas.simplex.complexes import Vertex
 from lossatlas.simplex.points import rows
-from lossatlas.spec.metrics import MetricSettings
-from lossatlas.spec.products import PRODUCES
 from lossatlas.training import checkpoints
 from lossatlas.training.networks import Networks
 
 
 def measure_custom(
-    settings: MetricSettings,
+    metric: Metric,
     files: Sequence[str],
     model: str,
     arguments: Mapping[str, Any],
@@ -38,7 +37,7 @@ def measure_custom(
     """Measure one metric on checkpoints of the user's own; their places are their seeds.
 
     Args:
-        settings: Of the metric.
+        metric: With its settings.
         files: State dicts, as safetensors or as `torch.save` wrote them (tensors only).
         model: Built-in name or "package.module:object".
         arguments: The model's own arguments.
@@ -48,19 +47,16 @@ def measure_custom(
         UserError: If something is missing, does not fit, or fewer checkpoints are given than
             the metric compares.
     """
-    kind: str = settings.kind  # type: ignore[attr-defined]
-    measuring.check_without_path(kind)
-    least = min(measuring.LEAST[of] for of in PRODUCES[kind].values())
-    if len(files) < least:
-        what = f"'{kind}' compares checkpoints; {len(files)} given"
-        raise UserError(what, where="--checkpoint", fix=f"give at least {least}")
-    trains = kind in ("connectivity", *measuring.SIMPLEXES)
-    networks = read_networks(files, model, arguments, data, trains=trains)
-    if kind == "espro" and networks.data.held_out is None:
+    measuring.check_without_path(metric)
+    if len(files) < metric.least:
+        what = f"'{metric.kind}' compares checkpoints; {len(files)} given"
+        raise UserError(what, where="--checkpoint", fix=f"give at least {metric.least}")
+    networks = read_networks(files, model, arguments, data, trains=metric.trains)
+    if metric.needs_held_out and networks.data.held_out is None:
         fix = "give 'package.module:object', a TensorData with `held_out`"
         raise UserError("no training images are held out", where="--data", fix=fix)
-    record = measuring.measure_networks(kind, networks, settings)
-    record.settings, record.mode = settings.model_dump(), getattr(settings, "mode", "")
+    record = measuring.measure_networks(metric, networks)
+    record.settings, record.mode = metric.model_dump(), getattr(metric, "mode", "")
     record.spec = {"model": model, "arguments": dict(arguments), "data": data}
     record.provenance = device.provenance(checkpoints=[Path(file).name for file in files])
     return record

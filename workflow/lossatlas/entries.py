@@ -8,10 +8,9 @@ holds that it calls no function besides.
 
 from __future__ import annotations
 
-from lossatlas import measuring
+from lossatlas.metrics.base import Metric
 from lossatlas.models import target_of
 from lossatlas.spec.cells import Cell
-from lossatlas.spec.metrics import KINDS
 from lossatlas.spec.shown import STUDY_OF
 
 Entries = tuple[str, ...]
@@ -28,12 +27,14 @@ _OF_PAPERS = {
     "simplex": ("claims.simplex",),
     "diffusion": ("claims.diffusion",),
 }
-_STAGES = "without:lossatlas.measuring:_stages"
 _WITHOUT_NETWORKS = (
+    "without:lossatlas.data.augment",
+    "without:lossatlas.data.loading",
     "without:lossatlas.device",
-    "without:lossatlas.measuring:_networks",
-    "without:lossatlas.measuring:measure_networks",
+    "without:lossatlas.models.functional",
     "without:lossatlas.training.checkpoints:assemble",
+    "without:lossatlas.training.job",
+    "without:lossatlas.training.networks",
 )
 
 
@@ -45,21 +46,16 @@ def training(cell: Cell) -> Entries:
     return tuple(found)
 
 
-def metric(kind: str, cell: Cell) -> Entries:
+def metric(kind: type[Metric], cell: Cell) -> Entries:
     """Return what measures a kind of metric on a cell."""
-    settings = KINDS[kind]
-    found = ["script:metric", measuring.ADAPTERS[kind]]
-    found.append(f"{settings.__module__}:{settings.__qualname__}")
-    if kind not in measuring.WITHOUT_TORCH:
+    own = kind.kind if ":" in kind.kind else f"{kind.__module__}:{kind.__qualname__}"
+    found = ["script:metric", own]
+    if kind.needs_torch():
         found += [target_of(cell.model.builder), *_unaugmented(cell)]
     else:
         found += _WITHOUT_NETWORKS
-    if kind not in ("hessian_path", "landscape"):
-        found.append(_STAGES)
-    if kind != "diffusion":
+    if kind.reads != "path":
         found.append("without:lossatlas.diffusion.recorded:read")
-    if kind not in measuring.RESUMES:
-        found.append("without:lossatlas.measuring:_state")
     return tuple(found)
 
 

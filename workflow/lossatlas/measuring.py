@@ -1,24 +1,24 @@
-"""Runs one metric on one cell: loads what it needs, calls its adapter, adds what is not its own."""
+"""Runs one metric on one cell: reads, measures what was not yet, adds what is not its own."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from lossatlas import __version__, paths, seal, store
-from lossatlas.connectivity.pairs import pairs_of
+from lossatlas import __version__, paths, store
 from lossatlas.errors import UserError
 from lossatlas.fingerprint import code_of
+from lossatlas.metrics import registry
+from lossatlas.metrics.base import Given, Metric, Unit
+from lossatlas.metrics.parts import Parts, divide, others, put_together
+from lossatlas.metrics.reading import Inputs, Reader, arrays_of, blocks_of
+from lossatlas.metrics.results import check
 from lossatlas.models import target_of
 from lossatlas.spec.cells import Cell, from_spec
-from lossatlas.spec.metrics import KINDS, Connectivity, MetricSettings
-from lossatlas.spec.products import PRODUCES
 from lossatlas.timing import stopwatch
 from lossatlas.training import checkpoints
 
@@ -26,36 +26,7 @@ if TYPE_CHECKING:
     from lossatlas.training.networks import Networks
     from lossatlas.training.state import State
 
-ADAPTERS = {
-    "performance": "lossatlas.similarity.performance:measure",
-    "hessian": "lossatlas.curvature.measure:measure",
-    "connectivity": "lossatlas.connectivity.measure:measure",
-    "cka": "lossatlas.similarity.measure_cka:measure",
-    "distance": "lossatlas.similarity.distance:measure",
-    "simplex": "lossatlas.simplex.measure:measure",
-    "simplex_volume": "lossatlas.simplex.measure_volume:measure",
-    "espro": "lossatlas.simplex.measure_espro:measure",
-    "diffusion": "lossatlas.diffusion.measure:measure",
-    "landscape": "lossatlas.diffusion.landscape:measure",
-    "hessian_path": "lossatlas.curvature.along:measure",
-}
-SIMPLEXES = ("simplex", "simplex_volume", "espro")  # keep the vertices that they train
-SIMPLEX_TRAINING = ("lossatlas.simplex.spro:grow", "lossatlas.measuring:_networks")
-RESUMES = ("connectivity", "hessian", "hessian_path", *SIMPLEXES)  # keep their unfinished work
-# `distance` reads weights as arrays, and predictions; `diffusion` reads training records alone.
-WITHOUT_TORCH = ("distance", "diffusion")
-NEEDS_PATH = ("diffusion", "hessian_path")
-LEAST = {"pair": 2, "replica": 1, "cell": 1}
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Paths that a metric job reads."""
-
-    weights: Sequence[str]
-    histories: Sequence[str]
-    dataset: str
-    performance: str = ""
+VERTEX_TRAINING = ("lossatlas.simplex.spro:grow", "lossatlas.data.loading:load")
 
 
 def measure_cell(
@@ -67,7 +38,7 @@ def measure_cell(
     code: str,
     write: Callable[[store.Record], None] = lambda _: None,
 ) -> store.Record:
-    """Measure one metric on the replicas of a cell.
+    """Measure one metric on the replicas of a cell; units that were measured before are taken.
 
     Args:
         kind: Of the metric.
@@ -83,172 +54,175 @@ def measure_cell(
         cannot be measured for that reason.
 
     Raises:
-        UserError: If an input is missing, damaged, or does not match the spec.
+        UserError: If an input is missing, damaged, or does not match the spec; or if the metric
+            returns anything but what it declares.
     """
-    cell = from_spec(spec)
-    chosen = KINDS[kind](**settings)
-    used = stopwatch()
-    status = checkpoints.statuses(inputs.histories)
-    if unknown := [seed for seed in seeds if seed not in status]:
+    used, cell = stopwatch(), from_spec(spec)
+    metric = registry.find(kind)(**settings)
+    blocks = blocks_of(inputs)
+    if unknown := [seed for seed in seeds if seed not in blocks]:
         where = ", ".join(inputs.histories)
         raise UserError(f"no training record of seeds {unknown}", where=where, fix=checkpoints.REDO)
-    good = [seed for seed in seeds if status[seed] == "ok"]
-    lost = [seed for seed in seeds if seed not in good]
-    record, state = store.Record(kind), None
-    if len(good) >= min(LEAST[of] for of in PRODUCES[kind].values()):
-        state = _state(kind, chosen, cell, good, inputs, code) if kind in RESUMES else None
-        record = _adapter(kind, chosen, cell, good, lost, inputs, state)
-    add_diverged(record, kind, good, lost, _pairs(chosen, seeds))
-    record.spec, record.settings = cell.spec, chosen.model_dump()
-    record.mode = getattr(chosen, "mode", "")
-    record.provenance = {**_provenance(kind), "code": code, "seeds": list(seeds)}
-    record.times = used()
+    wanted = metric.uses(seeds)
+    good = [seed for seed in wanted if blocks[seed].status == "ok"]
+    lost = [seed for seed in wanted if seed not in good]
+    job = _Job(metric, cell, code, Reader(metric, cell, inputs, blocks, lost))
+    record, counts = store.Record(kind), {"units": 0, "units_measured": 0}
+    if len(good) >= metric.least:
+        units = _measurable(metric, wanted, good)
+        record = job.measure(units)
+        counts = {"units": len(units), "units_measured": len(job.measured)}
+    add_diverged(record, metric, good, lost)
+    record.spec, record.settings = cell.spec, metric.model_dump()
+    record.mode = getattr(metric, "mode", "")
+    record.provenance = {**record.provenance, "code": code, "seeds": wanted}
+    record.times = {**used(), **counts}
     write(record)
-    if state is not None:
-        state.clear()
+    job.clear()
     return record
 
 
-def _adapter(
-    kind: str,
-    settings: MetricSettings,
-    cell: Cell,
-    good: list[int],
-    lost: list[int],
-    inputs: Inputs,
-    state: State | None,
+def measure_networks(
+    metric: Metric, networks: Networks, snapshots: Mapping[int, Networks] | None = None
 ) -> store.Record:
-    checkpoint = settings.checkpoint or cell.recipe.checkpoints[0]
-    if kind == "diffusion":
-        from lossatlas.diffusion.recorded import read as read_paths
-
-        return adapter(kind)(read_paths(inputs.histories, good), settings)
-    if kind in WITHOUT_TORCH:
-        read = checkpoints.read_weights(
-            inputs.weights, good, checkpoint, "np", cell.digest, frozen=False
-        )
-        arrays = store.read(inputs.performance, "performance").arrays
-        logits = dict(
-            zip(arrays["seeds"].values.tolist(), arrays["test_logits"].values, strict=True)
-        )
-        return adapter(kind)({seed: params for seed, (params, _) in read.items()}, logits, settings)
-    if kind == "hessian_path":
-        return adapter(kind)(_stages(cell, good, lost, inputs), settings, state)
-    networks = _networks(cell, good, lost, checkpoint, inputs)
-    if kind == "landscape" and cell.recipe.record is not None:
-        stages = _stages(cell, good, lost, inputs)
-        return adapter(kind)(networks, settings, stages)
-    if state is None:
-        return measure_networks(kind, networks, settings)
-    return adapter(kind)(networks, settings, state)
-
-
-def _state(
-    kind: str,
-    settings: MetricSettings,
-    cell: Cell,
-    good: list[int],
-    inputs: Inputs,
-    code: str,
-) -> State:
-    """Return where a metric's unfinished work is kept.
-
-    Raises:
-        UserError: If an input cannot be read.
-    """
-    from lossatlas.training.state import State
-
-    asked = json.dumps(settings.model_dump(), sort_keys=True)
-    name = f"{cell.id}.{kind}.{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
-    # Weights that were trained anew since are other weights, though of the same cell.
-    try:
-        read = [seal.stamp(path) for path in (*inputs.weights, inputs.dataset)]
-    except OSError as error:
-        what, fix = f"cannot be read: {error.strerror}", "run the command that makes it"
-        raise UserError(what, where=str(error.filename), fix=fix) from None
-    state = State(paths.state(name), f"{cell.digest}:{code}:{good}:{asked}:{read}").listen()
-    if kind in SIMPLEXES:
-        # A vertex depends on how it is trained, not on how a metric then looks at it.
-        trained = code_of(*SIMPLEX_TRAINING, target_of(cell.model.builder))
-        state.keep(paths.vertices(cell.id), f"{cell.digest}:{trained}")
-    return state
-
-
-def adapter(kind: str) -> Callable[..., store.Record]:
-    """Import the adapter of a kind of metric."""
-    module, _, name = ADAPTERS[kind].partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
-def measure_networks(kind: str, networks: Networks, settings: MetricSettings) -> store.Record:
-    """Call a metric's adapter on networks in memory.
+    """Measure a metric on networks in memory.
 
     Args:
-        kind: Of the metric.
+        metric: With its settings.
         networks: The replicas and their data.
-        settings: Of the metric.
+        snapshots: Epoch -> the same replicas with the weights kept then.
     """
-    check_without_path(kind)
-    if kind not in WITHOUT_TORCH:
-        return adapter(kind)(networks, settings)
-    from lossatlas.training.networks import logits
-
-    images = networks.data.test.images
-    weights, predictions = {}, {}
-    for index, seed in enumerate(networks.seeds):
-        params, _ = networks.one(index)
-        names = networks.functional.trainable
-        weights[seed] = {name: params[name].cpu().numpy() for name in names}
-        predictions[seed] = logits(networks, index, images).cpu().numpy()
-    return adapter(kind)(weights, predictions, settings)
+    if not snapshots:
+        check_without_path(metric)
+    given = Given(networks, snapshots=snapshots or {})
+    if metric.reads == "arrays":
+        given = arrays_of(networks)
+    every = metric.uses([*networks.seeds, *networks.diverged])
+    units = _measurable(metric, every, networks.seeds)
+    found: dict[Unit, store.Record] = {}
+    for batch in _batches(metric, units):
+        found |= _measured(metric, given, batch, None)
+    return _whole(metric, [found[unit] for unit in units])
 
 
-def check_without_path(kind: str) -> None:
+def check_without_path(metric: Metric | type[Metric]) -> None:
     """Refuse a metric that weights alone are not enough for.
 
     Raises:
         UserError: If it reads what training recorded.
     """
-    if kind in NEEDS_PATH:
+    if metric.reads in ("path", "snapshots"):
         fix = "run it in the workflow, with 'record' in the recipe"
-        raise UserError("needs the path of training, not its end", where=kind, fix=fix)
+        raise UserError("needs the path of training, not its end", where=metric.kind, fix=fix)
 
 
-def _networks(
-    cell: Cell, good: list[int], lost: list[int], checkpoint: str, inputs: Inputs
-) -> Networks:
-    from lossatlas import device
-    from lossatlas.data.augment import augmented
-    from lossatlas.data.loading import load
-    from lossatlas.models.functional import Functional
-    from lossatlas.training.job import builder_of
-
-    data = augmented(load(inputs.dataset, cell.data, device.choose()), cell.recipe.augment)
-    functional = Functional(builder_of(cell, data)())
-    weights = checkpoints.read_weights(inputs.weights, good, checkpoint, "pt", cell.digest)
-    where = ", ".join(inputs.weights)
-    networks = checkpoints.assemble(functional, weights, data, device.choose(), lost, where)
-    return replace(networks, epochs=cell.recipe.epochs)
+def _measurable(metric: Metric, seeds: Sequence[int], good: Iterable[int]) -> list[Unit]:
+    """Return the units without those that hold a diverged replica; a cell goes without these."""
+    known = set(good)
+    if metric.per == "cell":
+        return [tuple(seed for seed in seeds if seed in known)]
+    return [unit for unit in metric.units(seeds) if set(unit) <= known]
 
 
-def _stages(cell: Cell, good: list[int], lost: list[int], inputs: Inputs) -> dict[int, Networks]:
-    """Return epoch -> the replicas with the weights that were kept then."""
-    epochs = checkpoints.kept_epochs(inputs.weights)
-    if not epochs:
-        fix = "give its recipe a 'record' with 'snapshots: 5'"
-        raise UserError("holds no weights along training", where=inputs.weights[0], fix=fix)
-    last = _networks(cell, good, lost, f"epoch-{epochs[-1]}", inputs)
-    found = {}
-    for epoch in epochs:
-        read = checkpoints.read_weights(inputs.weights, good, f"epoch-{epoch}", "pt", cell.digest)
-        found[epoch] = checkpoints.assemble(
-            last.functional, read, last.data, last.device, lost, inputs.weights[0]
-        )
-    return found
+def _batches(metric: Metric, units: list[Unit]) -> list[list[Unit]]:
+    return ([units] if units else []) if metric.at_once else [[unit] for unit in units]
 
 
-def _provenance(kind: str) -> dict[str, Any]:
-    if kind not in WITHOUT_TORCH:
+def _measured(
+    metric: Metric, given: Given, units: list[Unit], state: State | None
+) -> dict[Unit, store.Record]:
+    """Return unit -> its record."""
+    made = check(metric, metric.measure_units(given, units, state))
+    return {units[0]: made} if metric.per == "cell" else divide(made, units)
+
+
+def _whole(metric: Metric, parts: Sequence[store.Record]) -> store.Record:
+    """Return the record of a cell."""
+    if metric.per == "cell":
+        return metric.finish(parts[0])
+    record = put_together(metric.kind, parts)
+    return check(metric, metric.finish(record)) if parts else record
+
+
+@dataclass
+class _Job:
+    """One metric on one cell."""
+
+    metric: Metric
+    cell: Cell
+    code: str
+    reader: Reader
+    measured: list[Unit] = field(default_factory=list)
+    _states: list[State] = field(default_factory=list)
+    _used: list[Unit] = field(default_factory=list)
+
+    @property
+    def parts(self) -> Parts:
+        """Where measured units are kept; what is measured of a whole cell is its record."""
+        folder = "" if self.metric.per == "cell" else self.reader.inputs.parts
+        return Parts(folder, self.metric.kind, self.words)
+
+    def words(self, unit: Unit) -> list[Any]:
+        """Return all that the numbers of a unit depend on."""
+        read = self.reader.stamps(unit)
+        return [self.metric.identity, self.code, self.cell.digest, read]
+
+    def measure(self, units: list[Unit]) -> store.Record:
+        """Measure the units that were not, and put the cell's record together."""
+        parts, self._used = self.parts, units
+        found = {unit: part for unit in units if (part := parts.read(unit)) is not None}
+        missing = [unit for unit in units if unit not in found]
+        told = {"measures": missing, "takes": [unit for unit in units if unit in found]}
+        print(json.dumps(told), flush=True)
+        own = _provenance(self.metric)
+        if missing:
+            given = self.reader.given(sorted({seed for unit in missing for seed in unit}))
+            for batch in _batches(self.metric, missing):
+                for unit, part in _measured(self.metric, given, batch, self.state(batch)).items():
+                    part.provenance = own
+                    parts.write(unit, part)
+                    found[unit] = part
+            self.measured = missing
+        ordered = [found[unit] for unit in units]
+        mixed = others(own, ordered)
+        record = _whole(self.metric, ordered)
+        record.provenance = {**own, "others": mixed} if mixed else own
+        return record
+
+    def clear(self) -> None:
+        """Forget unfinished work, and the units that the record does not hold: it is written."""
+        for state in self._states:
+            state.clear()
+        self.parts.keep_only(self._used)
+
+    def state(self, units: list[Unit]) -> State | None:
+        """Return where unfinished work on some units is kept.
+
+        Raises:
+            UserError: If an input cannot be read.
+        """
+        metric = self.metric
+        if not metric.resumes:
+            return None
+        from lossatlas.training.state import State
+
+        asked = json.dumps([metric.model_dump(), units], sort_keys=True)
+        short = hashlib.sha256(asked.encode()).hexdigest()[:8]
+        name = f"{self.cell.id}.{metric.kind.replace(':', '.')}.{short}"
+        # Weights that were trained anew since are other weights, though of the same cell.
+        read = [self.reader.stamps(unit) for unit in units]
+        key = f"{self.cell.digest}:{self.code}:{asked}:{read}"
+        state = State(paths.state(name), key).listen()
+        if metric.keeps_vertices:
+            # A vertex depends on how it is trained, not on how a metric then looks at it.
+            trained = code_of(*VERTEX_TRAINING, target_of(self.cell.model.builder))
+            state.keep(paths.vertices(self.cell.id), f"{self.cell.digest}:{trained}")
+        self._states.append(state)
+        return state
+
+
+def _provenance(metric: Metric) -> dict[str, Any]:
+    if metric.needs_torch():
         from lossatlas import device
 
         return device.provenance()
@@ -256,38 +230,33 @@ def _provenance(kind: str) -> dict[str, Any]:
     return {"versions": versions, "device": "cpu", "dtype": "float64"}
 
 
-def _pairs(settings: MetricSettings, seeds: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the pairs of replicas that a metric compares: all, unless its settings choose."""
-    if isinstance(settings, Connectivity):
-        return pairs_of(settings, seeds)
-    return list(combinations(sorted(seeds), 2))
-
-
 def add_diverged(
-    record: store.Record,
-    kind: str,
-    good: list[int],
-    lost: list[int],
-    pairs: Sequence[tuple[int, int]],
+    record: store.Record, metric: Metric, good: Sequence[int], lost: Sequence[int]
 ) -> None:
     """Add a row of status "diverged" for what diverged replicas keep from being measured.
 
+    Where too few replicas ended well for anything to be measured, those that did have rows of
+    status "undefined".
+
     Args:
         record: Of the replicas that ended well; rows are added.
-        kind: Of the metric.
+        metric: With its settings.
         good: Seeds of the replicas that ended well.
         lost: Seeds of the diverged ones.
-        pairs: Pairs of seeds that the metric compares.
     """
-    nan = float("nan")
-    for name, of in PRODUCES[kind].items():
-        if of == "replica":
+    nan, enough = float("nan"), len(good) >= metric.least
+    pairs = [pair for pair in metric.compared([*good, *lost]) if set(pair) & set(lost)]
+    for output in metric.outputs:
+        name, per, unit = output.name, metric.per_of(output), output.unit
+        rows = []
+        if per == "replica":
             rows = [store.Scalar(name, nan, seed, status="diverged") for seed in lost]
-        elif of == "pair":
-            missing = [pair for pair in pairs if set(pair) & set(lost)]
-            rows = [store.Scalar(name, nan, a, b, status="diverged") for a, b in missing]
-        else:
-            rows = [] if good else [store.Scalar(name, nan, status="diverged")]
-        record.scalars += rows
-    if not good:
+            if not enough:
+                rows += [store.Scalar(name, nan, seed, status="undefined") for seed in good]
+        elif per == "pair":
+            rows = [store.Scalar(name, nan, a, b, status="diverged") for a, b in pairs]
+        elif not enough:
+            rows = [store.Scalar(name, nan, status="diverged")]
+        record.scalars += [replace(row, unit=unit) for row in rows]
+    if not good or (metric.per == "cell" and not enough):
         record.status = "diverged"

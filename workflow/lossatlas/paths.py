@@ -141,6 +141,11 @@ def metric(cell_id: str, name: str) -> str:
     return f"{cell(cell_id)}/metrics/{name}.h5"
 
 
+def parts(cell_id: str, name: str) -> str:
+    """The folder of the measured replicas or pairs of one metric of one cell."""
+    return f"{cell(cell_id)}/parts/{name}"
+
+
 def vertices(cell_id: str) -> str:
     """The folder of trained vertices of simplexes; metrics with equal vertices share them."""
     return f"{cell(cell_id)}/vertices"

@@ -163,8 +163,10 @@ def import_all() -> None:
     """Import what jobs need; the set-up does so too, to have it compiled once."""
     for name in IMPORTS:
         importlib.import_module(name)
-    for target in importlib.import_module("lossatlas.measuring").ADAPTERS.values():
-        importlib.import_module(target.partition(":")[0])
+    registry = importlib.import_module("lossatlas.metrics.registry")
+    for metric in registry.built_in().values():
+        for name in registry.imports(metric):
+            importlib.import_module(name)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ For two checkpoints of your own:
     from lossatlas.connectivity import evaluate_path, fit_curve, linear_barrier
     from lossatlas.data.tensors import Split
     from lossatlas.models.functional import Functional, state_of
-    from lossatlas.spec.metrics import Connectivity
+    from lossatlas.metrics.connectivity import Connectivity
 
     functional, start, end = Functional(one), state_of(one), state_of(other)
     train, test = Split(images, labels), Split(test_images, test_labels)

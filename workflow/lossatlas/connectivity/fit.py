@@ -23,7 +23,7 @@ from lossatlas.models.layout import Layout
 from lossatlas.training.seeds import generator, seed_default
 
 if TYPE_CHECKING:
-    from lossatlas.spec.metrics import Connectivity
+    from lossatlas.metrics.connectivity import Connectivity
 
 Save = Callable[["CurveFit"], None]
 Words = tuple[object, ...]

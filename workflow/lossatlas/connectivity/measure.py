@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,14 +27,19 @@ from lossatlas.store import Array, Record, Scalar, Series
 from lossatlas.training.networks import Networks
 
 if TYPE_CHECKING:
-    from lossatlas.spec.metrics import Connectivity
+    from lossatlas.metrics.connectivity import Connectivity
     from lossatlas.training.state import State
 
 PAPER_POINTS = 5
 UNITS = {name: "percent" if name.endswith("error") else "nats" for name in VALUES}
 
 
-def measure(networks: Networks, settings: Connectivity, state: State | None = None) -> Record:
+def measure(
+    networks: Networks,
+    settings: Connectivity,
+    state: State | None = None,
+    pairs: Sequence[Pair] | None = None,
+) -> Record:
     """Train a curve for each pair of replicas, and evaluate it and the straight line.
 
     Mode "fixed" sums a path up against the straight line between the errors of its ends, at
@@ -43,9 +49,10 @@ def measure(networks: Networks, settings: Connectivity, state: State | None = No
 
     Args:
         networks: The replicas.
-        settings: Of the metric. Pairs with a diverged replica are left out: their rows are the
-            caller's.
+        settings: Of the metric.
         state: Where unfinished work is kept and found.
+        pairs: Seeds of replicas that ended well; default: the pairs that the settings choose
+            without those that hold a diverged replica.
 
     Returns:
         A record with, per pair (all in percentage points of training error):
@@ -54,18 +61,16 @@ def measure(networks: Networks, settings: Connectivity, state: State | None = No
         "undefined" where a loss along a path is not finite. Series over t, per pair and `path`
         (the kind of curve, and "linear"): `train_loss`, `train_error`, `test_loss`, `test_error`;
         losses are cross entropies without the L2 term. Arrays, over pairs:
-        `pairs` (seeds), `curve_length`, `straight_distance`, `steps`; over replicas:
-        `stored_values`, those with the BatchNorm statistics that training left.
+        `pairs` (seeds), `curve_length`, `straight_distance`, `steps`, and `stored_values` of both
+        ends, with the BatchNorm statistics that training left.
 
     Raises:
         UserError: If `pairs` names a seed that the cell does not have, or data are too few.
         Preempted: If a signal asked the job to leave; the state has been saved.
     """
-    pairs = [
-        pair
-        for pair in pairs_of(settings, [*networks.seeds, *networks.diverged])
-        if set(pair) <= set(networks.seeds)
-    ]
+    if pairs is None:
+        chosen = pairs_of(settings, [*networks.seeds, *networks.diverged])
+        pairs = [pair for pair in chosen if set(pair) <= set(networks.seeds)]
     record = Record("connectivity", mode=settings.mode)
     if not pairs:
         return record
@@ -93,18 +98,23 @@ class _Ruler:
         self.networks, self.train = networks, train
         self.t = np.linspace(0.0, 1.0, PAPER_POINTS if paper else settings.points)
         self.batch = settings.batch_size if paper else NORM_BATCH
-        self._ends: dict[int, Point] = {}
+        self._ends: dict[tuple[int, bool], Point] = {}
 
-    def end(self, seed: int) -> Point:
-        """Return the values of a replica."""
-        if seed not in self._ends:
-            self._ends[seed] = self._point(seed, stored=False)
-        return self._ends[seed]
+    def end(self, seed: int, *, stored: bool = False) -> Point:
+        """Return the values of a replica.
 
-    def stored(self) -> np.ndarray:
-        """Return the values (G, 4) of all replicas with the statistics that training left."""
-        points = [self._point(seed, stored=True) for seed in self.networks.seeds]
-        return np.array([[getattr(point, name) for name in VALUES] for point in points])
+        Args:
+            seed: Of the replica.
+            stored: With the BatchNorm statistics that training left, instead of new ones.
+        """
+        if (seed, stored) not in self._ends:
+            self._ends[seed, stored] = self._point(seed, stored=stored)
+        return self._ends[seed, stored]
+
+    def stored(self, pair: Pair) -> list[list[float]]:
+        """Return the values (2, 4) of both ends with the statistics that training left."""
+        points = [self.end(seed, stored=True) for seed in pair]
+        return [[getattr(point, name) for name in VALUES] for point in points]
 
     def path(self, curve: Curve, pair: Pair) -> Path:
         """Return the values along a path between two replicas."""
@@ -148,7 +158,7 @@ def _add(record: Record, pair: Pair, curve: Curve, ruler: _Ruler, settings: Conn
             record.series.append(Series(name, ruler.t, y, "t", *pair, **about))
 
 
-def _arrays(pairs: list[Pair], curves: list[Curve], ruler: _Ruler) -> dict[str, Array]:
+def _arrays(pairs: Sequence[Pair], curves: list[Curve], ruler: _Ruler) -> dict[str, Array]:
     lengths = np.array([curve.length() for curve in curves])
     distances = np.array([curve.distance() for curve in curves])
     steps = np.array([curve.step_lengths(ruler.t) for curve in curves])
@@ -158,8 +168,8 @@ def _arrays(pairs: list[Pair], curves: list[Curve], ruler: _Ruler) -> dict[str, 
         "straight_distance": Array(distances, ("pair",), description="distance of the ends"),
         "steps": Array(steps, ("pair", "step"), description="distances of neighbouring points"),
         "stored_values": Array(
-            ruler.stored(),
-            ("replica", "value"),
+            np.array([ruler.stored(pair) for pair in pairs]),
+            ("pair", "end", "value"),
             description=f"{', '.join(VALUES)} with the BatchNorm statistics that training left",
         ),
     }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lossatlas.errors import UserError
 
 if TYPE_CHECKING:
-    from lossatlas.spec.metrics import Connectivity
+    from lossatlas.metrics.connectivity import Connectivity
 
 Pair = tuple[int, int]
 

@@ -7,7 +7,7 @@ images, so that no two products belong to one matrix.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,12 +22,12 @@ from lossatlas.curvature.operator import HessianOperator
 from lossatlas.curvature.progress import Progress
 from lossatlas.data.tensors import Split
 from lossatlas.models.functional import flatten
-from lossatlas.spec.metrics import HessianPath
 from lossatlas.store import Record, Scalar, Series
 from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
 
 if TYPE_CHECKING:
+    from lossatlas.metrics.hessian_path import HessianPath
     from lossatlas.training.state import State
 
 NAN = float("nan")
@@ -59,7 +59,10 @@ class NextBatch:
 
 
 def measure(
-    stages: Mapping[int, Networks], settings: HessianPath, state: State | None = None
+    stages: Mapping[int, Networks],
+    settings: HessianPath,
+    state: State | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> Record:
     """Measure the Hessian of the mean training loss after some epochs, replica by replica.
 
@@ -72,6 +75,7 @@ def measure(
         stages: Epoch -> the replicas then, ascending.
         settings: Settings.
         state: Where finished products are kept and found.
+        seeds: Which replicas; default: all.
 
     Raises:
         ValueError: If there is no stage.
@@ -87,7 +91,8 @@ def measure(
     )[: settings.samples]
     split = any_stage.data.train.take(picked.to(any_stage.device))
     progress = Progress(state)
-    for index, seed in enumerate(any_stage.seeds):
+    for seed in any_stage.seeds if seeds is None else seeds:
+        index = any_stage.seeds.index(seed)
         _measure_replica(record, stages, index, seed, split, settings, progress)
     return record
 

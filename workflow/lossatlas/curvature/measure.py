@@ -21,12 +21,14 @@ from lossatlas.curvature.lanczos import (
 from lossatlas.curvature.operator import HessianOperator
 from lossatlas.curvature.progress import Progress
 from lossatlas.curvature.trace import Trace, hutchinson_paper, trace
-from lossatlas.spec.metrics import Hessian
 from lossatlas.store import Array, Record, Scalar, Series
 from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lossatlas.metrics.hessian import Hessian
     from lossatlas.training.state import State
 
 
@@ -50,7 +52,12 @@ class _Replica:
         return self.top.products + self.trace.products + last
 
 
-def measure(networks: Networks, settings: Hessian, state: State | None = None) -> Record:
+def measure(
+    networks: Networks,
+    settings: Hessian,
+    state: State | None = None,
+    seeds: Sequence[int] | None = None,
+) -> Record:
     """Measure the Hessian of the mean cross entropy on training images, replica by replica.
 
     In `fixed` mode all replicas see the same images, the eigenvalues come from Lanczos and the
@@ -66,13 +73,15 @@ def measure(networks: Networks, settings: Hessian, state: State | None = None) -
         networks: The replicas that ended well.
         settings: Settings.
         state: Where finished products are kept and found.
+        seeds: Which replicas; default: all.
 
     Raises:
         UserError: If no parameter is picked, or an operation has no second derivative.
         Preempted: If a signal asked the job to leave; the state has been saved.
     """
     progress = Progress(state)
-    replicas = [_one(networks, index, settings, progress) for index in range(len(networks.seeds))]
+    places = [networks.seeds.index(seed) for seed in (networks.seeds if seeds is None else seeds)]
+    replicas = [_one(networks, index, settings, progress) for index in places]
     scalars = [row for replica in replicas for row in _scalars(replica, settings.eigenvalues)]
     series = [_series(replica) for replica in replicas if replica.density is not None]
     arrays = _arrays(replicas, settings) if replicas else {}

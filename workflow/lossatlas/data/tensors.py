@@ -25,6 +25,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __getitem__(self, index: Tensor | slice) -> Split:
+        """Return the images and labels at these places: `split[:1000]`."""
+        return self.take(index)
+
     def take(self, index: Tensor | slice) -> Split:
         """Return the images and labels at these places."""
         return replace(self, images=self.images[index], labels=self.labels[index])

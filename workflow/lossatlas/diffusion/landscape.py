@@ -8,7 +8,7 @@ same side is written beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
 
 if TYPE_CHECKING:
-    from lossatlas.spec.metrics import Landscape
+    from lossatlas.metrics.landscape import Landscape
 
 
 PCA = ("pca_roughness_exponent", "pca_box_dimension", "pca_share")
@@ -52,40 +52,53 @@ def filter_normalised(params: Mapping[str, Tensor], draw: torch.Generator) -> Te
     return found
 
 
-def measure(
-    networks: Networks, settings: Landscape, stages: Mapping[int, Networks] | None = None
+def measure_replicas(
+    networks: Networks, settings: Landscape, stages: Mapping[int, Networks], seeds: Sequence[int]
 ) -> Record:
     """Map the loss on planes around each replica and measure how rough it is.
 
     Args:
         networks: The replicas.
         settings: Settings.
-        stages: Epoch -> the same replicas with the weights kept then, for principal directions.
+        stages: Epoch -> the same replicas with the weights kept then, for principal directions; may
+            be empty.
+        seeds: Which replicas.
 
     Returns:
         A record with, per replica, the exponent of the structure function of the loss and of its
         logarithm (2: smooth), the box dimension (2: smooth), and their curves; the same for the
         plane of principal directions, `undefined` without three kept weights, and the share of the
-        path's variance in it; for generated surfaces the curves alone, without a replica. Series
-        `structure`, `boxes` and `spectrum` by `surface`; of the first replica the tables `plane`
-        (coordinates u and v from -1 to 1, loss), by `surface`, and `plane_path` (epoch, u, v).
+        path's variance in it. Series `structure`, `boxes` and `spectrum` by `surface`; the tables
+        `plane` (coordinates u and v from -1 to 1, loss), by `surface`, and `plane_path` (epoch, u,
+        v).
     """
     record = Record("landscape")
     chosen = torch.randperm(len(networks.data.train), generator=generator("plane", settings.seed))
     images = networks.data.train.take(chosen[: settings.samples].to(networks.device))
-    for index, seed in enumerate(networks.seeds):
+    for seed in seeds:
+        index = networks.seeds.index(seed)
         loss = plane(networks, index, images, settings)
         if not np.isfinite(loss).all():
             names = ("roughness_exponent", "log_roughness_exponent", "box_dimension", *PCA)
             _undefined(record, names, seed)
             continue
-        _pca(record, networks, index, images, settings, stages or {})
+        _pca(record, networks, index, images, settings, stages)
         _surface(record, "loss", loss, seed)
         logs = np.log(np.maximum(loss, 1e-12))
         structure = roughness.structure_function(logs)
         _number(record, "log_roughness_exponent", float(structure.local.mean()), seed)
-        if index == 0:
-            record.tables.append(_plane_table("loss", loss, seed))
+        record.tables.append(_plane_table("loss", loss, seed))
+    return record
+
+
+def complete(record: Record, settings: Landscape) -> Record:
+    """Keep the planes of the first replica alone, and add the roughness of generated surfaces.
+
+    Returns:
+        The record with the curves of each surface, without a replica.
+    """
+    first = min((row.replica for row in record.scalars if row.replica is not None), default=None)
+    record.tables = [table for table in record.tables if table.replica == first]
     side = settings.side
     fractal = surfaces.diamond_square(side, seeded("fractal", 0))
     for kind, z in {
@@ -151,11 +164,10 @@ def _pca(
         return
     _surface(record, "pca", loss, seed, "pca_")
     record.scalars.append(Scalar("pca_share", found.share, seed))
-    if index == 0:
-        record.tables.append(_plane_table("pca", loss, seed))
-        u, v = found.path.T / half
-        columns = {"epoch": list(stages), "u": u, "v": v}
-        record.tables.append(Table("plane_path", columns, seed, index={"surface": "pca"}))
+    record.tables.append(_plane_table("pca", loss, seed))
+    u, v = found.path.T / half
+    columns = {"epoch": list(stages), "u": u, "v": v}
+    record.tables.append(Table("plane_path", columns, seed, index={"surface": "pca"}))
 
 
 def _plane_table(surface: str, loss: Array, seed: int) -> Table:

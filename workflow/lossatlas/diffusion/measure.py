@@ -21,11 +21,10 @@ from lossatlas.diffusion.gram import Path, path_of_gram, squared_distances, with
 from lossatlas.diffusion.msd import lag_averages, time_averaged_msd, velocity_autocorrelation
 from lossatlas.diffusion.recorded import Recorded, seeded
 from lossatlas.diffusion.surrogates import surrogate_msd
-from lossatlas.spec.products import WINDOW_SCALARS
 from lossatlas.store import Record, Scalar, Series, Table
 
 if TYPE_CHECKING:
-    from lossatlas.spec.metrics import Diffusion
+    from lossatlas.metrics.diffusion import Diffusion
 
 Number = tuple[float, float, str]  # value, standard error, status
 POINTS = 600  # of the curves over the whole run
@@ -83,7 +82,7 @@ class Sheet:
             whole = "unconverged" if "unconverged" in states else "ok"
             self.curve(name, firsts, numbers, "first point", whole, stderr=errors)
         undefined = (float("nan"), float("nan"), "undefined")
-        for name in WINDOW_SCALARS:
+        for name in self.settings.numbers():
             for place, at in (("first", windows[:1]), ("last", windows[-1:])):
                 known = self.numbers.get(name, {})
                 value, stderr, status = known.get(at[0], undefined) if at else undefined
@@ -123,7 +122,7 @@ def _window(sheet: Sheet, recorded: Recorded, index: int, *, detailed: bool) -> 
     first, end = map(int, recorded.window[index])
     path = recorded.path(index)
     if path is None:
-        for name in WINDOW_SCALARS:
+        for name in sheet.settings.numbers():
             sheet.number(name, first, (float("nan"), float("nan"), "diverged"))
         return
     _displacement(sheet, recorded, path, first)

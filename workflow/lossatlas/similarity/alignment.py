@@ -92,14 +92,18 @@ def _inner(a: Centred, b: Centred) -> Tensor:
     return ((gram @ rows) * rows).sum()
 
 
-def estimates(networks: Sequence[Centred]) -> tuple[Tensor, Tensor]:
+def estimates(
+    networks: Sequence[Centred], pairs: Sequence[tuple[int, int]] | None = None
+) -> tuple[Tensor, Tensor]:
     """Return biased and unbiased CKA of every two of G networks.
 
     Args:
         networks: Centred features of the same N inputs.
+        pairs: Indices of the pairs to compare; default: all.
 
     Returns:
-        Two symmetric (G, G) float64 tensors; NaN where a similarity is not defined.
+        Two symmetric (G, G) float64 tensors; NaN where a similarity is not defined or not
+        asked for.
 
     Raises:
         ValueError: If there is no network, or the numbers of inputs differ.
@@ -109,8 +113,10 @@ def estimates(networks: Sequence[Centred]) -> tuple[Tensor, Tensor]:
         raise ValueError(f"all features must be of the same inputs, not of {sorted(counts)}")
     n = counts.pop()
     diagonals = torch.stack([one.diagonal for one in networks])
-    inner, shared = diagonals.new_empty(2, len(networks), len(networks))
-    for i, j in combinations_with_replacement(range(len(networks)), 2):
+    inner, shared = diagonals.new_full((2, len(networks), len(networks)), math.nan)
+    every = combinations_with_replacement(range(len(networks)), 2)
+    asked = every if pairs is None else [*pairs, *((i, i) for i in range(len(networks)))]
+    for i, j in asked:
         inner[i, j] = inner[j, i] = _inner(networks[i], networks[j])
         # One by one: a product of matrices need not be symmetric to the last bit.
         shared[i, j] = shared[j, i] = diagonals[i] @ diagonals[j]

@@ -6,7 +6,7 @@ Needs no torch: it reads weights as arrays and the logits that the performance m
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from lossatlas.similarity.rows import scalar
 from lossatlas.store import Record
 
 if TYPE_CHECKING:
-    from lossatlas.spec.metrics import Distance
+    from lossatlas.metrics.distance import Distance
 
 Weights = Mapping[str, np.ndarray]
 
@@ -75,13 +75,15 @@ def measure(
     weights: Mapping[int, Weights],
     logits: Mapping[int, np.ndarray],
     settings: Distance,  # noqa: ARG001 - every metric takes its settings
+    pairs: Sequence[tuple[int, int]] | None = None,
 ) -> Record:
-    """Compare every two replicas.
+    """Compare pairs of replicas.
 
     Args:
         weights: Seed -> parameter name -> array; trainable parameters, no buffers.
         logits: Seed -> logits (N, classes) of the same test images.
         settings: Of the metric; it has no options of its own.
+        pairs: Seeds; default: every two replicas.
 
     Returns:
         A record with, per pair: l2_distance, normalised_distance, disagreement (percent),
@@ -95,7 +97,7 @@ def measure(
         raise ValueError(f"seeds {odd} have weights or logits, not both")
     log_probs = {seed: predictions.log_softmax(table) for seed, table in logits.items()}
     record = Record("distance")
-    for a, b in combinations(sorted(weights), 2):
+    for a, b in combinations(sorted(weights), 2) if pairs is None else pairs:
         values = {
             "l2_distance": (l2_distance(weights[a], weights[b]), ""),
             "normalised_distance": (normalised_distance(weights[a], weights[b]), ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,10 +19,12 @@ from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
 
 if TYPE_CHECKING:
-    from lossatlas.spec.metrics import Cka
+    from lossatlas.metrics.cka import Cka
 
 
-def measure(networks: Networks, settings: Cka) -> Record:
+def measure(
+    networks: Networks, settings: Cka, pairs: Sequence[tuple[int, int]] | None = None
+) -> Record:
     """Compare the features of every two replicas on the same blended training images.
 
     Each network sees each image once. The authors' code draws new images for each of the 25
@@ -32,6 +35,7 @@ def measure(networks: Networks, settings: Cka) -> Record:
     Args:
         networks: The replicas.
         settings: Of the metric. A training set smaller than `samples` is used whole.
+        pairs: Seeds of the pairs to compare; default: all.
 
     Returns:
         A record with, per pair, `cka_biased` and `cka_unbiased` of the first layer, and `cka`,
@@ -49,21 +53,26 @@ def measure(networks: Networks, settings: Cka) -> Record:
         "images": Array(places, ("image",), description="places in the training set"),
         "blend": Array(blend, ("batch",), description="share of the image itself"),
     }
+    if pairs is None:
+        pairs = [(networks.seeds[i], networks.seeds[j]) for i, j in networks.pairs()]
+    at = {seed: place for place, seed in enumerate(networks.seeds)}
+    indices = [(at[one], at[other]) for one, other in pairs]
     layers = list(dict.fromkeys(settings.layers))
     centred: dict[str, list[Centred]] = {layer: [] for layer in layers}
     for index in range(len(networks.seeds)):
         for layer, rows in features(networks, index, images, layers).items():
             centred[layer].append(centre(rows))
-    for layer in layers if networks.pairs() else []:
-        biased, unbiased = (matrix.tolist() for matrix in estimates(centred[layer]))
+    for layer in layers if pairs else []:
+        found = estimates(centred[layer], indices)
+        biased, unbiased = (matrix.tolist() for matrix in found)
         suffix = "" if layer == layers[0] else f".{layer}"
         named = {f"cka_biased{suffix}": biased, f"cka_unbiased{suffix}": unbiased}
         if layer == layers[0]:
             named["cka"] = biased if settings.mode == "paper" else unbiased
         for name, matrix in named.items():
             record.scalars += [
-                scalar(name, matrix[i][j], replica=networks.seeds[i], partner=networks.seeds[j])
-                for i, j in networks.pairs()
+                scalar(name, matrix[i][j], replica=one, partner=other)
+                for (one, other), (i, j) in zip(pairs, indices, strict=True)
             ]
     return record
 

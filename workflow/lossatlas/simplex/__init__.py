@@ -5,7 +5,7 @@ For two networks of your own, trained alike:
     from lossatlas.data.tensors import Split
     from lossatlas.models.functional import Functional, flatten, state_of
     from lossatlas.simplex import evaluate, grow, raster, shape_of, shared
-    from lossatlas.spec.metrics import Spro
+    from lossatlas.metrics.spro import Spro
 
     functional, (start, buffers), (end, _) = Functional(one), state_of(one), state_of(other)
     train, test = Split(images, labels), Split(test_images, test_labels)

@@ -26,7 +26,7 @@ from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
 
 if TYPE_CHECKING:
-    from lossatlas.spec.metrics import Simplex
+    from lossatlas.metrics.simplex import Simplex
     from lossatlas.training.state import State
 
 
@@ -41,7 +41,7 @@ def measure(networks: Networks, settings: Simplex, state: State | None = None) -
         state: Where unfinished work is kept and found.
 
     Returns:
-        A record with the scalars of `spec.products.PRODUCES`: loss (nats) of each mode; and of each
+        A record with the scalars of `metrics.simplex`: loss (nats) of each mode; and of each
         complex, under the seed of its first mode, mean and largest loss and least accuracy
         (percent) at random points inside; largest loss on the straight segments between modes, and
         on the least bad path over connectors. All on the training images. Of the first complex,

@@ -27,7 +27,7 @@ from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
 
 if TYPE_CHECKING:
-    from lossatlas.spec.metrics import Espro
+    from lossatlas.metrics.espro import Espro
     from lossatlas.training.state import State
 
 FGE = -1  # in the column `method`; 0 is the replica itself, d the simplex of d dimensions

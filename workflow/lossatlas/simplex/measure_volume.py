@@ -27,7 +27,7 @@ from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
 
 if TYPE_CHECKING:
-    from lossatlas.spec.metrics import SimplexVolume
+    from lossatlas.metrics.simplex_volume import SimplexVolume
     from lossatlas.training.state import State
 
 # The number of a way is its place.

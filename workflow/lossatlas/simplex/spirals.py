@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lossatlas.data.tensors import Split
+from lossatlas.metrics.spro import Spro
 from lossatlas.models.functional import Functional, Tensors, flatten, state_of
 from lossatlas.models.mlp import MLP
 from lossatlas.similarity import predictions
@@ -20,7 +21,6 @@ from lossatlas.simplex.points import log_probs, loss_and_error
 from lossatlas.simplex.spro import loss_and_gradient
 from lossatlas.simplex.strength import random_squared_edge, rule
 from lossatlas.simplex.volume_term import VolumeTerm
-from lossatlas.spec.metrics import Spro
 from lossatlas.store import Record, Rows, Table
 from lossatlas.training.engine import initialise
 from lossatlas.training.seeds import generator

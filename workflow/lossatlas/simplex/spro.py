@@ -20,6 +20,7 @@ from torch import Tensor
 from lossatlas.data.augment import augmented_batch
 from lossatlas.data.tensors import Split
 from lossatlas.errors import UserError
+from lossatlas.metrics.spro import Spro
 from lossatlas.models.functional import Functional, Tensors, check_logits, unflatten
 from lossatlas.models.layout import fast
 from lossatlas.simplex import sampling
@@ -27,7 +28,6 @@ from lossatlas.simplex.complexes import Complex, check_dimension
 from lossatlas.simplex.points import group_size, named
 from lossatlas.simplex.strength import strength
 from lossatlas.simplex.volume_term import VolumeTerm
-from lossatlas.spec.metrics import Spro
 from lossatlas.training.seeds import generator, seed_default
 from lossatlas.training.state import State
 

@@ -14,7 +14,7 @@ from lossatlas.simplex.geometry import regular_log_volume
 from lossatlas.simplex.volume_term import PAPER_EPSILON
 
 if TYPE_CHECKING:
-    from lossatlas.spec.metrics import Spro
+    from lossatlas.metrics.spro import Spro
 
 FLOOR = 1e-8
 

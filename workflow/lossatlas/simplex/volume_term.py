@@ -17,7 +17,7 @@ from lossatlas.simplex.geometry import Face, face_of
 from lossatlas.simplex.sampling import shares
 
 if TYPE_CHECKING:
-    from lossatlas.spec.metrics import Spro
+    from lossatlas.metrics.spro import Spro
 
 PAPER_EPSILON = 1e-4  # the authors' code adds it to the squared volume inside the logarithm
 

@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from lossatlas.errors import UserError, nearest
-from lossatlas.simplex import complexes
+from lossatlas.metrics import registry
+from lossatlas.metrics.base import Asked, Metric
 from lossatlas.spec import names, own
-from lossatlas.spec.catalogue import NETWORKS, corrupted_source, data_source
+from lossatlas.spec.catalogue import NETWORKS, data_source
 from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES, Cell, axis_target
 from lossatlas.spec.complaints import explain
 from lossatlas.spec.depths import ANY
 from lossatlas.spec.figures import FIGURES
-from lossatlas.spec.metrics import KINDS, Espro, Simplex, SimplexVolume
 from lossatlas.spec.parts import Recipe
 from lossatlas.spec.shown import Shown
 
 if TYPE_CHECKING:
     from lossatlas.spec.config import Config, Experiment
-
-LEAST_WINDOW = 4  # points that `diffusion` can analyse: one lag of a quarter
 
 
 def check(config: Config) -> None:
@@ -96,20 +94,24 @@ def _check_whole(key: str, value: Any, least: int, where: str) -> None:
 
 
 def _check_metrics(config: Config) -> None:
-    for name, settings in config.metrics.items():
-        kind = settings.get("kind", name)
+    for name, given in config.metrics.items():
+        kind = given.get("kind", name)
         where = f"metrics.{name}"
-        if kind not in KINDS:
-            raise UserError(f"unknown metric '{kind}'", where=where, fix=nearest(kind, KINDS))
+        if not isinstance(kind, str):
+            raise UserError(f"kind is {json.dumps(kind)}", where=where, fix="a metric's name")
+        if name in registry.built_in() and kind != name:
+            what = f"'{name}' is the name of a built-in metric, and this is '{kind}'"
+            raise UserError(what, where=where, fix="give it another name")
+        metric = registry.find(kind, where)
         try:
             config.metric(name)
         except ValidationError as error:
             first = error.errors()[0]
             key = str(first["loc"][0]) if first["loc"] else ""
             if first["type"] == "extra_forbidden":
-                fix = nearest(key, KINDS[kind].model_fields)
+                fix = nearest(key, metric.model_fields)
                 raise UserError(f"unknown key '{key}'", where=where, fix=fix) from None
-            explained = explain(error, KINDS[kind])
+            explained = explain(error, metric)
             where = f"{where}.{explained.where}" if key else where
             raise UserError(explained.what, where=where) from None
 
@@ -122,8 +124,8 @@ def _check_experiment(config: Config, name: str) -> None:
             fix = nearest(value, known)
             raise UserError(f"no '{value}' in {section}", where=f"{where}.{key}", fix=fix)
     for metric in one.metrics:
-        if metric not in config.metrics and metric not in KINDS:
-            fix = nearest(metric, {*config.metrics, *KINDS})
+        if metric not in config.metrics and metric not in registry.built_in():
+            fix = nearest(metric, {*config.metrics, *registry.built_in()})
             raise UserError(f"unknown metric '{metric}'", where=f"{where}.metrics", fix=fix)
     _check_axes(config, one, where)
     try:
@@ -205,65 +207,35 @@ def _check_network(cell: Cell, where: str) -> None:
         raise UserError(what, where=where, fix=f"{network.channels} channel, or another network")
 
 
-def _check_simplexes(config: Config, one: Experiment, name: str, where: str) -> None:
-    """Refuse complexes that the seeds do not make up, and temperatures without held-out images."""
-    settings, count = config.metric(name), len(one.seed_list)
-    modes = 2 * settings.repeats if isinstance(settings, SimplexVolume) else 1
-    if isinstance(settings, Simplex) and not isinstance(settings.complex, list):
-        modes = settings.replicas
-    if count < modes:
-        what = f"'{name}' connects {modes} replicas, and there are {count} seeds"
-        raise UserError(what, where=f"{where}.seeds", fix=f"at least {modes} seeds")
-    if isinstance(settings, Simplex) and isinstance(settings.complex, list):
-        complexes.listed(settings.complex, one.seed_list, f"metrics.{name}.complex")
-    fractions = one.axes.get("data_fraction", [config.datasets[one.dataset].fraction])
-    if isinstance(settings, Espro) and max(fractions) == 1:
-        what = f"'{name}' fits temperatures on held-out training images, and there are none"
-        raise UserError(what, where=f"datasets.{one.dataset}", fix="a fraction below 1")
-    if isinstance(settings, Espro) and settings.corruptions:
-        _check_corruptions(config.datasets[one.dataset].source, settings.corruptions, name)
-
-
-def _check_corruptions(source: str, corruptions: str, name: str) -> None:
-    """Refuse corrupted images of another data set."""
-    where = f"metrics.{name}.corruptions"
-    clean, found = data_source(source), corrupted_source(corruptions, where)
-    shapes = [(row.classes, row.channels, row.image_size) for row in (clean, found)]
-    if shapes[0] != shapes[1] or found.test % clean.test:
-        what = f"'{corruptions}' does not hold the test images of '{source}'"
-        raise UserError(what, where=where, fix="leave it out for this data set")
-
-
 def _check_enough(config: Config, one: Experiment, where: str) -> None:
-    pairwise = {"connectivity", "cka", "distance"}
+    """Refuse metrics that cannot be measured on an experiment, or that write the same number."""
+    data, recipe = config.datasets[one.dataset], config.recipes[one.recipe]
+    fractions = one.axes.get("data_fraction", [data.fraction])
+    place = (one.recipe, recipe, one.dataset, data, fractions)
+    writers: dict[str, tuple[str, str]] = {}
     for name in one.metrics:
-        settings = config.metric(name)
-        kind = settings.kind  # type: ignore[attr-defined]
-        if kind in pairwise and len(one.seed_list) < 2:
+        metric = config.metric(name)
+        if metric.per == "pair" and len(one.seed_list) < 2:
             what = f"'{name}' compares replicas, and there is one seed"
             raise UserError(what, where=f"{where}.seeds", fix="at least 2 seeds")
-        _check_recorded(config, one.recipe, name, kind)
-        _check_simplexes(config, one, name, where)
-        pairs = getattr(settings, "pairs", None)
-        for seed in {seed for pair in pairs for seed in pair} if isinstance(pairs, list) else ():
-            if seed not in one.seed_list:
-                fix = nearest(seed, map(str, one.seed_list))
-                raise UserError(f"no seed {seed}", where=f"metrics.{name}.pairs", fix=fix)
+        _check_recorded(recipe, one.recipe, name, metric)
+        metric.check(Asked(name, where, one.seed_list, *place))
+        for output in metric.outputs:
+            kind, other = writers.setdefault(output.name, (metric.kind, name))
+            if kind != metric.kind:
+                what = f"'{other}' and '{name}' both write '{output.name}'"
+                raise UserError(what, where=f"{where}.metrics", fix="rename one of the outputs")
 
 
-def _check_recorded(config: Config, recipe: str, name: str, kind: str) -> None:
+def _check_recorded(recipe: Recipe, recipe_name: str, name: str, metric: Metric) -> None:
     """Refuse metrics of a path that the recipe does not record."""
-    record = config.recipes[recipe].record
-    missing = kind in ("diffusion", "hessian_path") and record is None
+    missing = metric.reads in ("path", "snapshots") and recipe.record is None
     fix = "add 'record: {length: 1000, stride: 1000}' to the recipe"
-    if kind == "hessian_path" and record is not None and not record.snapshots:
+    if metric.reads == "snapshots" and recipe.record is not None and not recipe.record.snapshots:
         missing, fix = True, "add 'snapshots: 5' to the recipe's 'record'"
     if missing:
-        raise UserError(f"'{name}' needs the path of training", where=f"recipes.{recipe}", fix=fix)
-    if kind == "diffusion" and record is not None and record.length < LEAST_WINDOW:
-        what = f"'{name}' needs windows of {LEAST_WINDOW} points or more, not {record.length}"
-        where = f"recipes.{recipe}.record.length"
-        raise UserError(what, where=where, fix="500 or more for exponents over lags 10 to 100")
+        what = f"'{name}' needs the path of training"
+        raise UserError(what, where=f"recipes.{recipe_name}", fix=fix)
 
 
 def _check_figures(config: Config) -> None:
@@ -292,12 +264,12 @@ def _check_chosen(config: Config, shown: Shown, kind: str, metric: str) -> None:
     where = f"figures.{shown.name}.metrics"
     if kind not in shown.kinds:
         what = f"'{shown.style.draws}' reads no '{kind}'"
-        if kind not in KINDS:
+        if kind not in registry.built_in():
             what = f"unknown kind of metric '{kind}'"
         raise UserError(what, where=where, fix=nearest(kind, shown.kinds))
     measured = config.experiments[shown.experiment].metrics
     fits = [name for name in measured if _kind(config, name) == kind]
-    if metric not in config.metrics and metric not in KINDS:
+    if metric not in config.metrics and metric not in registry.built_in():
         raise UserError(f"unknown metric '{metric}'", where=where, fix=nearest(metric, fits))
     if (found := _kind(config, metric)) != kind:
         what = f"'{metric}' is of the kind '{found}', and not '{kind}'"

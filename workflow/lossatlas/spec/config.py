@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from itertools import product
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
 from lossatlas import paths
 from lossatlas.errors import UserError
+from lossatlas.metrics import registry
+from lossatlas.metrics.base import Metric
 from lossatlas.spec import checks
 from lossatlas.spec.catalogue import NETWORKS
 from lossatlas.spec.cells import (
@@ -21,7 +23,6 @@ from lossatlas.spec.cells import (
 )
 from lossatlas.spec.complaints import explain
 from lossatlas.spec.figures import Figure
-from lossatlas.spec.metrics import KINDS, MetricSettings
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe, Strict, numbers
 
 AxisValues = Annotated[list[int | float], Field(min_length=1)]
@@ -102,16 +103,20 @@ class Config(Strict):
     experiments: dict[str, Experiment] = Field(min_length=1, description="what to run")
     figures: dict[str, Figure] = Field({}, description="what to draw from which experiment")
 
-    def metric(self, name: str) -> MetricSettings:
-        """Return the settings of a named metric."""
-        settings = self.metrics.get(name, {})
-        kind = settings.get("kind", name)
-        return KINDS[kind](**{**settings, "kind": kind})
+    _made: dict[str, Metric] = PrivateAttr(default_factory=dict)
+
+    def metric(self, name: str) -> Metric:
+        """Return a named metric with its settings."""
+        if name not in self._made:  # each job asks some 14 times
+            settings = dict(self.metrics.get(name, {}))
+            kind = settings.pop("kind", name)
+            self._made[name] = registry.find(kind, f"metrics.{name}")(**settings)
+        return self._made[name]
 
     def firsts(self, experiment: str) -> dict[str, str]:
         """Return kind -> the experiment's first metric of it: what figures and claims show."""
         names = self.experiments[experiment].metrics
-        return {self.metric(name).kind: name for name in reversed(names)}  # type: ignore[attr-defined]
+        return {self.metric(name).kind: name for name in reversed(names)}
 
     def grid(self, experiment: str) -> list[dict[str, int | float]]:
         """Return axis -> value of each cell of an experiment, as the config gives them."""

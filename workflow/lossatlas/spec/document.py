@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import Any
 
@@ -12,13 +13,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from lossatlas import paths
+from lossatlas.metrics import registry
+from lossatlas.metrics.base import Metric
 from lossatlas.spec.catalogue import NETWORKS, data_sources, files_of
 from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES
 from lossatlas.spec.config import Config, Experiment, json_schema
 from lossatlas.spec.figures import FIGURES, Figure, Thresholds
-from lossatlas.spec.metrics import KINDS
 from lossatlas.spec.parts import Augment, DataPart, EarlyStop, ModelPart, Recipe, Recording
-from lossatlas.spec.products import PRODUCES, WINDOW_SCALARS
 
 README = paths.PROJECT / "config" / "README.md"
 SCHEMA = paths.PROJECT / "workflow" / "schemas" / "config.schema.json"
@@ -51,14 +52,46 @@ are shared by all configs of a project. Two configs cannot have one name.
 """
 
 
-METRICS = """\
+METRICS = '''\
 ## metrics.&lt;name&gt;
 
 A metric's name is its kind, or the key `kind` says which it is: so one experiment can measure
 `hessian` and `hessian_paper: {kind: hessian, mode: paper}`. Figures and claims show the first of a
 kind that the experiment lists; `tables/<experiment>.csv` has all, the rows of the others named
 `hessian_paper.hessian_trace` and the like.
-"""
+
+A metric of your own is a class in a file of the folder in which you start (or an entry point of an
+installed package, in the group `lossatlas.metrics`); the other keys are its settings:
+
+```python
+# gradient_norm.py
+import lossatlas as la
+
+
+class GradientNorm(la.Metric):
+    """L2 norm of the gradient of the mean training loss."""
+
+    per = "replica"  # or "pair": measure(net, other, data), or "cell": measure(nets, data)
+    samples: int = 1000
+    outputs = [la.Output("gradient_norm", unit="1", doc="norm of the full-batch gradient")]
+
+    def measure(self, net, data):
+        return la.Value(net.gradient(data.train[: self.samples]).norm())
+```
+
+```yaml
+metrics:
+  slope: {kind: "gradient_norm:GradientNorm", samples: 500}
+```
+
+The file is imported, and so run, whenever the config is read: `import torch` inside `measure` keeps
+that fast. `net` has `seed`, `parameters`, `flat`, `net(images)`, `loss`, `gradient`, `hessian` and
+`features` (`lossatlas.metrics.network`); `data` has `train` and `test`, with `images` and `labels`.
+Several numbers are a dictionary by the names of the outputs. What else can be declared (cost,
+checks, files that are read) stands in `lossatlas.metrics.base`; the built-in metrics in
+`lossatlas.metrics` are written in the same way. Each replica or pair is measured once: one more
+seed measures what is new.
+'''
 
 
 _AUGMENT = """\
@@ -93,7 +126,7 @@ def markdown() -> str:
         _section("recipes.&lt;name&gt;.record", Recording, ""),
         _section("experiments.&lt;name&gt;", Experiment, _axes_text()),
         METRICS,
-        *(_metric(kind) for kind in KINDS),
+        *map(_metric, registry.built_in().values()),
         _section("figures.&lt;name&gt;", Figure, _figures_text()),
         _section("figures.&lt;name&gt;.thresholds", Thresholds, ""),
     ]
@@ -108,8 +141,7 @@ def _section(title: str, model: type[BaseModel], text: str) -> str:
 def _fields(model: type[BaseModel]) -> str:
     lines = ["| key | default | meaning |", "|---|---|---|"]
     for name, field in model.model_fields.items():
-        if name != "kind":
-            lines.append(f"| `{name}` | {_default(field)} | {field.description} |")
+        lines.append(f"| `{name}` | {_default(field)} | {field.description} |")
     return "\n".join(lines) + "\n"
 
 
@@ -171,14 +203,17 @@ def _axes_text() -> str:
     return "\n".join([*lines, "", own, "", shared])
 
 
-def _metric(kind: str) -> str:
-    scalars = ", ".join(f"`{name}`" for name in PRODUCES[kind]) + "."
-    if kind == "diffusion":
-        rows = [f"| `{name}` | {meaning} |" for name, meaning in WINDOW_SCALARS.items()]
-        both = "each of the first and of the last window, as `exponent_first` and the like:"
-        scalars = "\n".join([both, "", "| number | meaning |", "|---|---|", *rows])
-    text = f"{(KINDS[kind].__doc__ or '').strip()}\n\nIn the tables: {scalars}"
-    return f"### {kind}\n\n{text}\n\n{_fields(KINDS[kind])}"
+def _metric(metric: type[Metric]) -> str:
+    text = f"{inspect.getdoc(metric)}\n\n{_outputs(metric)}"
+    return f"### {metric.kind}\n\n{text}\n{_fields(metric)}"
+
+
+def _outputs(metric: type[Metric]) -> str:
+    lines = ["| writes | one per | unit | meaning |", "|---|---|---|---|"]
+    for one in metric.outputs:
+        unit = one.unit or "none"
+        lines.append(f"| `{one.name}` | {metric.per_of(one)} | {unit} | {one.doc} |")
+    return "\n".join(lines) + "\n"
 
 
 def _figures_text() -> str:

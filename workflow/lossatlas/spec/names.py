@@ -13,8 +13,8 @@ import yaml
 
 from lossatlas import paths
 from lossatlas.errors import UserError
+from lossatlas.metrics import registry
 from lossatlas.spec.figures import FIGURES
-from lossatlas.spec.metrics import KINDS
 
 if TYPE_CHECKING:
     from lossatlas.spec.config import Config
@@ -29,7 +29,7 @@ TARGETS = frozenset(
     [
         *("all", "claims", "data", "doctor", "figures", "metrics", "plan", "report", "status"),
         *("taxonomy", "taxonomy_import", "simplex", "diffusion", "train"),
-        *("all_claims", "collect", "dataset", "diffusion_metric", "download", "figure"),
+        *("all_claims", "collect", "dataset", "diffusion_metric", "download", "figure", "metric"),
         *("reference", "simplexes", "study", "table", "train_replicas", "verdicts"),
     ]
 )
@@ -37,8 +37,8 @@ _LOGS = frozenset({*paths.OWN_LOGS, *paths.SHARED_LOGS})
 # Section of the config -> names that are taken in it, each in lower case.
 TAKEN: dict[str, frozenset[str]] = {
     "experiments": frozenset({paths.REFERENCE, paths.STUDIES, "claims"}),
-    "metrics": (TARGETS | _LOGS) - KINDS.keys(),
-    "figures": (TARGETS | KINDS.keys()) - FIGURES.keys(),
+    "metrics": (TARGETS | _LOGS) - registry.built_in().keys(),
+    "figures": (TARGETS | registry.built_in().keys()) - FIGURES.keys(),
 }
 
 
@@ -55,13 +55,16 @@ def check(config: Config) -> None:
     for section, taken in TAKEN.items():
         known: Iterable[str] = ()
         if section == "metrics":
-            known = [*KINDS, *(name for one in config.experiments.values() for name in one.metrics)]
+            known = [
+                *registry.built_in(),
+                *(name for one in config.experiments.values() for name in one.metrics),
+            ]
         elif section == "figures":
             known = FIGURES
         _check_free(getattr(config, section), taken, known, section)
     for name, settings in config.metrics.items():
         kind = settings.get("kind", name)
-        if name in KINDS and kind != name:
+        if name in registry.built_in() and kind != name:
             what = f"'{name}' is a kind of metric, and this one is of the kind '{kind}'"
             raise UserError(what, where=f"metrics.{name}", fix="choose another name")
     for name, figure in config.figures.items():

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from lossatlas import paths
-from lossatlas.spec.catalogue import NETWORKS, data_source
 from lossatlas.spec.cells import Cell
 from lossatlas.spec.config import Config
+from lossatlas.spec.sizes import parameter_count
 
 NARROW = 500_000  # parameters up to which replicas may share a job; wider ones fill a device alone
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
@@ -123,21 +123,3 @@ def block_seeds(name: str) -> list[int]:
             return []
         seeds += range(first, last + 1)
     return seeds if block_name(seeds) == name and len(set(seeds)) == len(seeds) else []
-
-
-def parameter_count(cell: Cell) -> int | None:
-    """Return the number of parameters, or None for a network of the user's own."""
-    cost = NETWORKS[cell.model.builder].cost if cell.model.builder in NETWORKS else None
-    return None if cost is None else cost(*_shape(cell))[0]
-
-
-def multiplications(cell: Cell) -> int | None:
-    """Return multiply-adds of one image's forward pass, or None for the user's own network."""
-    cost = NETWORKS[cell.model.builder].cost if cell.model.builder in NETWORKS else None
-    return None if cost is None else cost(*_shape(cell))[1]
-
-
-def _shape(cell: Cell) -> tuple[dict[str, int], int, int, int]:
-    source = data_source(cell.data.source)
-    arguments = {**NETWORKS[cell.model.builder].arguments, **cell.model.arguments}
-    return arguments, source.classes, source.channels, source.image_size

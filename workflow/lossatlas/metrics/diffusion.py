@@ -1,0 +1,137 @@
+"""Training as a random walk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, field_validator
+
+from lossatlas.errors import UserError
+from lossatlas.metrics.base import Asked, Given, Memory, Metric, Mode, Output, Unit
+from lossatlas.spec.sizes import path_floats, window_pairs
+
+if TYPE_CHECKING:
+    from lossatlas.spec.plan import PlannedCell
+    from lossatlas.store import Record
+    from lossatlas.training.state import State
+
+LEAST_WINDOW = 4  # points that can be analysed: one lag of a quarter
+SECONDS_PER_PAIR = 1.5e-6  # of points of a window, on one CPU core
+SQUARES = 20  # matrices of the size of a window's Gram matrix that its analysis holds at once
+
+# Each is written for the first and for the last window: "exponent_first", "exponent_last".
+_NUMBERS = {
+    "exponent": ("", "of the displacement, over the lags of `fit`"),
+    "still_exponent": ("", "the same without the window's mean drift"),
+    "surrogate_exponent": ("", "the same of paths with reordered steps, drift included"),
+    "early_exponent": (
+        "",
+        "before the crossover, of a bent line from half the smallest lag of `fit` on",
+    ),
+    "late_exponent": ("", "after the crossover"),
+    "crossover": ("steps", "lag of the bend"),
+    "msd_long": ("", "mean squared displacement at the largest lag"),
+    "velocity_correlation": ("", "of successive steps, from -1 to 1"),
+    "path_exponent": (
+        "",
+        "of the squared displacement against path length: 2 straight, 1 random",
+    ),
+    "msl_exponent": ("", "of the squared difference of mini-batch losses against distance"),
+    "loss_variance": ("nats^2", "mean variance of the loss over 101 steps"),
+    "stable_alpha": (
+        "",
+        "stable index of pooled gradient entries, from the characteristic function",
+    ),
+    "quantile_alpha": ("", "the same, from five quantiles"),
+    "layer_alpha": (
+        "",
+        "of entries divided by the root mean square of their tensor's at that step",
+    ),
+    "mixture_alpha": ("", "of normal numbers with the scales of the kept parameters: the null"),
+    "standardised_alpha": (
+        "",
+        "of kept parameters' gradients, each divided by its standard deviation",
+    ),
+    "tail_index": ("", "from how the norms of sums of gradients grow, by mean logarithms"),
+    "tail_index_ranked": ("", "the same, by medians"),
+    "downhill": ("", "share of steps that lower the loss of their own batch"),
+    "msl_whole_exponent": ("", "as `msl_exponent`, of the loss on all images"),
+    "noise_exponent": ("", "of a power law fitted to the tail of the norms of gradient noise"),
+    "noise_ratio": (
+        "",
+        "log likelihood of that law less that of an exponential one, in standard errors",
+    ),
+}
+
+
+class Diffusion(Metric):
+    """Training as a random walk: displacement, contour, loss and gradients in windows of its path.
+
+    Reads what the recipe's `record` asked for. Each number is written for the first and for the
+    last window.
+    """
+
+    outputs = tuple(
+        Output(f"{name}_{window}", unit, doc)
+        for name, (unit, doc) in _NUMBERS.items()
+        for window in ("first", "last")
+    )
+    reads = "path"
+
+    mode: Mode = Field(
+        "fixed",
+        description="'paper': pairs grouped by exactly equal path length, square of the mean loss "
+        "difference, losses beside the weights after their step, local exponents over 20 lags, "
+        "excursions of random stretches, the faulty displacement from the first point",
+    )
+    fit: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(
+        [10, 100], description="smallest and largest lag of the fit of the exponent"
+    )
+    last_lag: int | None = Field(
+        None, ge=2, description="largest lag; default a quarter of the window"
+    )
+    bootstrap: int = Field(100, ge=0, description="replicates for standard errors; 0: none")
+    surrogates: int = Field(5, ge=2, description="paths with reordered steps")
+    entries: int = Field(5000, ge=50, description="gradient entries in a fit of a stable law")
+    seed: int = Field(0, ge=0, description="seed of bootstrap, surrogates and entries")
+
+    @field_validator("fit")
+    @classmethod
+    def _range(cls, value: list[float]) -> list[float]:
+        if not 0 < value[0] < value[1]:
+            raise ValueError("must be two lags, the smaller one first, both positive")
+        return value
+
+    @classmethod
+    def numbers(cls) -> list[str]:
+        """Return the names of the numbers of a window."""
+        last = "_last"
+        return [o.name.removesuffix(last) for o in cls.outputs if o.name.endswith(last)]
+
+    def measure_units(self, given: Given, units: Sequence[Unit], state: State | None) -> Record:
+        """Analyse the path of each replica."""
+        from lossatlas.diffusion.measure import measure
+
+        return measure({seed: given.paths[seed] for (seed,) in units}, self)
+
+    def check(self, asked: Asked) -> None:
+        """Refuse windows that are too short."""
+        record = asked.recipe.record
+        if record is not None and record.length < LEAST_WINDOW:
+            least = f"windows of {LEAST_WINDOW} points or more, not {record.length}"
+            where = f"recipes.{asked.recipe_name}.record.length"
+            fix = "500 or more for exponents over lags 10 to 100"
+            raise UserError(f"'{asked.name}' needs {least}", where=where, fix=fix)
+
+    def seconds(self, planned: PlannedCell) -> float | None:
+        """All pairs of points of all windows."""
+        return SECONDS_PER_PAIR * len(planned.seeds) * window_pairs(planned)
+
+    def memory(self, planned: PlannedCell) -> Memory:
+        """The paths of all replicas, and the analysis of one window."""
+        record = planned.cell.recipe.record
+        if record is None:
+            return Memory(network=False)
+        floats = len(planned.seeds) * (path_floats(planned) + 2 * window_pairs(planned))
+        return Memory(numbers=floats + 2 * SQUARES * record.length**2, network=False)

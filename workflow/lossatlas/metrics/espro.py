@@ -1,0 +1,116 @@
+"""Ensembles drawn from simplexes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, field_validator
+
+from lossatlas.errors import UserError
+from lossatlas.metrics.base import Asked, Given, Memory, Output, Unit
+from lossatlas.metrics.spro import Spro, norm_images, vectors
+from lossatlas.spec.catalogue import corrupted_source, data_source
+from lossatlas.spec.sizes import images_of
+
+if TYPE_CHECKING:
+    from lossatlas.spec.plan import PlannedCell
+    from lossatlas.store import Record
+    from lossatlas.training.state import State
+
+
+class Espro(Spro):
+    """Fast ensembles: simplexes grown from each replica, against the replicas themselves."""
+
+    outputs = (
+        Output(
+            "simplex_disagreement",
+            "percent",
+            "test images on which two networks of a replica's simplex disagree",
+            "replica",
+        ),
+        Output(
+            "mode_disagreement", "percent", "test images on which two replicas disagree", "pair"
+        ),
+    )
+
+    needs_held_out = True
+
+    vertices: int = Field(2, ge=1, description="trained vertices per replica: dimension at most")
+    draws: int = Field(25, ge=1, description="networks sampled in each simplex (H)")
+    components: int = Field(8, ge=1, description="most replicas in an ensemble (J)")
+    cycles: int = Field(3, ge=0, description="members of fast geometric ensembles; 0: none")
+    cycle_epochs: int = Field(4, ge=2, description="passes over the data per member")
+    cycle_rates: list[float] = Field(
+        [0.05, 0.0005], min_length=2, max_length=2, description="largest and smallest step size"
+    )
+    severities: list[Annotated[float, Field(ge=0)]] = Field(
+        [0.1, 0.2, 0.4, 0.6, 0.8],
+        description="s.d. of Gaussian noise on the normalised test images",
+    )
+    corruptions: str = Field(
+        "", description="archive of corrupted test images to measure on as well: cifar10_c"
+    )
+
+    @field_validator("cycle_rates")
+    @classmethod
+    def _rates(cls, value: list[float]) -> list[float]:
+        if not value[0] >= value[1] > 0:
+            raise ValueError("must be two step sizes, the larger one first, both positive")
+        return value
+
+    def measure_units(self, given: Given, units: Sequence[Unit], state: State | None) -> Record:
+        """Grow a simplex from each replica and compare ensembles."""
+        from lossatlas.simplex.measure_espro import measure
+
+        return measure(given.networks, self, state)
+
+    def check(self, asked: Asked) -> None:
+        """Refuse temperatures without held-out images, and corrupted images of other data."""
+        if max(asked.fractions) == 1:
+            what = f"'{asked.name}' fits temperatures on held-out training images"
+            where, fix = f"datasets.{asked.dataset_name}", "a fraction below 1"
+            raise UserError(f"{what}, and there are none", where=where, fix=fix)
+        if self.corruptions:
+            self._check_corruptions(asked.data.source, f"metrics.{asked.name}.corruptions")
+
+    def _check_corruptions(self, source: str, where: str) -> None:
+        clean, found = data_source(source), corrupted_source(self.corruptions, where)
+        shapes = [(row.classes, row.channels, row.image_size) for row in (clean, found)]
+        if shapes[0] != shapes[1] or found.test % clean.test:
+            what = f"'{self.corruptions}' does not hold the test images of '{source}'"
+            raise UserError(what, where=where, fix="leave it out for this data set")
+
+    def trained_vertices(self, replicas: int) -> int:
+        """Those of each replica."""
+        return replicas * self.vertices
+
+    def evaluated(self, planned: PlannedCell) -> float:
+        """All members on test, shifted and held-out images."""
+        source, images = data_source(planned.cell.data.source), images_of(planned)
+        sampled = self.vertices * self.draws + self.cycles
+        each = source.test * (1 + len(self.severities)) + source.train - images
+        if self.corruptions:
+            each += corrupted_source(self.corruptions).test
+        whole = (1 + sampled) * each + sampled * norm_images(planned)
+        return float(len(planned.seeds) * whole)
+
+    def memory(self, planned: PlannedCell) -> Memory:
+        """The networks of one simplex, and the predictions of all, twice."""
+        held = super().memory(planned)
+        sampled = self.vertices * self.draws + self.cycles
+        more = vectors(1, self.vertices, 1, self.vertices + 1, sampled)
+        numbers = 2 * self._predictions(planned)
+        return replace(held, vectors=held.vectors + more, numbers=numbers)
+
+    def _predictions(self, planned: PlannedCell) -> int:
+        """Return how many log-probabilities ensembles keep."""
+        source = data_source(planned.cell.data.source)
+        shifted = source.test * len(self.severities)
+        if self.corruptions:
+            shifted += corrupted_source(self.corruptions).test
+        members = 1 + self.vertices * self.draws + self.cycles
+        single = members * (source.test + source.train - images_of(planned))
+        mixed = (self.vertices + 2) * shifted
+        return len(planned.seeds) * (single + mixed) * source.classes

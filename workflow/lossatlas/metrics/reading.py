@@ -1,0 +1,182 @@
+"""Reads what a metric wants of the replicas of a cell, and says what that is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from lossatlas import seal, store
+from lossatlas.errors import UserError
+from lossatlas.metrics.base import Given, Metric, Unit
+from lossatlas.spec.cells import Cell
+from lossatlas.training import checkpoints
+
+if TYPE_CHECKING:
+    from lossatlas.training.networks import Networks
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Paths that a metric job reads, and the folder in which it keeps what it measured.
+
+    Attributes:
+        weights: Checkpoints of the cell's blocks; may be empty where only `histories` are read.
+        histories: Training records of the same blocks, in the same order.
+        dataset: The converted data set.
+        performance: Record of the metric `performance`, where its predictions are read.
+        parts: Folder of measured units; "" keeps none.
+    """
+
+    weights: Sequence[str]
+    histories: Sequence[str]
+    dataset: str
+    performance: str = ""
+    parts: str = ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Where a replica is read from, and how it ended."""
+
+    weights: str
+    history: str
+    status: str
+
+
+def blocks_of(inputs: Inputs) -> dict[int, Block]:
+    """Return seed -> its block."""
+    weights = inputs.weights or [""] * len(inputs.histories)
+    return {
+        seed: Block(own, history, status)
+        for own, history in zip(weights, inputs.histories, strict=True)
+        for seed, status in checkpoints.statuses([history]).items()
+    }
+
+
+@dataclass
+class Reader:
+    """Reads the inputs of one metric on one cell.
+
+    Attributes:
+        metric: With its settings.
+        cell: The cell.
+        inputs: Paths.
+        blocks: Seed -> where it is read from.
+        lost: Seeds of diverged replicas.
+    """
+
+    metric: Metric
+    cell: Cell
+    inputs: Inputs
+    blocks: dict[int, Block]
+    lost: list[int]
+    _stamps: dict[str, str] = field(default_factory=dict)
+    _logits: dict[int, Any] = field(default_factory=dict)
+
+    def stamps(self, unit: Unit) -> list[Any]:
+        """Return checksums of all that is read of a unit."""
+        if self.metric.reads == "path":
+            return [self.stamp(self.blocks[seed].history) for seed in unit]
+        read: list[Any] = [self.stamp(self.blocks[seed].weights) for seed in unit]
+        if self.metric.reads == "arrays":  # the record holds the time of its job as well
+            return read + [_digest(self.logits()[seed]) for seed in unit]
+        return [*read, self.stamp(self.inputs.dataset)]
+
+    def stamp(self, path: str) -> str:
+        """Return the checksum of an input.
+
+        Raises:
+            UserError: If it cannot be read.
+        """
+        if path not in self._stamps:
+            try:
+                self._stamps[path] = seal.stamp(path)
+            except OSError as error:
+                what, fix = f"cannot be read: {error.strerror}", "run the command that makes it"
+                raise UserError(what, where=str(error.filename), fix=fix) from None
+        return self._stamps[path]
+
+    def logits(self) -> dict[int, Any]:
+        """Return seed -> predictions of the test images."""
+        if not self._logits:
+            arrays = store.read(self.inputs.performance, "performance").arrays
+            seeds, tables = arrays["seeds"].values.tolist(), arrays["test_logits"].values
+            self._logits = dict(zip(seeds, tables, strict=True))
+        return self._logits
+
+    def given(self, seeds: list[int]) -> Given:
+        """Load what the metric reads of some replicas."""
+        reads, cell = self.metric.reads, self.cell
+        files = list(dict.fromkeys(self.blocks[seed].weights for seed in seeds))
+        checkpoint = self.metric.checkpoint or cell.recipe.checkpoints[0]
+        if reads == "path":
+            from lossatlas.diffusion.recorded import read
+
+            histories = dict.fromkeys(self.blocks[seed].history for seed in seeds)
+            return Given(paths=read(histories, seeds))
+        if reads == "arrays":
+            found = checkpoints.read_weights(
+                files, seeds, checkpoint, "np", cell.digest, frozen=False
+            )
+            weights = {seed: params for seed, (params, _) in found.items()}
+            return Given(weights=weights, logits={seed: self.logits()[seed] for seed in seeds})
+        if reads == "snapshots":
+            return Given(snapshots=self._snapshots(seeds, files))
+        networks = self._networks(seeds, files, checkpoint)
+        if reads == "networks and snapshots" and cell.recipe.record is not None:
+            return Given(networks, snapshots=self._snapshots(seeds, files))
+        return Given(networks)
+
+    def _networks(self, seeds: list[int], files: list[str], checkpoint: str) -> Networks:
+        from lossatlas import device
+        from lossatlas.data.augment import augmented
+        from lossatlas.data.loading import load
+        from lossatlas.models.functional import Functional
+        from lossatlas.training.job import builder_of
+
+        cell = self.cell
+        data = load(self.inputs.dataset, cell.data, device.choose())
+        data = augmented(data, cell.recipe.augment)
+        functional = Functional(builder_of(cell, data)())
+        weights = checkpoints.read_weights(files, seeds, checkpoint, "pt", cell.digest)
+        where = ", ".join(files)
+        networks = checkpoints.assemble(
+            functional, weights, data, device.choose(), self.lost, where
+        )
+        return replace(networks, epochs=cell.recipe.epochs)
+
+    def _snapshots(self, seeds: list[int], files: list[str]) -> dict[int, Networks]:
+        """Return epoch -> the replicas with the weights that were kept then."""
+        epochs = checkpoints.kept_epochs(files)
+        if not epochs:
+            fix = "give its recipe a 'record' with 'snapshots: 5'"
+            raise UserError("holds no weights along training", where=files[0], fix=fix)
+        last = self._networks(seeds, files, f"epoch-{epochs[-1]}")
+        found = {}
+        for epoch in epochs:
+            kind = f"epoch-{epoch}"
+            read = checkpoints.read_weights(files, seeds, kind, "pt", self.cell.digest)
+            found[epoch] = checkpoints.assemble(
+                last.functional, read, last.data, last.device, self.lost, files[0]
+            )
+        return found
+
+
+def _digest(array: Any) -> str:
+    return hashlib.sha256(array.tobytes()).hexdigest()[:16]
+
+
+def arrays_of(networks: Networks) -> Given:
+    """Return trained parameters and predictions of networks in memory, as arrays."""
+    from lossatlas.training.networks import logits
+
+    images = networks.data.test.images
+    weights, predictions = {}, {}
+    for index, seed in enumerate(networks.seeds):
+        params, _ = networks.one(index)
+        names = networks.functional.trainable
+        weights[seed] = {name: params[name].cpu().numpy() for name in names}
+        predictions[seed] = logits(networks, index, images).cpu().numpy()
+    return Given(weights=weights, logits=predictions)

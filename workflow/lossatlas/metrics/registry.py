@@ -1,0 +1,102 @@
+"""Finds metrics: built-in ones by looking through this package, others by name."""
+
+from __future__ import annotations
+
+import dis
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from functools import cache
+from types import FunctionType
+
+from lossatlas import metrics, plugins
+from lossatlas.errors import UserError
+from lossatlas.metrics.base import Metric, Output
+
+GROUP = "lossatlas.metrics"
+_PER = ("replica", "pair", "cell")
+
+
+@cache
+def built_in() -> dict[str, type[Metric]]:
+    """Return the metrics of this package: each is the one of its module, and named like it."""
+    found = {}
+    for module in pkgutil.iter_modules(metrics.__path__):
+        name = f"{metrics.__name__}.{module.name}"
+        for thing in vars(importlib.import_module(name)).values():
+            own = isinstance(thing, type) and thing.__module__ == name
+            if own and issubclass(thing, Metric) and thing.outputs:
+                thing.kind = module.name
+                found[module.name] = thing
+    return found
+
+
+def find(kind: str, where: str = "metric") -> type[Metric]:
+    """Return a built-in metric, one of an entry point, or "package.module:object".
+
+    Args:
+        kind: Its name.
+        where: The key of the config or the option that names it, for messages.
+
+    Raises:
+        UserError: If there is none, it does not import, or it is not well declared.
+    """
+    if ":" in kind:
+        return _plug_in(kind, where)
+    target = plugins.target_of(kind, GROUP, built_in(), where)
+    return _plug_in(target, where) if target else built_in()[kind]
+
+
+@cache
+def _plug_in(target: str, where: str) -> type[Metric]:
+    found: type[Metric] = plugins.load(target, where, Metric)
+    found.kind = target
+    _check_declared(found, where)
+    found.declared_files()
+    return found
+
+
+def _check_declared(metric: type[Metric], where: str) -> None:
+    """Refuse a class that does not say what it writes, or how.
+
+    Raises:
+        UserError: With what is missing.
+    """
+
+    def refuse(what: str, fix: str) -> None:
+        raise UserError(f"'{metric.kind}' {what}", where=where, fix=fix)
+
+    outputs = metric.outputs
+    if not isinstance(outputs, list | tuple) or not all(isinstance(o, Output) for o in outputs):
+        refuse("has outputs that are no list of Output", 'outputs = [la.Output("name", unit="")]')
+    if not outputs:
+        refuse("declares no output", 'outputs = [la.Output("name", unit="", doc="")]')
+    _check_outputs(metric, refuse)
+    if metric.measure is Metric.measure and metric.measure_units is Metric.measure_units:
+        refuse("defines no 'measure'", "def measure(self, net, data)")
+    if unknown := [name for name in metric.costs_only if name not in metric.model_fields]:
+        refuse(f"has no setting '{unknown[0]}', which costs_only names", "name settings")
+
+
+def _check_outputs(metric: type[Metric], refuse: Callable[[str, str], None]) -> None:
+    names = [one.name for one in metric.outputs]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        refuse(f"declares the output '{repeated[0]}' twice", "name each once")
+    for per in (metric.per, *map(metric.per_of, metric.outputs)):
+        if per not in _PER:
+            refuse(f"has per = {per!r}", "one of 'replica', 'pair', 'cell'")
+    if metric.per != "cell":
+        own = (metric.per,) if metric.finish is Metric.finish else (metric.per, "cell")
+        for one in metric.outputs:
+            if metric.per_of(one) not in own:
+                what = f"measures each {metric.per}, and '{one.name}' is of a {one.per}"
+                refuse(what, f"per = '{one.per}', or a metric of its own")
+
+
+def imports(metric: type[Metric]) -> Iterator[str]:
+    """Yield the modules that the functions of a metric import when they are called."""
+    for function in vars(metric).values():
+        if isinstance(function, FunctionType):
+            for step in dis.get_instructions(function):
+                if step.opname == "IMPORT_NAME":
+                    yield str(step.argval)

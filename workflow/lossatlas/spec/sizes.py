@@ -1,0 +1,61 @@
+"""Sizes of a planned cell: parameters, multiply-adds, images, recorded points."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lossatlas.spec.catalogue import NETWORKS, data_source
+
+if TYPE_CHECKING:
+    from lossatlas.spec.cells import Cell
+    from lossatlas.spec.plan import PlannedCell
+
+
+def parameter_count(cell: Cell) -> int | None:
+    """Return the number of parameters, or None for a network of the user's own."""
+    cost = NETWORKS[cell.model.builder].cost if cell.model.builder in NETWORKS else None
+    return None if cost is None else cost(*_shape(cell))[0]
+
+
+def multiplications(cell: Cell) -> int | None:
+    """Return multiply-adds of one image's forward pass, or None for the user's own network."""
+    cost = NETWORKS[cell.model.builder].cost if cell.model.builder in NETWORKS else None
+    return None if cost is None else cost(*_shape(cell))[1]
+
+
+def _shape(cell: Cell) -> tuple[dict[str, int], int, int, int]:
+    source = data_source(cell.data.source)
+    arguments = {**NETWORKS[cell.model.builder].arguments, **cell.model.arguments}
+    return arguments, source.classes, source.channels, source.image_size
+
+
+def images_of(planned: PlannedCell) -> int:
+    """Return the number of training images of a cell."""
+    data = planned.cell.data
+    return data.kept(data_source(data.source).train)
+
+
+def path_floats(planned: PlannedCell) -> int:
+    """Return how many numbers of 4 bytes are recorded of one replica's path beside its windows."""
+    recipe, record = planned.cell.recipe, planned.cell.recipe.record
+    if record is None:
+        return 0
+    depth = planned.cell.axis("depth")
+    norms = 2 * (3 * (depth if isinstance(depth, int) else 20) + 60)  # of at most so many tensors
+    of_steps = 2 * 8  # losses, lengths and sums
+    per_step = record.projection + record.gradients + 2 * record.reservoir + norms + of_steps
+    return recipe.steps(images_of(planned)) * per_step
+
+
+def window_pairs(planned: PlannedCell) -> int:
+    """Return the entries of the Gram matrices of all windows of one replica's path."""
+    recipe, record = planned.cell.recipe, planned.cell.recipe.record
+    if record is None:
+        return 0
+    return len(record.windows(recipe.steps(images_of(planned)))) * record.length**2
+
+
+def kept(planned: PlannedCell) -> int:
+    """Return how many copies of all weights along training a recipe keeps."""
+    recipe = planned.cell.recipe
+    return 0 if recipe.record is None else len(recipe.record.kept_epochs(recipe.epochs))
