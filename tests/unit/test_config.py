@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from lossatlas import models, paths
+from lossatlas import models, paths, plugins
 from lossatlas.errors import UserError
 from lossatlas.spec import catalogue, config
 from lossatlas.spec.cells import Cell, canonical, from_spec
@@ -440,7 +440,7 @@ def test_catalogue_agrees_with_the_networks(name: str) -> None:
     import inspect
 
     network = catalogue.NETWORKS[name]
-    parameters = inspect.signature(models.load_object(network.target)).parameters
+    parameters = inspect.signature(plugins.load(network.target, "")).parameters
     shape = {"num_classes", "in_channels", "image_size"}
     own = {key: p.default for key, p in parameters.items() if key not in shape}
     assert own == dict(network.arguments)

@@ -40,6 +40,7 @@ CARRIERS = (
     "lease",
     "modules",
     "paths",
+    "plugins",
     "seal",
     "slots",
     "spec",

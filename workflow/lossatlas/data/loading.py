@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossatlas import paths, store
+from lossatlas import paths, plugins, store
 from lossatlas.data import transforms
 from lossatlas.data.arrays import to_record
 from lossatlas.data.tensors import Pixels, Split, TensorData
 from lossatlas.errors import UserError, nearest
-from lossatlas.models import load_object
 from lossatlas.spec.catalogue import data_sources
 from lossatlas.spec.parts import DataPart
 
@@ -129,7 +128,7 @@ def open_data(text: str, device: torch.device | str = "cpu") -> TensorData:
 
 
 def _from_object(text: str, device: torch.device | str) -> TensorData:
-    found: Any = load_object(text, where="data")
+    found: Any = plugins.load(text, "data")
     if callable(found):
         try:
             found = found()

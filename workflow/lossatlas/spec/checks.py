@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
+from lossatlas import plugins
 from lossatlas.errors import UserError, nearest
 from lossatlas.simplex import complexes
 from lossatlas.spec import own
@@ -58,11 +59,8 @@ def _check_names(config: Config) -> None:
 def _check_models(config: Config) -> None:
     for name, model in config.models.items():
         where = f"models.{name}"
-        if ":" in model.builder:
-            own.check_builder(model.builder, where)
-        elif model.builder not in NETWORKS:
-            fix = f"{nearest(model.builder, NETWORKS)}, or your own 'package.module:object'"
-            raise UserError(f"unknown model '{model.builder}'", where=where, fix=fix)
+        if target := plugins.target_of(model.builder, "lossatlas.models", NETWORKS, where):
+            own.check_builder(target, where)
         else:
             for key, value in model.arguments.items():
                 _check_argument(model.builder, key, where)
@@ -161,8 +159,8 @@ def _check_axes(config: Config, one: Experiment, where: str) -> None:
                 _check_argument(builder, key, f"{where}.{group}")
             elif part == "model":
                 arguments.add(key)
-    if builder not in NETWORKS:
-        own.check_arguments(builder, arguments, f"{where}: models.{one.model}")
+    if target := plugins.target_of(builder, "lossatlas.models", NETWORKS, where):
+        own.check_arguments(target, arguments, f"{where}: models.{one.model}")
 
 
 def check_cell(cell: Cell, where: str) -> None:

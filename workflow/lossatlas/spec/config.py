@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
 
+from lossatlas import plugins
 from lossatlas.errors import UserError
 from lossatlas.spec import checks
 from lossatlas.spec.catalogue import NETWORKS
@@ -89,6 +90,9 @@ class Config(Strict):
     """The whole config."""
 
     mirror_dir: str = Field("", description="folder that is looked at before any download")
+    plugins: bool = Field(
+        True, description="`off`: nothing of a plug-in is imported; for configs from elsewhere"
+    )
     datasets: dict[str, DataPart] = Field(description="named data sets")
     models: dict[str, ModelPart] = Field(description="named networks")
     recipes: dict[str, Recipe] = Field(description="named recipes")
@@ -147,6 +151,8 @@ def load(raw: Mapping[str, Any]) -> Config:
         raise explain(error, Config) from None
     except TypeError as error:
         raise UserError(f"not plain YAML: {error}", where="config") from None
+    if not config.plugins:
+        plugins.turn_off()
     checks.check(config)
     return config
 

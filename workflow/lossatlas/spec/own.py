@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from lossatlas import plugins
 from lossatlas.errors import UserError, nearest
-from lossatlas.modules import check_not_hidden, find_module
+from lossatlas.modules import find_module
 
 SHAPE = ("num_classes", "in_channels", "image_size")  # what builders are given if they take it
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -26,7 +26,7 @@ class _Signature:
 
 
 def check_builder(target: str, where: str) -> None:
-    """Refuse a builder whose module is not there, or whose file cannot define it.
+    """Refuse an object that is no plug-in, or whose file cannot define it.
 
     Args:
         target: "package.module:object".
@@ -35,14 +35,10 @@ def check_builder(target: str, where: str) -> None:
     Raises:
         UserError: If it is not there.
     """
+    plugins.check(target, where)
     module, _, name = target.partition(":")
-    if not re.fullmatch(r"[A-Za-z_][\w.]*", module) or not name.isidentifier():
-        raise UserError(f"'{target}' is not 'package.module:object'", where=where)
-    check_not_hidden(module, where)
-    if find_module(module) is None:
-        fix = "start in the folder that holds it, or put that folder on PYTHONPATH"
-        raise UserError(f"no module named '{module}'", where=where, fix=fix)
-    if (file := _file(module)) is None:
+    file = None if plugins.off() else _file(module)
+    if file is None:
         return
     try:
         tree = _tree(file)
@@ -67,7 +63,7 @@ def check_arguments(target: str, given: Iterable[str], where: str) -> None:
         UserError: If there is one too many, or one is missing.
     """
     module, _, name = target.partition(":")
-    file = _file(module)
+    file = None if plugins.off() else _file(module)
     signature = None if file is None else _signature(_tree(file), name)
     if signature is None:
         return
