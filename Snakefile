@@ -33,23 +33,8 @@ include: "rules/connectivity.smk"
 include: "rules/similarity.smk"
 include: "rules/diffusion.smk"
 include: "rules/tables.smk"
-include: "rules/figures_taxonomy.smk"
+include: "rules/figures.smk"
 include: "rules/simplex.smk"
-include: "rules/figures_simplex.smk"
-include: "rules/figures_diffusion.smk"
-
-
-# A figure that the config adds under a name of its own is a target like the others.
-for figure in FIGURE_NAMES:
-    if not workflow.is_rule(figure):
-
-        rule:
-            """A figure of this config."""
-            name:
-                figure
-            input:
-                figure_files([figure]),
-            localrule: True
 
 
 from lossatlas import kept

@@ -2,7 +2,6 @@
 import contextlib
 import functools
 import gc
-import hashlib
 import inspect
 import json
 import os
@@ -257,36 +256,17 @@ def shown(figure):
     return Shown(CONFIG, figure)
 
 
-def figure_tables(figure, which):
+def figure_tables(which):
     """Return an input function: the tables that a figure reads."""
 
     def tables(wildcards):
-        return plainly(shown(figure or wildcards.figure).tables, which, refusal=SystemExit)
+        return plainly(shown(wildcards.figure).tables, which, refusal=SystemExit)
 
     return tables
 
 
-def figure_style(figure):
-    return compact(shown(figure).style.model_dump())
-
-
-def caption_of(figure):
-    """Return the caption of a figure: an edit to it makes the figure anew."""
-    text = paths.caption(shown(figure).style.draws).read_text(encoding="utf-8")
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def figure_axis(figure, which):
-    return shown(figure).axis(which)
-
-
-def figure_code(figure):
-    return code_of("lossatlas.figures.draw:draw", shown(figure).drawing.target)
-
-
-def added_figures():
-    """Return a pattern of the figures that the config adds under names of their own."""
-    return "|".join([name for name in FIGURE_NAMES if name not in FIGURES]) or "(?!)"
+def figure_code(wildcards):
+    return code_of("lossatlas.figures.draw:draw", shown(wildcards.figure).drawing.target)
 
 
 # --- data -------------------------------------------------------------------------------------

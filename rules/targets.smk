@@ -109,9 +109,8 @@ rule report:
     conda:
         "../envs/analysis.yaml"
     params:
-        figures={name: shown(name).style.draws for name in FIGURE_NAMES},
+        captions={name: shown(name).caption for name in FIGURE_NAMES},
         experiments=list(CONFIG.experiments),
-        captions=[caption_of(name) for name in FIGURE_NAMES],
         code=code_of("lossatlas.page:write"),
     script:
         "../workflow/report.py"

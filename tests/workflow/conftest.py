@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from lossatlas.paths import PROJECT
+from lossatlas.spec.figures import FIGURES
 
 PARTS = (
     "Snakefile",
@@ -83,6 +84,7 @@ ONLY_NAMES = {
     "simplex",
     "taxonomy",
     "train",
+    *FIGURES,
 }
 
 

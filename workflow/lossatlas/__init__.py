@@ -5,6 +5,9 @@ Importing this package imports neither torch nor Snakemake; each submodule says 
 
 import os
 
+from lossatlas.figures import Drawn, Tables, figure
+
+__all__ = ["Drawn", "Tables", "figure"]
 __version__ = "0.1.0"
 
 # MKL's kernels choose their order of summation by how memory happens to be aligned, unless they are

@@ -16,6 +16,7 @@ from lossatlas.spec.catalogue import NETWORKS, corrupted_source, data_source
 from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES, Cell, axis_target
 from lossatlas.spec.complaints import explain
 from lossatlas.spec.depths import ANY
+from lossatlas.spec.figures import drawing_of
 from lossatlas.spec.metrics import KINDS, Espro, Simplex, SimplexVolume
 from lossatlas.spec.parts import Recipe
 
@@ -60,7 +61,7 @@ def _check_models(config: Config) -> None:
     for name, model in config.models.items():
         where = f"models.{name}"
         if target := plugins.target_of(model.builder, "lossatlas.models", NETWORKS, where):
-            own.check_builder(target, where)
+            own.check_object(target, where)
         else:
             for key, value in model.arguments.items():
                 _check_argument(model.builder, key, where)
@@ -273,6 +274,7 @@ def _check_recorded(config: Config, recipe: str, name: str, kind: str) -> None:
 def _check_figures(config: Config) -> None:
     for name, figure in config.figures.items():
         where = f"figures.{name}"
+        drawing_of(figure.draws, f"{where}.draws")
         if figure.experiment and figure.experiment not in config.experiments:
             fix = nearest(figure.experiment, config.experiments)
             what = f"unknown experiment '{figure.experiment}'"

@@ -8,7 +8,8 @@ from typing import Literal
 from lossatlas import paths
 from lossatlas.errors import UserError
 from lossatlas.spec.config import Config
-from lossatlas.spec.figures import FIGURES, Drawing, Figure
+from lossatlas.spec.drawings import Drawing
+from lossatlas.spec.figures import FIGURES, Figure, drawing_of
 
 REFERENCE = "taxonomy_reference"  # the authors' published results, in place of an experiment
 REFERENCE_KINDS = ["performance", "hessian", "connectivity", "cka", "distance"]
@@ -38,13 +39,18 @@ class Shown:
 
     @property
     def drawing(self) -> Drawing:
-        """The built-in figure that it is."""
-        return FIGURES[self.style.draws]
+        """What it declares."""
+        return drawing_of(self.style.draws, f"figures.{self.name}.draws")
 
     @property
     def paper(self) -> str:
-        """The paper that it belongs to."""
-        return self.style.draws.partition("_")[0]
+        """The paper that it belongs to, "" for a figure of the user's own."""
+        return self.style.draws.partition("_")[0] if self.style.draws in FIGURES else ""
+
+    @property
+    def caption(self) -> str:
+        """The text of reports, as reStructuredText."""
+        return self.style.caption or self.drawing.caption
 
     @property
     def experiment(self) -> str:
@@ -67,6 +73,8 @@ class Shown:
             return self.style.metrics[kind]
         if kind in (firsts := self.config.firsts(self.experiment)):
             return firsts[kind]
+        if kind in self.config.experiments[self.experiment].metrics:
+            return kind
         raise UserError(
             f"figures.{self.style.draws}: experiment '{self.experiment}' measures no '{kind}'"
             f" (add it to experiments.{self.experiment}.metrics)"
