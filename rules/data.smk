@@ -30,6 +30,7 @@ rule dataset:
     resources:
         mem_mb=lambda wildcards, attempt: 3000 * attempt,
     params:
-        code=code_of("lossatlas.data.convert:convert"),
+        own=own_of,
+        code=code_of("lossatlas.data.convert:convert", "lossatlas.data.own:convert"),
     script:
         "../workflow/dataset.py"

@@ -13,6 +13,7 @@ ROOT = "results"
 LIBRARY = Path(__file__).resolve().parent
 PROJECT = LIBRARY.parent.parent
 CODES = Path(".snakemake/lossatlas-codes.json")  # digests of code, while no source changes
+DATA = Path(".snakemake/lossatlas-data.json")  # what data of the user's own were found to hold
 DATASETS_TABLE = PROJECT / "resources" / "datasets.tsv"
 
 

@@ -52,7 +52,7 @@ def _check_names(config: Config) -> None:
         if not NAME.fullmatch(part.source):
             fix = "letters, digits and _, a letter first, in resources/datasets.tsv as well"
             raise UserError(f"'{part.source}' cannot be a name", where=f"datasets.{name}", fix=fix)
-        if len(part.mean) not in (0, source.channels):
+        if source.known and len(part.mean) not in (0, source.channels):
             what = f"{len(part.mean)} numbers for {source.channels} channels"
             raise UserError(what, where=f"datasets.{name}.mean", fix="one for each channel")
 
@@ -172,6 +172,8 @@ def check_cell(cell: Cell, where: str) -> None:
     """
     _check_network(cell, f"{where}: cell {cell.id}")
     source, augment = data_source(cell.data.source), cell.recipe.augment
+    if not source.known:
+        return
     if augment is not None and augment.crop >= source.image_size:
         what = f"a crop of {augment.crop} pixels leaves nothing of images of {source.image_size}"
         raise UserError(what, where=f"{where}: cell {cell.id}", fix="a smaller 'augment.crop'")
@@ -202,6 +204,8 @@ def _check_network(cell: Cell, where: str) -> None:
         if not (isinstance(network.arguments[key], bool) and value in (0, 1)):  # of an axis
             _check_value(cell.model.builder, key, value, where)
     source = data_source(cell.data.source)
+    if not source.known:
+        return
     if source.image_size < network.smallest:
         what = f"images of {source.image_size} pixels are too small for '{cell.model.builder}'"
         raise UserError(what, where=where, fix=f"at least {network.smallest}, or another network")

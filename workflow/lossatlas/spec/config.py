@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from lossatlas import plugins
 from lossatlas.errors import UserError
-from lossatlas.spec import checks
+from lossatlas.spec import checks, owndata
 from lossatlas.spec.catalogue import NETWORKS
 from lossatlas.spec.cells import (
     Cell,
@@ -153,6 +153,16 @@ def load(raw: Mapping[str, Any]) -> Config:
         raise UserError(f"not plain YAML: {error}", where="config") from None
     if not config.plugins:
         plugins.turn_off()
+    config = config.model_copy(
+        update={
+            "datasets": {
+                name: part.model_copy(
+                    update={"source": owndata.resolve(part.source, f"datasets.{name}.source")}
+                )
+                for name, part in config.datasets.items()
+            }
+        }
+    )
     checks.check(config)
     return config
 
