@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from lossatlas import plugins
-from lossatlas.data import readers
 from lossatlas.data.arrays import (
     OPTIONS,
     Shape,
@@ -64,6 +63,8 @@ def convert(source: DataSource, file: Path | None) -> Record:
     Raises:
         UserError: If it is gone, or holds something else by now.
     """
+    from lossatlas.data import readers  # imports torch, which is slow to describe data with
+
     if file is None:
         record = record_of(arrays_of(source.target, "datasets"), source.name)
         found = content(record)
