@@ -3,55 +3,84 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BASE := $(VENV)/.base
 READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
+CHANGING := $(VENV)/.changing
 PEERS ?=
-# Archives that lie beside the checkout are used before any download.
-export LOSSATLAS_MIRROR ?= $(abspath $(wildcard ../shared/mirror))
 # Each job is a process of its own: without bytecode on disk each would compile torch anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: atlas test test-slurm test-faults lint format bench lock help clean
+.PHONY: atlas test test-slurm test-faults scan lint format bench lock help clean anew
 .DEFAULT_GOAL := atlas
 
 atlas: $(READY)  ## set up, then run the default atlas (snakemake)
-	$(BIN)/snakemake
+	@$(BIN)/snakemake; status=$$?; \
+	case $$status in \
+	0) echo "The pictures are in results/figures/; '$(BIN)/snakemake report' puts them on one page." ;; \
+	3) echo "make: only data are missing (exit status 3); all other pictures are in results/figures/." >&2 ;; \
+	*) echo "make: something failed, see above (exit status $$status)" >&2 ;; \
+	esac; exit $$status
 
-$(READY): requirements.lock envs/bootstrap.lock
+# Cut off at any moment, the set-up is done by the same command. An environment without $(BASE) was
+# cut off before it could install anything, and one with $(CHANGING) while it did so, which may have
+# left half a package that counts as installed: both are made anew, from what pip and uv have kept.
+$(BASE): envs/bootstrap.lock $(if $(wildcard $(CHANGING)),anew)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed (make PYTHON=python3.12)")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test ! -L $(VENV) || { echo "$(VENV) is a link: to make it anew would empty what it leads to. Remove the link, or set VENV=folder" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/bootstrap.lock
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	$(BIN)/python -c 'from lossatlas import warm; warm.import_all()' # compiled once, not by each of the first jobs
 	touch $@
 
-test: lint  ## set up, then lint and test
+# What users run. Who has the tools of the developers keeps them: their lock file holds both.
+$(READY): $(BASE) requirements.lock
+	touch $(CHANGING)
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes $$(test -e $(READY_DEV) && echo requirements-dev.lock || echo requirements.lock)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	$(BIN)/python -c 'from lossatlas import warm; warm.import_all()' # compiled once, not by each of the first jobs
+	rm $(CHANGING)
+	touch $@
+
+$(READY_DEV): $(READY) requirements-dev.lock
+	touch $(CHANGING)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.lock
+	rm $(CHANGING)
+	touch $@
+
+test: lint  ## set up, also what tests need, then lint and test
 	$(BIN)/pytest -n auto --dist loadgroup
 
-test-slurm: $(READY)  ## the atlas on a real Slurm on this machine, with faults
+test-slurm: $(READY_DEV)  ## the atlas on a real Slurm on this machine, with faults
 	$(BIN)/pytest -p no:xdist tests/slurm/on_slurm.py
 
-test-faults: $(READY)  ## fifty kill -9 at random moments, then one comparison
+test-faults: $(READY_DEV)  ## fifty kill -9 at random moments, then one comparison
 	$(BIN)/pytest -p no:xdist tests/faults/kill_many.py
 
-lint: $(READY)  ## ruff, snakefmt, mypy, snakemake --lint
+scan: $(READY_DEV)  ## convolutions of many shapes, and all networks, against float64 (an hour)
+	cd tests && PYTHONPATH=../workflow:. ../$(BIN)/python -m scan.convolutions
+	cd tests && PYTHONPATH=../workflow:. ../$(BIN)/python -m scan.networks
+
+lint: $(READY_DEV)  ## ruff, snakefmt, mypy, snakemake --lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules workflow/Snakefile
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint --quiet
 
-format: $(READY)  ## reformat everything
+format: $(READY_DEV)  ## reformat everything
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile rules workflow/Snakefile
 
-bench: $(READY)  ## measure ratios against peers (PEERS=folder with their checkouts)
+bench: $(READY_DEV)  ## measure ratios against peers (PEERS=folder with their checkouts)
 	$(BIN)/python -m benchmarks --peers "$(PEERS)"
 
-lock: $(READY)  ## resolve the newest versions into the lock files
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --group dev pyproject.toml -o requirements.lock
-	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --constraints requirements.lock - -o envs/bootstrap.lock
+RESOLVE = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
+lock: $(BASE)  ## resolve the newest versions into the three lock files
+	$(RESOLVE) pyproject.toml -o requirements.lock
+	$(RESOLVE) --constraints requirements.lock --group dev pyproject.toml -o requirements-dev.lock
+	$(RESOLVE) --constraints requirements-dev.lock --group setup -o envs/bootstrap.lock
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14

@@ -50,3 +50,4 @@ onsuccess:
 
 onerror:
     kept.forget(ended())
+    tell_of_missing_data()

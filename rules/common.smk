@@ -1,4 +1,5 @@
 # The only file with functions: everything that rules ask of the library.
+import atexit
 import contextlib
 import dataclasses
 import functools
@@ -26,7 +27,7 @@ LIBRARY = str(HERE.parent / "workflow")
 # Snakemake puts the folders of its files first: one's own yaml.py there would take that one's place.
 sys.path[:] = [LIBRARY, *(part for part in sys.path if part not in (str(HERE), str(HERE.parent)))]
 
-from lossatlas import measuring, paths, warm
+from lossatlas import measuring, missing, paths, warm
 from lossatlas.entry import find_user_modules, leave_warnings_to_scripts, share_imports
 from lossatlas.errors import UserError, nearest
 from lossatlas.files import check_folder
@@ -298,6 +299,15 @@ def archive_of_results():
     return paths.download(data_sources()["taxonomy_results"].file)
 
 
+def published_numbers(wildcards):
+    """Return the table of the authors' numbers; end with one line if it is missing."""
+    table = paths.published()
+    if not os.path.isfile(table):
+        fix = "restore the file from the repository"
+        raise SystemExit(str(UserError("no such file", where=table, fix=fix)))
+    return table
+
+
 def executor_name():
     """Return what the chosen profile runs jobs with."""
     return getattr(workflow.executor_plugin, "name", "local")
@@ -327,6 +337,28 @@ def ended():
     """Return the first result of each job of this run that has ended or had nothing to do."""
     done = filter(workflow.dag.noneedrun_finished, workflow.dag.jobs)
     return [str(job.output[0]) for job in done if job.output]
+
+
+def tell_of_missing_data():
+    """End a run that failed for want of archives with one line, as the last that is printed.
+
+    If that is all that went wrong, with an exit status of its own, too: every job that is left
+    undone waits for one of the archives.
+    """
+    if not workflow.is_main_process:
+        return
+    failed = [job for job in workflow.scheduler.failed if not job.is_group()]
+    failed = [job for job in failed if job.rule.name == "download"]
+    failed = [job for job in failed if missing.noted(job.wildcards.file)]
+    if failed:
+        waiting = set(workflow.dag.bfs(workflow.dag.depending, *failed))
+        alone = waiting.issuperset(workflow.dag.needrun_jobs())
+        text = missing.line([job.wildcards.file for job in failed], alone=alone)
+        atexit.register(
+            print, text, file=sys.stderr, flush=True
+        )  # after Snakemake's own last words
+        if alone:
+            raise SystemExit(missing.STATUS)  # of any Exception Snakemake makes 1
 
 
 # --- targets ----------------------------------------------------------------------------------

@@ -37,21 +37,20 @@ rule table:
 
 
 rule reference:
-    """Convert the results that Yang et al. (2021) published to our record and tables."""
+    """Make tables of the results that Yang et al. (2021) published, from resources/."""
     input:
-        archive_of_results(),
+        published_numbers,
     output:
-        record=paths.dataset("taxonomy_results"),
         scalars=[paths.metric_table(REFERENCE, kind) for kind in REFERENCE_KINDS],
         series=[paths.series_table(REFERENCE, kind) for kind in REFERENCE_KINDS],
     log:
-        paths.log("reference", "taxonomy_results"),
+        paths.log("reference", "taxonomy_published"),
     conda:
         "../envs/analysis.yaml"
     params:
         kinds=REFERENCE_KINDS,
         code=code_of(
-            "lossatlas.reference.taxonomy_archive:convert",
+            "lossatlas.reference.taxonomy_published:read",
             "lossatlas.reference.taxonomy_tables:tables",
             "lossatlas.tables.collect:write",
         ),

@@ -11,6 +11,7 @@ localrules:
     plan,
     status,
     doctor,
+    taxonomy_import,
 
 
 rule data:
@@ -95,6 +96,20 @@ rule doctor:
         places=lambda w: gpu_places(),
     script:
         "../workflow/doctor.py"
+
+
+rule taxonomy_import:
+    """Compare resources/taxonomy_published.csv with the authors' archive, which is downloaded."""
+    input:
+        archive=archive_of_results(),
+        shipped=published_numbers,
+    log:
+        paths.log("reference", "taxonomy_import"),
+    retries: 0
+    conda:
+        "../envs/analysis.yaml"
+    script:
+        "../workflow/taxonomy_import.py"
 
 
 rule report:

@@ -1,4 +1,7 @@
-"""The published archive of the taxonomy, for tests; they skip where it is not at hand."""
+"""The published results of the taxonomy, for tests: the table that comes with the project.
+
+Tests of the archive itself skip unless LOSSATLAS_MIRROR names a folder that has it.
+"""
 
 import os
 import pickle
@@ -11,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lossatlas.paths import PROJECT
-from lossatlas.reference import taxonomy_archive, taxonomy_tables
+from lossatlas import paths
+from lossatlas.reference import taxonomy_published, taxonomy_tables
 from lossatlas.tables.collect import cell_summary
 
 NAME = "loss_landscape_taxonomy-results.tar.gz"
@@ -21,21 +24,20 @@ WIDTHS = [2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128]
 
 
 def archive() -> Path:
-    folder = os.environ.get("LOSSATLAS_MIRROR") or PROJECT.parent / "shared" / "mirror"
-    path = Path(folder) / NAME
-    if not path.is_file():
-        pytest.skip(f"{NAME} is neither in LOSSATLAS_MIRROR nor in ../shared/mirror")
-    return path
+    folder = os.environ.get("LOSSATLAS_MIRROR")
+    if not folder or not (Path(folder) / NAME).is_file():
+        pytest.skip(f"LOSSATLAS_MIRROR names no folder with {NAME}")
+    return Path(folder) / NAME
 
 
 @cache
-def record():
-    return taxonomy_archive.convert(archive())
+def numbers() -> pd.DataFrame:
+    return taxonomy_published.read(Path(paths.published()))
 
 
 @cache
 def tables():
-    return taxonomy_tables.tables(record())
+    return taxonomy_tables.tables(numbers())
 
 
 @cache

@@ -5,8 +5,14 @@ from pathlib import Path
 from lossatlas.entry import job
 
 with job(snakemake) as s:  # noqa: F821
-    from lossatlas.data.download import fetch
+    from lossatlas import missing
+    from lossatlas.data.download import MissingError, fetch
     from lossatlas.spec.catalogue import data_sources
 
     source = data_sources()[s.params.name]
-    fetch(source, Path(s.output[0]), s.config.get("mirror_dir", ""))
+    missing.forget(source.file)
+    try:
+        fetch(source, Path(s.output[0]), s.config.get("mirror_dir", ""))
+    except MissingError:
+        missing.note(source.file)
+        raise

@@ -1,4 +1,4 @@
-"""The claims on the authors' archive, against numbers that were worked out independently."""
+"""The claims on the authors' results, against numbers that were worked out independently."""
 
 import numpy as np
 import pandas as pd

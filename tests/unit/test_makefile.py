@@ -1,50 +1,185 @@
-"""`make` that is interrupted while it sets up does the set-up again, and then the work."""
+"""`make` that is cut off at any moment of the set-up: the same command does it, and then the work.
 
+The environment and pip are real; `uv` is a program of ours that is installed from a wheel, notes
+what it was asked, makes what it would install, and waits to be killed when a test wants it to.
+"""
+
+import hashlib
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from lossatlas.paths import PROJECT
 
-# Stands in for the programs of the environment: says what it was asked, and may take its time.
-PROGRAM = """#!/bin/sh
-echo "$(basename "$0") $1 $2" >> asked
-if [ "$1 $2" = "pip sync" ] && [ -e slow ]; then rm slow; touch waiting; exec sleep 60; fi
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here"),
+]
+
+UV = """#!/bin/sh
+here=$(dirname "$0")
+pause() {
+    if [ -e "slow-$1" ]; then rm "slow-$1"; touch "$here/../half" waiting; exec sleep 60; fi
+}
+echo "uv $2" $(for word; do case $word in *.lock | --editable) echo "$word" ;; esac; done) >> asked
+case "$*" in
+"pip sync"*)
+    pause sync
+    printf '#!/bin/sh\\necho snakemake >> asked\\nexit $(cat status)\\n' > "$here/snakemake"
+    chmod +x "$here/snakemake" ;;
+*--editable*)
+    pause editable
+    for packages in "$here"/../lib/python*/site-packages; do
+        mkdir -p "$packages/lossatlas"
+        touch "$packages/lossatlas/__init__.py"
+        cp warm.py "$packages/lossatlas/warm.py"
+    done ;;
+*) pause dev ;;
+esac
 """
+WARM = """import os, pathlib, time
+def import_all():
+    if os.path.exists("slow-compile"):
+        os.unlink("slow-compile")
+        pathlib.Path(".venv/half").touch()
+        pathlib.Path("waiting").touch()
+        time.sleep(60)
+    with open("asked", "a") as asked:
+        print("compiled", file=asked)
+"""
+SET_UP = ["uv sync requirements.lock", "uv install --editable", "compiled"]
+DEV = ["uv install requirements-dev.lock"]
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
-def test_interrupted_set_up(tmp_path: Path) -> None:
-    for name in ("Makefile", "requirements.lock", "envs/bootstrap.lock"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy2(PROJECT / name, tmp_path / name)
-    programs = tmp_path / ".venv/bin"
-    programs.mkdir(parents=True)
-    for name in ("python", "uv", "snakemake"):
-        (programs / name).write_text(PROGRAM)
-        (programs / name).chmod(0o755)
-    (tmp_path / "slow").touch()
-    first = subprocess.Popen(["make", "-s"], cwd=tmp_path, start_new_session=True)
-    end = time.monotonic() + 60
-    while not (tmp_path / "waiting").exists():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    os.killpg(first.pid, signal.SIGINT)
-    assert first.wait(30) != 0
-    assert "snakemake" not in (tmp_path / "asked").read_text()
-    (tmp_path / "asked").unlink()
-    subprocess.run(["make", "-s"], cwd=tmp_path, check=True)
-    asked = (tmp_path / "asked").read_text().split("\n")
-    assert [line.split()[:3] for line in asked if line.startswith("uv")] == [
-        ["uv", "pip", "sync"],
-        ["uv", "pip", "install"],
-    ]
-    assert asked[-2].startswith("snakemake")
-    (tmp_path / "asked").unlink()
-    subprocess.run(["make", "-s"], cwd=tmp_path, check=True)
-    assert (tmp_path / "asked").read_text().strip() == "snakemake"
+def wheel(folder: Path) -> str:
+    """Make a wheel of our `uv`, of many files to be cut off between, and return its lock file."""
+    name = "uv-1-py3-none-any.whl"
+    files = {f"uv/{number}.txt": "" for number in range(300)}
+    files["uv-1.dist-info/METADATA"] = "Metadata-Version: 2.1\nName: uv\nVersion: 1\n"
+    files["uv-1.dist-info/WHEEL"] = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    files["uv-1.data/scripts/uv"] = UV
+    record = [f"{file},," for file in (*files, "uv-1.dist-info/RECORD")]
+    files["uv-1.dist-info/RECORD"] = "\n".join(record) + "\n"
+    with zipfile.ZipFile(folder / name, "w") as archive:
+        for file, text in files.items():
+            entry = zipfile.ZipInfo(file)
+            entry.external_attr = (0o100755 if "scripts" in file else 0o100644) << 16
+            archive.writestr(entry, text)
+    return f"uv==1 --hash=sha256:{hashlib.sha256((folder / name).read_bytes()).hexdigest()}\n"
+
+
+class Copy:
+    """A folder with the Makefile and what it needs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.asked = root, root / "asked"
+        (root / "envs").mkdir()
+        shutil.copy2(PROJECT / "Makefile", root)
+        (root / "envs/bootstrap.lock").write_text(wheel(root))
+        (root / "requirements.lock").touch()
+        (root / "requirements-dev.lock").touch()
+        (root / "warm.py").write_text(WARM)
+        (root / "status").write_text("0")
+
+    def start(self, *targets: str) -> subprocess.Popen:
+        local = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.root), "PIP_NO_CACHE_DIR": "1"}
+        return subprocess.Popen(
+            ["make", "-s", f"PYTHON={sys.executable}", *targets],
+            cwd=self.root,
+            env={**os.environ, **local},
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def make(self, *targets: str, code: int = 0) -> str:
+        """Run to the end, and return what is printed."""
+        run = self.start(*targets)
+        printed = run.communicate(timeout=300)[0]
+        assert run.returncode == code, printed
+        return printed
+
+    def cut(self, number: int, happens: Callable[[], object], *targets: str) -> None:
+        """Send everything a signal as soon as something happens."""
+        run = self.start(*targets)
+        end = time.monotonic() + 300
+        while not happens():
+            assert run.poll() is None, run.communicate()[0]
+            assert time.monotonic() < end
+            time.sleep(0.002)
+        os.killpg(run.pid, number)
+        printed = run.communicate(timeout=60)[0]
+        assert run.returncode != 0, printed
+        assert "snakemake" not in self.said()
+
+    def slow(self, number: int, stage: str, *targets: str) -> None:
+        """Cut off one stage of the set-up."""
+        (self.root / f"slow-{stage}").touch()
+        waiting = self.root / "waiting"
+        self.cut(number, waiting.exists, *targets)
+        waiting.unlink()
+        assert (self.root / ".venv/half").exists()
+
+    def said(self) -> list[str]:
+        """Return what was asked of programs since the last call."""
+        lines = self.asked.read_text().splitlines() if self.asked.exists() else []
+        self.asked.unlink(missing_ok=True)
+        return lines
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Copy:
+    return Copy(tmp_path)
+
+
+def exists(copy: Copy, pattern: str) -> Callable[[], object]:
+    return lambda: next(copy.root.glob(pattern), None)
+
+
+def test_killed_at_every_stage(copy: Copy) -> None:
+    packages, number = ".venv/lib/python*/site-packages", signal.SIGKILL
+    for begun in (".venv/bin/python", f"{packages}/pip", f"{packages}/uv"):
+        copy.cut(number, exists(copy, begun))
+    for stage in ("sync", "editable", "compile"):
+        copy.slow(number, stage)
+    printed = copy.make()
+    assert copy.said() == [*SET_UP, "snakemake"]
+    assert "The pictures are in results/figures/" in printed.splitlines()[-1]
+    assert not (copy.root / ".venv/half").exists()
+    copy.make()
+    assert copy.said() == ["snakemake"]
+    ends = {3: "make: only data are missing (exit status 3)", 1: "make: something failed"}
+    for status, says in ends.items():
+        (copy.root / "status").write_text(str(status))
+        printed = copy.make(code=2)
+        assert any(line.startswith(says) for line in printed.splitlines()), printed
+
+
+def test_interrupted_then_what_tests_need_comes_with_them_and_stays(copy: Copy) -> None:
+    dev = ".venv/.ready-dev"
+    copy.cut(signal.SIGINT, exists(copy, ".venv/bin/python"))
+    copy.slow(signal.SIGINT, "sync")
+    copy.make()
+    assert copy.said() == [*SET_UP, "snakemake"]
+    copy.slow(signal.SIGINT, "dev", dev)
+    copy.make(dev)
+    assert copy.said() == [*SET_UP, *DEV]
+    assert not (copy.root / ".venv/half").exists()
+    copy.make(dev)
+    assert copy.said() == []
+    copy.make()
+    assert copy.said() == ["snakemake"]
+    os.utime(copy.root / "requirements.lock")
+    copy.make()
+    assert copy.said() == ["uv sync requirements-dev.lock", *SET_UP[1:], "snakemake"]
+    copy.make(dev)
+    assert copy.said() == DEV

@@ -241,7 +241,8 @@ def test_cells_keep_their_order_and_unmeasured_quantities_have_no_rows():
 
 def test_no_torch_is_imported():
     code = (
-        "import sys, lossatlas.claims.verdicts, lossatlas.reference.taxonomy_archive;"
+        "import sys, lossatlas.claims.verdicts, lossatlas.reference.taxonomy_archive,"
+        "lossatlas.reference.taxonomy_tables;"
         "sys.exit('torch' in sys.modules)"
     )
     environment = {"PYTHONPATH": str(collect.__file__).partition("/lossatlas/")[0]}

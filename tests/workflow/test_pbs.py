@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import published
-from conftest import Project, fresh
+from conftest import Project, fresh, mirrored
 from lossatlas.differences import differences
 from lossatlas.paths import PROJECT
 
@@ -38,11 +37,11 @@ def jobs_in(folder: Path) -> list[dict]:
 
 
 def test_archives_are_fetched_where_snakemake_runs(
-    project: Project, pbs: Path, monkeypatch: pytest.MonkeyPatch
+    project: Project, pbs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nodes often have no way out, and `doctor` looks from here."""
-    target = f"results/downloads/{published.NAME}"
-    monkeypatch.setenv("LOSSATLAS_MIRROR", str(published.archive().parent))
+    target = mirrored(project, tmp_path / "mirror", b"an archive")
+    monkeypatch.setenv("LOSSATLAS_MIRROR", str(tmp_path / "mirror"))
     project.snakemake("--profile", "profiles/pbs", target)
     assert (project.root / target).is_file()
     assert jobs_in(pbs) == []

@@ -1,9 +1,10 @@
 """Each row of the rerun table: which edit reruns which jobs, and nothing else."""
 
+from pathlib import Path
+
 import pytest
 
-import published
-from conftest import Project
+from conftest import Project, mirrored
 
 CLAIMS = {"verdicts": 1, "all_claims": 1}
 CELLS, EACH = 4, {"performance", "hessian", "connectivity", "cka", "distance"}
@@ -24,9 +25,11 @@ def test_docstring_comment_readme(ready: Project) -> None:
     assert ready.jobs() == {}
 
 
-def test_where_an_archive_comes_from(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = f"results/downloads/{published.NAME}"
-    monkeypatch.setenv("LOSSATLAS_MIRROR", str(published.archive().parent))
+def test_where_an_archive_comes_from(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = mirrored(project, tmp_path / "mirror", b"an archive")
+    monkeypatch.setenv("LOSSATLAS_MIRROR", str(tmp_path / "mirror"))
     project.snakemake("--cores", "1", target)
     monkeypatch.delenv("LOSSATLAS_MIRROR")
     assert project.jobs(target) == {}

@@ -69,6 +69,7 @@ def examine(
     return [
         *versions(),
         device(executor),
+        arithmetic(),
         *(shared(slots.visible(), places, runs_per_gpu) if runs_per_gpu else ()),
         writable(Path(paths.ROOT)),
         disk(Path(paths.ROOT), needed),
@@ -113,6 +114,16 @@ def device(executor: str) -> Check:
             "warning", "there is a GPU, but torch does not see it", "install a CUDA build of torch"
         )
     return Check("ok", f"no GPU: {os.cpu_count()} CPU cores")
+
+
+def arithmetic() -> Check:
+    """Check that torch computes rightly on this machine's CPU."""
+    from lossatlas import selftest
+
+    if wrong := selftest.run():
+        fix = "set ONEDNN_MAX_CPU_ISA=SSE41, which is slower, or install another version of torch"
+        return Check("problem", f"torch computes wrongly on this CPU: {wrong}", fix)
+    return Check("ok", "convolutions, their derivatives and products of matrices are right here")
 
 
 def shared(gpus: list[str], places: int, runs_per_gpu: int) -> Iterable[Check]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import hashlib
 import io
 import json
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from lossatlas import kept, paths, slots, warm
+from lossatlas import kept, paths, slots, warm, watch
 from lossatlas.errors import UserError
 from lossatlas.files import sweep, unwritable
 from lossatlas.lease import lease
@@ -58,11 +59,13 @@ def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
 
     Raises:
         SystemExit: With 1 after a mistake or a fault, 75 when the job saved its state and left,
-            130 when it was interrupted; and as the script ended, when the warm process ran it
-            (`warm.py`).
+            130 when it was interrupted; and as the script ended, in the process that only watches
+            the one that runs it (`watch.py`).
     """
     try:
-        warm.hand_over(snakemake.threads)
+        log = str(snakemake.log[0]) if snakemake.log else ""
+        warm.hand_over(snakemake.threads, log)
+        watch.watched(log)
         find_user_modules()
         _check_sibling(Path(snakemake.scriptdir))
         for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -89,6 +92,8 @@ def _log(snakemake: Any, stack: contextlib.ExitStack, quiet: bool) -> None:
     """Send what is printed to the log."""
     if snakemake.log:
         log = stack.enter_context(_opened(snakemake.log[0]))
+        faulthandler.enable(log)  # where a signal of a compiled library's fault met the script
+        stack.callback(faulthandler.disable)
         stack.enter_context(contextlib.redirect_stderr(log))
         if quiet:
             stack.enter_context(contextlib.redirect_stdout(log))

@@ -22,6 +22,18 @@ def caption(figure: str) -> Path:
     return LIBRARY.parent / "report" / f"{figure}.rst"
 
 
+def published() -> str:
+    """The authors' numbers that come with the project; relative if it is in the working folder."""
+    table = PROJECT / "resources" / "taxonomy_published.csv"
+    here = Path.cwd()
+    return str(table.relative_to(here) if table.is_relative_to(here) else table)
+
+
+def imported() -> str:
+    """The table of the authors' numbers, made again from their archive."""
+    return f"{ROOT}/reference/taxonomy_published.csv"
+
+
 def download(file: str) -> str:
     """An archive as it came from its mirror."""
     return f"{ROOT}/downloads/{file}"
@@ -69,6 +81,11 @@ def state(name: str) -> str:
 def lease(output: str) -> str:
     """The lease on a result, held by the job that writes it."""
     return f"{ROOT}/state/leases/{_short(output)}"
+
+
+def missing(file: str) -> str:
+    """The note that an archive could not be had; gone as soon as it is asked for again."""
+    return f"{ROOT}/state/missing/{file}"
 
 
 def kept_by_all() -> str:

@@ -37,6 +37,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lossatlas import watch
+from lossatlas.watch import PASSED_ON
+
 VARIABLE = "LOSSATLAS_WARM"
 OFF = "off"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -49,7 +52,6 @@ IMPORTS = (
 LOOK = 1.0  # seconds between looks at whether Snakemake is still there
 PATIENCE = 5.0  # seconds for a job to say what it wants
 LONGEST = 100  # characters of a socket's path, on every system
-PASSED_ON = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 
 
 def invite(*, here: bool) -> None:
@@ -71,11 +73,12 @@ def invite(*, here: bool) -> None:
                     os.environ[VARIABLE] = place
 
 
-def hand_over(threads: int) -> None:
+def hand_over(threads: int, log: str = "") -> None:
     """Let the warm process run this script, and end as it ends; return if there is none left.
 
     Args:
         threads: Threads that the job may use.
+        log: Of the job; it tells of a signal that the script died of.
 
     Raises:
         SystemExit: With the script's exit code.
@@ -103,7 +106,7 @@ def hand_over(threads: int) -> None:
     ignored = [int(one) for one, handler in before.items() if handler is signal.SIG_IGN]
     answer = _ask(connection, ignored)
     if answer:
-        _end(int(answer))
+        watch.end(int(answer), log)
     for one, handler in before.items():  # the fork is dead, too: it held the connection
         signal.signal(one, handler)
     for number in told:
@@ -142,15 +145,6 @@ def _woken_by_signals() -> Iterator[int]:
         os.close(woken)
 
 
-def _end(code: int) -> NoReturn:
-    """End as the fork has ended: with its exit code, or by its signal."""
-    if code < 0:
-        with contextlib.suppress(OSError):  # SIGKILL has no other meaning
-            signal.signal(-code, signal.SIG_DFL)
-        os.kill(os.getpid(), -code)
-    sys.exit(code)
-
-
 def _start(place: str) -> None:
     """Start the warm process, unless another job has."""
     try:
@@ -175,11 +169,12 @@ def import_all() -> None:
 
 @dataclass(frozen=True)
 class _Job:
-    """What a job says (script, folder, environment, signals), its terminal, and the way to it."""
+    """What a job says, its terminal, the way to it, and the process that forks for it."""
 
     said: dict[str, Any]
     ends: list[int]
     connection: socket.socket
+    server: int
 
     def refuse(self) -> None:
         """Let the job run by itself."""
@@ -277,7 +272,8 @@ class _Server:
 
 def _become(job: _Job) -> str:
     """Turn this fork into the job and return its script."""
-    _die_with_parent()
+    watch.by_another()
+    watch.die_with_parent(job.server)
     for number in (*PASSED_ON, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -312,7 +308,7 @@ def _hear(door: socket.socket) -> _Job | None:
             os.close(end)
         return None
     connection.settimeout(None)
-    return _Job(json.loads(text), list(ends), connection)
+    return _Job(json.loads(text), list(ends), connection, os.getpid())
 
 
 def _live_with(connection: socket.socket) -> None:
@@ -320,13 +316,6 @@ def _live_with(connection: socket.socket) -> None:
     while number := connection.recv(1):
         os.kill(os.getpid(), number[0])
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _die_with_parent() -> None:
-    """Ask the kernel to end this fork when the warm process is gone: nobody could report it."""
-    import ctypes
-
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _run(script: str) -> NoReturn:

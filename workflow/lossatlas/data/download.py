@@ -25,6 +25,10 @@ LATER = (408, 425, 429)  # client errors that mean "not now" rather than "never"
 logger = logging.getLogger(__name__)
 
 
+class MissingError(UserError):
+    """No place has the file of a data set."""
+
+
 class _RefusedError(Exception):
     """A place does not have the file that the table describes."""
 
@@ -45,8 +49,8 @@ def fetch(source: DataSource, target: Path, mirror_dir: str = "") -> None:
 
     Raises:
         ValueError: If the row names no file.
-        UserError: If no place has the right file (the message says what each answered), or the
-            target cannot be written.
+        MissingError: If no place has the right file; the message says what each answered.
+        UserError: If the target cannot be written, or `mirror_dir` is no folder.
     """
     if source.embedded:
         raise ValueError(f"'{source.name}' comes with a package: there is nothing to fetch")
@@ -63,7 +67,7 @@ def fetch(source: DataSource, target: Path, mirror_dir: str = "") -> None:
             failures.append(f"{place}: {error}")
         else:
             return
-    raise UserError(
+    raise MissingError(
         f"'{source.file}' could not be had: {'; '.join(failures) or 'the table names no mirror'}",
         where=source.name,
         fix=f"fetch it elsewhere, put it into a folder under the name '{source.file}', and name "

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lossatlas.errors import UserError, told
+from lossatlas.models.safe_convolution import avoid_faults
 from lossatlas.models.together import Together
 
 Tensors = dict[str, Tensor]
@@ -51,6 +52,7 @@ class Functional:
         except RuntimeError as error:
             fix = "torch.nn.utils.parametrizations has norms of weights that can be copied"
             raise UserError(f"cannot be copied: {told(error)}", where=self.name, fix=fix) from error
+        avoid_faults(self.module)
         self._places = places_of(self.module)
         self._names = {name for _, _, name in self._places}
         self.norms = [m for m in self.module.modules() if _has_statistics(m)]

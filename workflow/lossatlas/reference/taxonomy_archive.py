@@ -1,4 +1,4 @@
-"""The numbers that Yang et al. published with their taxonomy of loss landscapes (NeurIPS 2021).
+"""The archive that Yang et al. published with their taxonomy of loss landscapes (NeurIPS 2021).
 
 ResNet18 on CIFAR-10 with one decay of the learning rate: 15 batch sizes x 14 widths, five runs
 each. The archive is read in memory; nothing in it is extracted or run, and a file that is not
@@ -7,7 +7,6 @@ expected is refused.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 import tarfile
@@ -20,14 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from lossatlas.errors import UserError
 from lossatlas.reference import unpickle
-from lossatlas.store import Array, Record
+from lossatlas.reference.taxonomy_published import AXES, COLUMNS, POINTS, QUANTITIES, RUNS
 
-KIND = "reference"
-SOURCE = "https://github.com/nsfzyzz/loss_landscape_taxonomy"
-RUNS = 5
 FOLDER = "different_knobs_subset_10"
 CURVE = "curve_test.npz"
 MOST_BYTES = 2**16  # the largest file has 9106
@@ -41,19 +38,11 @@ Cells = dict[tuple[int, int], dict[str, Any]]  # (batch size, width) -> file -> 
 
 
 @dataclass(frozen=True)
-class Quantity:
-    """Where a quantity lies in the archive, and what it is."""
+class _Source:
+    """Where a quantity lies in the archive."""
 
     file: str
-    get: Callable[[Any], Any]
-    axes: tuple[str, ...]
-    unit: str
-    description: str
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one cell."""
-        return (RUNS,) * len(self.axes)  # a curve has as many points as there are runs
+    get: Callable[[Any], Any]  # contents of the file -> a number per run, pair or point
 
 
 def _per_run(key: str, content: Any) -> list[Any]:
@@ -74,123 +63,89 @@ def _layer(index: int, layers: Any) -> Any:
     return layers[index]
 
 
-def _quantities() -> dict[str, Quantity]:
-    run, pair, point = ("replica",), ("replica", "partner"), ("t",)
-    found = {}
-    for part, file in (("train", "loss_acc.pkl"), ("test", "loss_acc_test.pkl")):
-        for name, unit in (("loss", "nats"), ("accuracy", "percent")):
-            what = f"{part}ing set, evaluation mode" if part == "train" else "test set"
-            found[f"{part}_{name}"] = Quantity(file, partial(_per_run, name), run, unit, what)
-    seen = "of the mean cross entropy of 200 training images, evaluation mode"
-    hessian = "hessian.pkl"
-    found["hessian_eigenvalue"] = Quantity(
-        hessian, _eigenvalues, run, "nats", f"largest in modulus, of the Hessian {seen}"
-    )
-    found["hessian_trace"] = Quantity(
-        hessian, partial(_per_run, "trace"), run, "nats", f"of the Hessian {seen}"
-    )
-    for index, layer in enumerate(("output", "softmax")):
-        found[f"cka_biased_{layer}"] = Quantity(
-            "CKA_mixup_alpha_16.0.pkl",
-            partial(_pairs, partial(_layer, index), "representation_similarity"),
-            pair,
-            "",
-            "blended training images, drawn anew for each ordered pair",
-        )
-    found["l2_distance"] = Quantity(
-        "model_dist.pkl",
-        partial(_pairs, lambda entry: entry["dist"], "model_distance"),
-        pair,
-        "",
-        "between all trainable parameters",
-    )
-    for part, key in (("train", "tr"), ("test", "te")):
-        for name, short, unit in (
-            ("error", "err", "percent"),
-            ("loss", "nll", "nats"),
-            ("penalised_loss", "loss", "nats"),
-        ):
-            found[f"curve_{part}_{name}"] = Quantity(
-                CURVE, _member(f"{key}_{short}"), point, unit, "along the curve of runs 0 and 1"
-            )
-    what = "distance of weights from the previous point of the curve"
-    found["curve_step"] = Quantity(CURVE, _member("dl"), point, "", what)
-    return found
+def _cka(index: int) -> _Source:
+    get = partial(_pairs, partial(_layer, index), "representation_similarity")
+    return _Source("CKA_mixup_alpha_16.0.pkl", get)
 
 
-def _member(key: str) -> Callable[[Any], Any]:
-    return lambda content: content[key]
+def _distances(content: Any) -> list[list[Any]]:
+    return _pairs(lambda entry: entry["dist"], "model_distance", content)
 
 
-QUANTITIES = _quantities()
-_FILES = {quantity.file for quantity in QUANTITIES.values()}
+def _curve(key: str) -> _Source:
+    return _Source(CURVE, lambda content: content[key])
 
 
-def convert(archive: Path) -> Record:
+_SOURCES = {
+    "train_loss": _Source("loss_acc.pkl", partial(_per_run, "loss")),
+    "train_accuracy": _Source("loss_acc.pkl", partial(_per_run, "accuracy")),
+    "test_loss": _Source("loss_acc_test.pkl", partial(_per_run, "loss")),
+    "test_accuracy": _Source("loss_acc_test.pkl", partial(_per_run, "accuracy")),
+    "hessian_eigenvalue": _Source("hessian.pkl", _eigenvalues),
+    "hessian_trace": _Source("hessian.pkl", partial(_per_run, "trace")),
+    "cka_biased_output": _cka(0),
+    "cka_biased_softmax": _cka(1),
+    "l2_distance": _Source("model_dist.pkl", _distances),
+    "curve_train_error": _curve("tr_err"),
+    "curve_train_loss": _curve("tr_nll"),
+    "curve_test_error": _curve("te_err"),
+    "curve_test_loss": _curve("te_nll"),
+}
+_FILES = {source.file for source in _SOURCES.values()}
+
+
+def convert(archive: Path) -> pd.DataFrame:
     """Read the archive.
-
-    Minima, maxima, means and integrals along the curve and its accuracies are left out: they
-    follow from the arrays that are kept.
 
     Args:
         archive: `loss_landscape_taxonomy-results.tar.gz`.
 
     Returns:
-        A record of kind 'reference': arrays `batch_size` (B,), `width` (W,) and `t` (5,), and one
-        array of shape (B, W, 5) or (B, W, 5, 5) for each of `QUANTITIES`, NaN where a file is
-        missing. Units and meaning are with the arrays.
+        `taxonomy_published.COLUMNS`, a row per cell, ordered by width and then batch size; NaN
+        where a file is missing.
 
     Raises:
         UserError: If the archive is missing or damaged, or holds what it should not.
     """
     cells = _read(archive)
-    sizes, widths = (sorted({place[axis] for place in cells}) for axis in (0, 1))
-    record = Record(KIND, mode="paper")
-    record.provenance = {
-        "source": SOURCE,
-        "archive": archive.name,
-        "sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
-    }
-    record.arrays = {
-        "batch_size": Array(np.array(sizes), ("batch_size",), "images"),
-        "width": Array(np.array(widths), ("width",), "channels of the first stage"),
-        "t": Array(_common_points(archive, cells), ("t",), "", "places along the curve"),
-    }
-    for name, quantity in QUANTITIES.items():
-        values = np.full((len(sizes), len(widths), *quantity.shape), np.nan)
-        for (size, width), files in cells.items():
-            if quantity.file in files:
-                where = f"{archive}: bs {size}, width {width}, {quantity.file}"
-                place = sizes.index(size), widths.index(width)
-                values[place] = _numbers(quantity, files[quantity.file], where)
-        axes = ("batch_size", "width", *quantity.axes)
-        record.arrays[name] = Array(values, axes, quantity.unit, quantity.description)
-    return record
+    rows = []
+    for size, width in sorted(cells, key=lambda cell: cell[::-1]):
+        files, row = cells[size, width], [float(size), float(width)]
+        where = f"{archive}: bs {size}, width {width}"
+        if CURVE in files:
+            _check_points(files[CURVE], f"{where}, {CURVE}")
+        for name, places in QUANTITIES.items():
+            source = _SOURCES[name]
+            shape = (RUNS,) * len(places[0])  # a curve has as many points as there are runs
+            values = np.full(shape, np.nan)
+            if source.file in files:
+                content = files[source.file]
+                values = _numbers(source.get, content, shape, f"{where}, {source.file}")
+            row += [float(values[place]) for place in places]
+        rows.append(row)
+    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(AXES, "int64"))
 
 
-def _numbers(quantity: Quantity, content: Any, where: str) -> np.ndarray:
+def _numbers(
+    get: Callable[[Any], Any], content: Any, shape: tuple[int, ...], where: str
+) -> np.ndarray:
     try:
-        values = np.asarray(quantity.get(content), dtype=np.float64)
+        values = np.asarray(get(content), dtype=np.float64)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         what = f"not laid out as expected ({type(error).__name__}: {error})"
         raise UserError(what, where=where, fix=_AGAIN) from None
-    if values.shape != quantity.shape:
-        what = f"has shape {list(values.shape)}, not {list(quantity.shape)}"
+    if values.shape != shape:
+        what = f"has shape {list(values.shape)}, not {list(shape)}"
         raise UserError(what, where=where, fix=_AGAIN)
     return values
 
 
-def _common_points(archive: Path, cells: Cells) -> np.ndarray:
-    """Return the places t along the curves, which all cells share (even ones if there are none)."""
-    points = Quantity(CURVE, _member("ts"), ("t",), "", "")
-    found = [
-        _numbers(points, files[CURVE], f"{archive}: bs {size}, width {width}, {CURVE}")
-        for (size, width), files in cells.items()
-        if CURVE in files
-    ]
-    if any(not np.array_equal(one, found[0]) for one in found):
-        raise UserError("curves at different places t", where=str(archive), fix=_AGAIN)
-    return found[0] if found else np.linspace(0, 1, RUNS)
+def _check_points(content: Any, where: str) -> None:
+    """Refuse a curve that was not evaluated at `POINTS`."""
+    points = _numbers(lambda curve: curve["ts"], content, (len(POINTS),), where).tolist()
+    if points != list(POINTS):
+        what = f"a curve at the places t = {points}, not {list(POINTS)}"
+        raise UserError(what, where=where, fix=_AGAIN)
 
 
 def _read(archive: Path) -> Cells:

@@ -3,57 +3,59 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from itertools import combinations, permutations, product
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lossatlas.connectivity.summary import extremes
-from lossatlas.reference.taxonomy_archive import QUANTITIES, RUNS
-from lossatlas.store import Record, Scalar, Series
+from lossatlas.reference.taxonomy_published import POINTS, QUANTITIES, column
+from lossatlas.store import Scalar, Series
 from lossatlas.tables.collect import scalar_frame, series_frame
 
 EXPERIMENT = "taxonomy_reference"
 
-Numbers = dict[str, np.ndarray]  # quantity -> its array in one cell
+Row = Mapping[Hashable, Any]  # column -> number, of one cell
 
-# Kind of metric -> scalar -> quantity; connectivity is derived from the curve.
-_OF_RUNS = {
-    "performance": ("train_loss", "train_accuracy", "test_loss", "test_accuracy"),
-    "hessian": ("hessian_eigenvalue", "hessian_trace"),
-}
-_OF_ORDERED_PAIRS = {
-    "cka": "cka_biased_softmax",
-    "cka_biased": "cka_biased_softmax",
-    "cka_biased.output": "cka_biased_output",
+# Kind of metric -> scalar -> quantity of the published table; connectivity follows from the curve.
+_SCALARS = {
+    "performance": {
+        name: name for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+    },
+    "hessian": {name: name for name in ("hessian_eigenvalue", "hessian_trace")},
+    "cka": {
+        "cka": "cka_biased_softmax",
+        "cka_biased": "cka_biased_softmax",
+        "cka_biased.output": "cka_biased_output",
+    },
+    "distance": {"l2_distance": "l2_distance"},
 }
 _CURVES = ("train_error", "train_loss", "test_error", "test_loss")
 KINDS = ("performance", "hessian", "connectivity", "cka", "distance")
 
 
-def tables(record: Record) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
+def tables(numbers: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
     """Return kind of metric -> (table of scalars, table of series) of the authors' results.
 
     Names are those of our own metrics in mode 'paper'. `cka` and `cka_biased` are of the softmax
     outputs, `cka_biased.output` of the logits; each ordered pair has a row, since the authors drew
     new images for each. Mode connectivity and curves are of runs 0 and 1. A number that the
-    archive lacks has a row, NaN and `undefined`.
+    authors' results lack has a row, NaN and `undefined`.
 
     Args:
-        record: From `taxonomy_archive.convert`.
+        numbers: From `taxonomy_published.read` or `taxonomy_archive.convert`.
     """
-    widths, sizes, points = (record.arrays[name].values for name in ("width", "batch_size", "t"))
     axes: dict[str, dict[str, int]] = {}
     scalars: dict[str, dict[str, list[Scalar]]] = {kind: {} for kind in KINDS}
     curves: dict[str, list[Series]] = {}
-    for (j, width), (i, size) in product(enumerate(widths), enumerate(sizes)):
+    for row in numbers.to_dict("records"):
+        size, width = int(row["batch_size"]), int(row["width"])
         cell = f"bs_{size}/ResNet18_w{width}"
-        axes[cell] = {"width": int(width), "batch_size": int(size)}
-        numbers = {name: record.arrays[name].values[i, j] for name in QUANTITIES}
+        axes[cell] = {"width": width, "batch_size": size}
         for kind in KINDS:
-            scalars[kind][cell] = list(_scalars(kind, points, numbers))
-        curves[cell] = [_curve(name, points, numbers) for name in _CURVES]
+            scalars[kind][cell] = list(_scalars(kind, row))
+        curves[cell] = [_curve(name, row) for name in _CURVES]
     none: dict[str, list[Series]] = {cell: [] for cell in axes}
     return {
         kind: (
@@ -74,36 +76,30 @@ def plotted(table: pd.DataFrame) -> pd.DataFrame:
     return table[kept].reset_index(drop=True)
 
 
-def _scalars(kind: str, points: np.ndarray, numbers: Numbers) -> Iterator[Scalar]:
+def _scalars(kind: str, row: Row) -> Iterator[Scalar]:
     """Yield the rows of one kind of metric in one cell."""
     if kind == "connectivity":
         names = ("mode_connectivity", "path_dip", "path_bump")
-        values = extremes(points, numbers["curve_train_error"], "mean")
-        for name, value in zip(names, values, strict=True):
-            yield _scalar(name, value, 0, 1, "percent")
-    elif kind == "cka":
-        for name, source in _OF_ORDERED_PAIRS.items():
-            for a, b in permutations(range(RUNS), 2):
-                yield _scalar(name, numbers[source][a, b], a, b)
-    elif kind == "distance":
-        for a, b in combinations(range(RUNS), 2):
-            yield _scalar("l2_distance", numbers["l2_distance"][a, b], a, b)
-    else:
-        for name in _OF_RUNS[kind]:
-            for run, value in enumerate(numbers[name]):
-                yield _scalar(name, value, run, unit=QUANTITIES[name].unit)
+        errors = _along(row, "curve_train_error")
+        for name, value in zip(names, extremes(np.array(POINTS), errors, "mean"), strict=True):
+            yield _scalar(name, value, 0, 1)
+        return
+    for name, source in _SCALARS[kind].items():
+        for index in QUANTITIES[source]:
+            yield _scalar(name, row[column(source, *index)], *index)
 
 
-def _scalar(
-    name: str, value: float, replica: int, partner: int | None = None, unit: str = ""
-) -> Scalar:
+def _scalar(name: str, value: float, replica: int, partner: int | None = None) -> Scalar:
     status = "ok" if math.isfinite(value) else "undefined"
     number = float(value) if status == "ok" else math.nan
-    return Scalar(name, number, replica, partner, status=status, unit=unit)
+    return Scalar(name, number, replica, partner, status=status)
 
 
-def _curve(name: str, points: np.ndarray, numbers: Numbers) -> Series:
-    values = numbers[f"curve_{name}"]
+def _along(row: Row, quantity: str) -> np.ndarray:
+    return np.array([row[column(quantity, *index)] for index in QUANTITIES[quantity]])
+
+
+def _curve(name: str, row: Row) -> Series:
+    values = _along(row, f"curve_{name}")
     status = "ok" if np.isfinite(values).all() else "undefined"
-    unit = "percent" if name.endswith("error") else "nats"
-    return Series(f"bezier_{name}", points, values, "t", 0, 1, y_unit=unit, status=status)
+    return Series(f"bezier_{name}", np.array(POINTS), values, "t", 0, 1, status=status)
