@@ -30,23 +30,8 @@ include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/metrics.smk"
 include: "rules/tables.smk"
-include: "rules/figures_taxonomy.smk"
 include: "rules/studies.smk"
-include: "rules/figures_simplex.smk"
-include: "rules/figures_diffusion.smk"
-
-
-# A figure that the config adds under a name of its own is a target like the others.
-for figure in FIGURE_NAMES:
-    if not workflow.is_rule(figure):
-
-        rule:
-            """A figure of this config."""
-            name:
-                figure
-            input:
-                figure_files([figure]),
-            localrule: True
+include: "rules/figures.smk"
 
 
 from lossatlas import kept

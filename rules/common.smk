@@ -1,9 +1,9 @@
 # The only file with functions: everything that rules ask of the library.
 import atexit
 import contextlib
+import dataclasses
 import functools
 import gc
-import hashlib
 import inspect
 import json
 import os
@@ -272,36 +272,17 @@ def shown(figure):
     return Shown(CONFIG, figure)
 
 
-def figure_tables(figure, which):
+def figure_tables(which):
     """Return an input function: the tables that a figure reads."""
 
     def tables(wildcards):
-        return plainly(shown(figure or wildcards.figure).tables, which, refusal=SystemExit)
+        return plainly(shown(wildcards.figure).tables, which, refusal=SystemExit)
 
     return tables
 
 
-def figure_style(figure):
-    return compact(shown(figure).style.model_dump())
-
-
-def caption_of(figure):
-    """Return the caption of a figure: an edit to it makes the figure anew."""
-    text = paths.caption(shown(figure).style.draws).read_text(encoding="utf-8")
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def figure_axis(figure, which):
-    return shown(figure).axis(which)
-
-
-def figure_code(figure):
-    return code_of(entries.figure(shown(figure).drawing.target))
-
-
-def added_figures():
-    """Return a pattern of the figures that the config adds under names of their own."""
-    return "|".join([name for name in FIGURE_NAMES if name not in FIGURES]) or "(?!)"
+def figure_code(wildcards):
+    return code_of(entries.figure(shown(wildcards.figure).drawing.target))
 
 
 # --- data -------------------------------------------------------------------------------------
@@ -331,7 +312,16 @@ def data_of(wildcards):
 
 def archive_of(wildcards):
     source = plainly(data_source, wildcards.name, refusal=SystemExit)
+    if source.own:  # whose name tells the content: a new time changes nothing
+        return [ancient(source.file)] if source.file else []
     return [paths.download(file.file) for file in files_of(source)]
+
+
+def own_of(wildcards):
+    """Return, as JSON, what is known of data of the user's own; "" for those of the table."""
+    source = plainly(data_source, wildcards.name, refusal=SystemExit)
+    kept = {key: value for key, value in dataclasses.asdict(source).items() if key != "file"}
+    return compact({**kept, "file": ""}) if source.own else ""
 
 
 def archive_of_results():

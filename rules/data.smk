@@ -32,6 +32,7 @@ rule dataset:
         mem_mb=lambda wildcards, attempt: 3000 * attempt,
     params:
         row=row_of,
+        own=own_of,
         code=code_of(entries.DATASET),
     script:
         "../workflow/dataset.py"

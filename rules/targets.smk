@@ -129,10 +129,9 @@ rule report:
     conda:
         "../envs/analysis.yaml"
     params:
-        figures={name: shown(name).style.draws for name in FIGURE_NAMES},
+        captions={name: shown(name).caption for name in FIGURE_NAMES},
         config=CONFIG.name,
         experiments=list(CONFIG.experiments),
-        captions=[caption_of(name) for name in FIGURE_NAMES],
         accepted=lambda w: RERUNS.reasons(),
         code=code_of(entries.REPORT),
     script:

@@ -1,11 +1,19 @@
 """Convert a data set to one HDF5 file."""
 
+import json
 from pathlib import Path
 
 from lossatlas.entry import job
 
 with job(snakemake) as s:  # noqa: F821
     from lossatlas import store
-    from lossatlas.data.convert import convert
+    from lossatlas.data import convert, own
+    from lossatlas.spec.catalogue import DataSource
 
-    store.write(s.output[0], convert(s.wildcards.name, *map(Path, s.input)))
+    files = [Path(file) for file in s.input]
+    if s.params.own:
+        source = DataSource(**json.loads(s.params.own))
+        record = own.convert(source, files[0] if files else None)
+    else:
+        record = convert.convert(s.wildcards.name, *files)
+    store.write(s.output[0], record)

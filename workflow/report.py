@@ -3,11 +3,11 @@
 from lossatlas.entry import job
 
 with job(snakemake) as s:  # noqa: F821
-    from lossatlas import page, paths
+    from lossatlas import page
 
     figures = [
-        page.Shown(name, png, paths.caption(draws))
-        for (name, draws), png in zip(s.params.figures.items(), s.input.figures, strict=True)
+        page.Shown(name, png, caption)
+        for (name, caption), png in zip(s.params.captions.items(), s.input.figures, strict=True)
     ]
     about = {"config": s.params.config, "experiments": ", ".join(s.params.experiments)}
     if s.params.accepted:

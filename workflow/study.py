@@ -3,12 +3,11 @@
 from lossatlas.entry import job
 
 with job(snakemake) as s:  # noqa: F821
-    from lossatlas import device, store
-    from lossatlas.models import load_object
+    from lossatlas import device, plugins, store
     from lossatlas.tables import collect
 
     device.set_threads(s.threads)
-    record, name = load_object(s.params.target)(), s.wildcards.study
+    record, name = plugins.load(s.params.target, "study")(), s.wildcards.study
     store.write(s.output.record, record)
     axes = {name: {}}
     scalars = collect.scalar_frame("studies", axes, {name: record.scalars})

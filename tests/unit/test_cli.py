@@ -287,7 +287,7 @@ BAD = [
     ),
     (
         [*HESSIAN, "--model", "nowhere:x", "--data", "data.npz"],
-        "'nowhere' does not import",
+        "no module named 'nowhere'",
     ),
     (
         [*HESSIAN, "--model", "cli_net:number", "--data", "digits"],

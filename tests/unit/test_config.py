@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from lossatlas import models, paths
+from lossatlas import models, paths, plugins
 from lossatlas.errors import UserError
 from lossatlas.metrics.cka import Cka
 from lossatlas.metrics.connectivity import Connectivity
@@ -445,7 +445,7 @@ def test_catalogue_agrees_with_the_networks(name: str) -> None:
     import inspect
 
     network = catalogue.NETWORKS[name]
-    parameters = inspect.signature(models.load_object(network.target)).parameters
+    parameters = inspect.signature(plugins.load(network.target, "")).parameters
     shape = {"num_classes", "in_channels", "image_size"}
     own = {key: p.default for key, p in parameters.items() if key not in shape}
     assert own == dict(network.arguments)

@@ -6,7 +6,7 @@ import pytest
 
 from lossatlas.errors import UserError
 from lossatlas.figures import style
-from lossatlas.figures.taxonomy import phase_diagram
+from lossatlas.figures.diagram import phase_diagram
 from lossatlas.spec.figures import Figure
 from lossatlas.tables.collect import cell_summary
 

@@ -7,8 +7,8 @@ from PIL import Image
 from lossatlas import paths
 from lossatlas.errors import UserError
 from lossatlas.figures import Drawn, style
+from lossatlas.figures.diagram import phase_diagram
 from lossatlas.figures.draw import draw, resolve, save, whole_page
-from lossatlas.figures.taxonomy import phase_diagram
 from lossatlas.spec.figures import FIGURES, Figure
 from lossatlas.tables import collect
 
@@ -96,15 +96,15 @@ def test_every_built_in_figure_has_its_function():
 
 
 def test_function_of_one_s_own():
-    assert resolve("lossatlas.figures.taxonomy:phase_diagram") is phase_diagram
+    assert resolve("lossatlas.figures.diagram:phase_diagram") is phase_diagram
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("taxonomy_phase", "unknown figure"),
-        ("no.such.module:draw", "cannot be had"),
-        ("lossatlas.figures.taxonomy:nothing", "cannot be had"),
+        ("no.such.module:draw", "no module named"),
+        ("lossatlas.figures.diagram:nothing", "has no 'nothing'"),
     ],
 )
 def test_unknown_function(name, message):

@@ -5,7 +5,7 @@ import pytest
 
 from lossatlas.errors import UserError
 from lossatlas.figures import Tables
-from lossatlas.figures.taxonomy import curves, spectra
+from lossatlas.figures.multiples import curves, spectra
 from lossatlas.spec.figures import Figure
 
 CELLS = ft.product([2, 4], [16, 64, 256])

@@ -4,7 +4,7 @@ import figure_tables as ft
 import numpy as np
 import pytest
 
-from lossatlas.figures.taxonomy import phases
+from lossatlas.figures.phase_map import phases
 from lossatlas.spec.figures import Figure, Thresholds
 from lossatlas.tables.phases import PHASES
 

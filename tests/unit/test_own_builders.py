@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from lossatlas import fingerprint
+from lossatlas import fingerprint, plugins
 from lossatlas.errors import UserError
-from lossatlas.models import load_object
 from lossatlas.modules import find_module
 from lossatlas.spec import config
-from lossatlas.spec.own import check_arguments, check_builder
+from lossatlas.spec.own import check_arguments, check_object
 
 FILE = """
 from functools import partial
@@ -64,7 +63,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_arguments_are_those_of_the_file(
     here: Path, name: str, given: list[str], says: str
 ) -> None:
-    check_builder(f"own_nets:{name}", "here")
+    check_object(f"own_nets:{name}", "here")
     if not says:
         check_arguments(f"own_nets:{name}", given, "here")
         return
@@ -124,7 +123,10 @@ def test_folders_without_init_are_packages(here: Path) -> None:
 def test_a_file_that_another_hides(here: Path) -> None:
     """As `train.py`, which the workflow has as well, or `test.py`, which Python has."""
     (here / "test.py").write_text(FILE)
-    for say in (lambda: check_builder("test:Net", "here"), lambda: load_object("test:Net", "here")):
+    for say in (
+        lambda: check_object("test:Net", "here"),
+        lambda: plugins.load("test:Net", "here"),
+    ):
         with pytest.raises(
             UserError, match=r"here: 'test' is .*__init__\.py, and not the test\.py"
         ):

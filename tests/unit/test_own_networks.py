@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -269,10 +271,16 @@ def failing(kind: str) -> nn.Module:
     return nn.Linear(-1, 2)
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start in the folder of this file."""
+    monkeypatch.chdir(Path(__file__).parent)
+
+
 SHAPE = {"num_classes": 3, "in_channels": 2, "image_size": 5}
 
 
-def test_lazy_layers_learn_their_shapes() -> None:
+def test_lazy_layers_learn_their_shapes(here: None) -> None:
     made = models.build("test_own_networks:lazy", {}, **SHAPE)
     assert made.training
     assert made[1].weight.shape == (3, 36)
@@ -286,7 +294,7 @@ def test_lazy_layers_learn_their_shapes() -> None:
         ("negative", "RuntimeError: Trying to create tensor with negative"),
     ],
 )
-def test_builders_that_fail_are_one_line(kind: str, says: str) -> None:
+def test_builders_that_fail_are_one_line(here: None, kind: str, says: str) -> None:
     with pytest.raises(UserError, match=f"refuses its arguments: {says}"):
         models.build("test_own_networks:failing", {"kind": kind}, **SHAPE)
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from lossatlas.paths import PROJECT
+from lossatlas.spec.figures import FIGURES
 
 PARTS = (
     "Snakefile",
@@ -89,6 +90,7 @@ ONLY_NAMES = {
     "simplex",
     "taxonomy",
     "train",
+    *FIGURES,
 }
 
 

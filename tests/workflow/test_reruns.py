@@ -9,7 +9,6 @@ import pytest
 from conftest import Project, mirrored
 from lossatlas.store import read
 
-FIGURES = {"taxonomy_phase_diagram", "taxonomy_phases", "taxonomy_curves", "taxonomy_spectra"}
 CLAIMS = {"verdicts": 1, "all_claims": 1}
 NEW = '''
 """A metric that is added to the checkout: one file."""
@@ -54,19 +53,19 @@ def test_where_an_archive_comes_from(
 
 def test_style_of_a_figure(ready: Project) -> None:
     ready.configure(lambda c: c["figures"]["taxonomy_phases"].update(dpi=100))
-    assert ready.jobs() == {"taxonomy_phases": 1}
+    assert ready.jobs() == {"figure": 1}
 
 
 def test_caption_of_a_figure(ready: Project) -> None:
     caption = ready.root / "workflow/report/taxonomy_curves.rst"
     caption.write_text(caption.read_text() + "\nMore.\n")
-    assert ready.jobs() == {"taxonomy_curves": 1}
+    assert ready.jobs() == {"figure": 1}
 
 
 def test_setting_of_a_metric(ready: Project) -> None:
     ready.configure(lambda c: c["metrics"]["cka"].update(samples=96))
     expected = {"cka": CELLS, "collect": 1, **CLAIMS}
-    expected |= {"taxonomy_phase_diagram": 1, "taxonomy_phases": 1}
+    expected |= {"figure": 2}
     assert ready.jobs() == expected
 
 
@@ -76,7 +75,7 @@ def test_one_more_width(ready: Project) -> None:
         "train_replicas": 2,
         "collect": 5,
         **CLAIMS,
-        **dict.fromkeys(FIGURES, 1),
+        "figure": 4,
     }
     assert ready.jobs() == {**expected, **dict.fromkeys(EACH, 2)}
 
@@ -87,7 +86,7 @@ def test_more_seeds(ready: Project) -> None:
         "train_replicas": CELLS,
         "collect": 5,
         **CLAIMS,
-        **dict.fromkeys(FIGURES, 1),
+        "figure": 4,
     }
     assert ready.jobs() == {**expected, **dict.fromkeys(EACH, CELLS)}
 
@@ -100,7 +99,7 @@ def test_loss_in_the_training_step(ready: Project) -> None:
         "train_replicas": CELLS,
         "collect": 5,
         **CLAIMS,
-        **dict.fromkeys(FIGURES, 1),
+        "figure": 4,
     }
     assert ready.jobs() == {**expected, **dict.fromkeys(EACH, CELLS)}
 
@@ -118,12 +117,12 @@ def test_code_that_training_does_not_run(ready: Project) -> None:
     ready.edit(
         "workflow/lossatlas/spec/parts.py", "    epochs: int", "    new: int = 1\n    epochs: int"
     )
-    ready.edit("workflow/lossatlas/store.py", "    unit: str", "    new: str = ''\n    unit: str")
+    ready.edit("workflow/lossatlas/store/__init__.py", "    unit: str", "    new: str = ''\n    unit: str")
     ready.edit("workflow/lossatlas/claims/simplex.py", 'PAPER = "', 'PAPER = "as told by ')
     assert ready.jobs() == {}
 
 
-DRAWN = {"collect": 5, **CLAIMS, **dict.fromkeys(FIGURES, 1)}
+DRAWN = {"collect": 5, **CLAIMS, "figure": 4}
 MEASURED = {**DRAWN, **dict.fromkeys(EACH, CELLS)}
 EDITS = [  # code that only a script, a method or a reader leads to
     ("training/checkpoints.py", "    wanted = set(seeds)", MEASURED),
@@ -133,7 +132,7 @@ EDITS = [  # code that only a script, a method or a reader leads to
         {**MEASURED, "train_replicas": CELLS},
     ),
     ("models/__init__.py", "    make = load_object", {**MEASURED, "train_replicas": CELLS}),
-    ("../metric.py", "    inputs = measuring", MEASURED),
+    ("../metric.py", "    measuring.measure_cell", MEASURED),
 ]
 
 
@@ -244,5 +243,5 @@ def test_one_figure_needs_its_own_metrics_alone(project: Project) -> None:
         "train_replicas": CELLS,
         "hessian": CELLS,
         "collect": 1,
-        "taxonomy_spectra": 1,
+        "figure": 1,
     }

@@ -14,7 +14,7 @@ from lossatlas.paths import LIBRARY
 
 CELLS = 4
 CLAIMS = {"verdicts": 1, "all_claims": 1}
-CKA = {"cka": CELLS, "collect": 1, "taxonomy_phase_diagram": 1, "taxonomy_phases": 1, **CLAIMS}
+CKA = {"cka": CELLS, "collect": 1, "figure": 2, **CLAIMS}
 TRAINING = ("workflow/lossatlas/training/engine.py", "losses.sum()", "losses.sum() + 0 * losses[0]")
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("atlas")]

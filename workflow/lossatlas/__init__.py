@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from lossatlas.metrics.base import Value as Value
     from lossatlas.store import Series as Series
 
+from lossatlas.figures import Drawn, Tables, figure
+
+__all__ = ["Drawn", "Tables", "figure"]
 __version__ = "0.1.0"
 
 # MKL's kernels choose their order of summation by how memory happens to be aligned, unless they are

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from lossatlas import __version__, store
+from lossatlas import __version__, plugins, store
 from lossatlas.differences import differences
 from lossatlas.entry import find_user_modules
 from lossatlas.errors import UserError, nearest
@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     find_user_modules()
+    if getattr(options, "no_plugins", False):
+        plugins.turn_off()
     try:
         return int(options.run(options) or 0)
     except UserError as error:
@@ -86,6 +88,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seeds", nargs="+", type=int, default=[0])
     train.add_argument("--out", required=True, help="prefix of the two files to write")
     train.set_defaults(run=_train)
+
+    for command in (metric, plane, train):
+        command.add_argument(
+            "--no-plugins", action="store_true", help="import no model and no data of your own"
+        )
 
     diff = commands.add_parser("diff", help="say where two result files differ")
     diff.add_argument("first")
@@ -202,6 +209,7 @@ def _draw_plane(record: store.Record, file: str) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from lossatlas import entries
+    from lossatlas.data.own import register_converted
     from lossatlas.fingerprint import code_of
     from lossatlas.spec.config import cell_of
     from lossatlas.training.job import train_block
@@ -211,6 +219,7 @@ def _train(options: argparse.Namespace) -> None:
             spec = yaml.safe_load(file)
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"cannot be read: {error}", where=options.spec) from None
+    register_converted(store.read(options.data, "dataset"))
     cell = cell_of(spec, options.spec)
     code = code_of(*entries.training(cell))
     files = (f"{options.out}.safetensors", f"{options.out}.h5")

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from lossatlas import paths, slots
 from lossatlas.errors import UserError
-from lossatlas.spec.catalogue import DataSource, data_sources, files_of
+from lossatlas.spec.catalogue import DataSource, data_source, data_sources, files_of
 from lossatlas.spec.cost import paths_bytes, vertices_bytes, weights_bytes
 from lossatlas.spec.plan import Plan
 
@@ -168,7 +168,9 @@ def data(name: str, mirror_dir: str, reach: Callable[[str], str] | None = None) 
         mirror_dir: Folder with archives.
         reach: Returns why an address does not answer, or "".
     """
-    source = data_sources()[name]
+    source = data_sources().get(name) or data_source(name)
+    if source.own:
+        return Check("ok", f"data set {name}: {source.file or source.target}")
     if source.embedded:
         return Check("ok", f"data set {name}: nothing to download")
     if Path(paths.dataset(name)).is_file():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +28,31 @@ def find_module(name: str) -> ModuleSpec | None:
         # by its last word: a folder without __init__.py asks for its parent, which is not imported
         found = PathFinder.find_spec(word, list(found.submodule_search_locations))
     return found
+
+
+def source(name: str) -> Path | None:
+    """Return the file of "package.module", or None if there is none that is written in Python."""
+    found = find_module(name)
+    if found is None or not found.origin or not found.origin.endswith(".py"):
+        return None
+    return Path(found.origin)
+
+
+def parsed(file: Path, where: str) -> ast.Module:
+    """Return the syntax tree of a file.
+
+    Raises:
+        UserError: If it is no Python.
+    """
+    try:
+        return _parsed(file, file.stat().st_mtime_ns)
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"{file.name} is no Python: {error}", where=where, fix="mend it") from None
+
+
+@cache
+def _parsed(file: Path, _changed: int) -> ast.Module:
+    return ast.parse(file.read_bytes())
 
 
 def check_not_hidden(name: str, where: str) -> None:

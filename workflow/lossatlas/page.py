@@ -28,7 +28,7 @@ class Shown:
 
     name: str
     png: str
-    caption: Path
+    caption: str
 
 
 def write(path: str, figures: Sequence[Shown], claims: str, about: Mapping[str, str]) -> None:
@@ -58,7 +58,7 @@ def write(path: str, figures: Sequence[Shown], claims: str, about: Mapping[str, 
 
 def _figure(shown: Shown) -> str:
     image = base64.b64encode(Path(shown.png).read_bytes()).decode()
-    paragraphs = shown.caption.read_text(encoding="utf-8").replace("``", "").split("\n\n")
+    paragraphs = shown.caption.replace("``", "").split("\n\n")
     caption = "".join(f"<p>{html.escape(text.strip())}</p>" for text in paragraphs)
     return (
         f'<figure id="{shown.name}"><h2>{shown.name}</h2>'

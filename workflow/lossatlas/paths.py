@@ -25,6 +25,7 @@ SHARED_LOGS = ("dataset", "download", "pbs", "reference", "study", "train")
 LIBRARY = Path(__file__).resolve().parent
 PROJECT = LIBRARY.parent.parent
 CODES = Path(".snakemake/lossatlas-codes.json")  # digests of code, while no source changes
+DATA = Path(".snakemake/lossatlas-data.json")  # what data of the user's own were found to hold
 DATASETS_TABLE = PROJECT / "resources" / "datasets.tsv"
 
 

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +125,9 @@ def target_of(name: str, group: str, built_in: Iterable[str], where: str) -> str
     """
     if ":" in name:
         return name
-    own = [f"{point.module}:{point.attr}" for point in _declared(group) if point.name == name]
-    owners = [
-        f"of the package {_package(point)}" for point in _declared(group) if point.name == name
-    ]
+    found = [point for point in _declared(group) if point.name == name]
+    own = [f"{point.module}:{point.attr}" for point in found]
+    owners = [f"of the package {_package(point)}" for point in found]
     known = set(built_in)
     if name in known:
         owners.append("a built-in of Loss Atlas")
@@ -156,14 +155,24 @@ def _lies_here(module: str, origin: str | None) -> bool:
 
 
 @cache
-def _declared(group: str) -> tuple[EntryPoint, ...]:
-    return tuple(entry_points(group=group))
+def _installed() -> tuple[EntryPoint, ...]:
+    """Return the entry points of ours; of a distribution that is found twice those found first."""
+    found: dict[tuple[str, str, str], EntryPoint] = {}
+    for distribution in distributions():
+        for point in distribution.entry_points:
+            if point.group in GROUPS:
+                found.setdefault((distribution.name, point.group, point.name), point)
+    return tuple(found[key] for key in sorted(found))
+
+
+def _declared(group: str) -> list[EntryPoint]:
+    return [point for point in _installed() if point.group == group]
 
 
 @cache
 def _declaring() -> set[str]:
     """Return the top-level packages that entry points of ours name."""
-    return {point.module.partition(".")[0] for group in GROUPS for point in _declared(group)}
+    return {point.module.partition(".")[0] for point in _installed()}
 
 
 def _package(point: EntryPoint) -> str:

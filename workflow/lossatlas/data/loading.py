@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lossatlas import paths, store
-from lossatlas.data import transforms
-from lossatlas.data.arrays import to_record
+from lossatlas.data import own, transforms
 from lossatlas.data.tensors import Pixels, Split, TensorData
 from lossatlas.errors import UserError, nearest
-from lossatlas.models import load_object
 from lossatlas.spec.catalogue import data_sources
 from lossatlas.spec.parts import DataPart
 
@@ -111,7 +108,7 @@ def open_data(text: str, device: torch.device | str = "cpu") -> TensorData:
     if text.endswith(".npz"):
         from lossatlas.data.readers import npz
 
-        return load(to_record(Path(text).stem, npz(Path(text))), device=device)
+        return load(own.record_of(npz(Path(text)), Path(text).stem), device=device)
     if ":" in text:
         return _from_object(text, device)
     if text == "digits":
@@ -129,15 +126,9 @@ def open_data(text: str, device: torch.device | str = "cpu") -> TensorData:
 
 
 def _from_object(text: str, device: torch.device | str) -> TensorData:
-    found: Any = load_object(text, where="data")
-    if callable(found):
-        try:
-            found = found()
-        except Exception as error:  # the user's function may fail in any way
-            what = f"fails: {type(error).__name__}: {error}"
-            raise UserError(what, where=text, fix="mend it, or give an .npz") from error
+    found = own.given_by(text, "data")
     if isinstance(found, Mapping):
-        return load(to_record(text, found), device=device)
+        return load(own.record_of(found, text), device=device)
     if not isinstance(found, TensorData):
         what = f"gives a {type(found).__name__}"
         raise UserError(what, where=text, fix="give a TensorData or a mapping of four arrays")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+Function = TypeVar("Function", bound=Callable[..., object])
 
 
 @dataclass(frozen=True)
@@ -28,3 +31,32 @@ class Drawn(NamedTuple):
 
     figure: Figure
     numbers: pd.DataFrame
+
+
+def figure(
+    name: str = "",
+    *,
+    scalars: Sequence[str] = (),
+    series: Sequence[str] = (),
+    category: str = "",
+    about: str = "",
+    reference: bool = False,
+    study: bool = False,
+) -> Callable[[Function], Function]:
+    """Declare a figure: a function (tables, style, load, temperature) -> `Drawn`.
+
+    The declaration is read from the source (`spec.drawings`), because importing matplotlib would
+    slow down every command, and a config must not run code. So its values are written out as texts
+    and lists of texts. It does nothing when it runs.
+
+    Args:
+        name: Of a built-in figure; one of a config's own is named there.
+        scalars: Metrics whose tables of scalars are read: kinds of metric, or names of the config.
+        series: Metrics whose tables of series are read.
+        category: Where reports show it; default: the first word of the name.
+        about: One sentence; default: the first of the docstring.
+        reference: Drawn from the authors' published results, not from an experiment.
+        study: Drawn from a study that has no cells.
+    """
+    del name, scalars, series, category, about, reference, study
+    return lambda function: function

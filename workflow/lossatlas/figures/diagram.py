@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
+import lossatlas as la
 from lossatlas.figures import Drawn, Tables, style, tiles
 from lossatlas.figures.grid import Grid, grid_of
 from lossatlas.spec.figures import Figure as Style
@@ -29,8 +30,17 @@ _CORNER, _SIDE, _PITCH, _BAR = (16.0, 11.0), 39.0, (54.5, 48.0), (2.2, 2.2)
 _HEIGHT = _CORNER[1] + 2 * _PITCH[1] + _SIDE + 7.0
 
 
+@la.figure(
+    "taxonomy_phase_diagram", scalars=["performance", "hessian", "connectivity", "cka", "distance"]
+)
+@la.figure(
+    "taxonomy_reference_phase_diagram",
+    about="The phase diagrams from the results that Yang et al. (2021) published.",
+    scalars=["performance", "hessian", "connectivity", "cka", "distance"],
+    reference=True,
+)
 def phase_diagram(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
-    """Draw seven metrics and an uncertainty over the grid, a panel each.
+    """Seven metrics and their uncertainty over load and temperature, a panel each.
 
     Args:
         tables: Scalars of performance, Hessian, connectivity, CKA and distance. A metric that was

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
+import lossatlas as la
 from lossatlas.figures import Drawn, Tables, style
 from lossatlas.figures.walks import (
     BLUE,
@@ -28,8 +29,9 @@ KINDS = {"": ("as it is", BLUE), "still_": ("without drift", ORANGE), "surrogate
 START = "first step of the window"
 
 
+@la.figure("diffusion_fig2_msd", scalars=["diffusion"], series=["diffusion"])
 def displacement(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw Fig. 2: displacement against lag, its local exponent, long lags, exponents by window."""
+    """Mean squared displacement of the weights against lag, its exponents, window by window."""
     del chosen, temperature
     shown = typical(tables, load)
     with style.sheet():
@@ -91,8 +93,9 @@ def _exponents(axes: Axes, shown: Walks, panel: str, name: str = "exponent") -> 
     axes.set_ylabel("exponent")
 
 
+@la.figure("diffusion_fig3_trapping", scalars=["diffusion"], series=["diffusion"])
 def trapping(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw Fig. 3: loss against distance, the path, displacement on it, and its excursions."""
+    """Loss against distance, transverse excursions, displacement against contour length."""
     del chosen, temperature
     shown = typical(tables, load)
     firsts = shown.some("msl")
@@ -147,8 +150,9 @@ def _schematic(axes: Axes, shown: Walks, first: int) -> None:
     shown.note("b", "principal axis 2", time, y)
 
 
+@la.figure("diffusion_fig5_gradients", scalars=["diffusion"], series=["diffusion"])
 def gradients(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw Fig. 5: densities of gradients, stable index by window, changes of the loss."""
+    """Densities of gradient entries, their stable index, changes of the loss."""
     del chosen, temperature
     shown = typical(tables, load)
     firsts = shown.some("gradient_density")
@@ -219,8 +223,9 @@ def _density(axes: Axes, shown: Walks, first: int, panel: str) -> None:
     axes.legend(fontsize=6)
 
 
+@la.figure("diffusion_controls", scalars=["diffusion"], series=["diffusion"])
 def controls(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw what displacement means: drift, reordered steps, a convex loss, moments."""
+    """What displacement means: drift, reordered steps, a convex loss, moments."""
     del chosen, temperature
     deep, least = typical(tables, load), typical(tables, load, smallest=True)
     depth = least.rows["depth"].iloc[0] if "depth" in least.rows else None

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
+import lossatlas as la
 from lossatlas.errors import UserError
 from lossatlas.figures import Drawn, Tables, style
 from lossatlas.figures.walks import BLUE, RED, Walks, colours, finish, titled, typical
@@ -16,8 +17,9 @@ from lossatlas.spec.figures import Figure as Chosen
 EPOCH = "epoch"
 
 
+@la.figure("diffusion_s2_hessian", series=["hessian_path"])
 def hessian(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw eigenvalues by rank, the largest one of each replica, and spectral densities."""
+    """Top eigenvalues and spectral density of the Hessian along training."""
     del chosen, temperature
     shown = typical(tables, load)
     ranks = shown.firsts("eigenvalue", "rank")

@@ -10,6 +10,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import NullFormatter
 
+import lossatlas as la
 from lossatlas.errors import UserError
 from lossatlas.figures import Drawn, Tables, style
 from lossatlas.figures.walks import (
@@ -46,8 +47,9 @@ SURFACES = {
 }
 
 
+@la.figure("diffusion_fig4_toy", scalars=["toy_walkers"], series=["toy_walkers"], study=True)
 def toy(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw Fig. 4: walkers on fractal, shuffled and convex surfaces."""
+    """Noisy walkers on fractal, shuffled, convex and flat surfaces."""
     del chosen, load, temperature
     shown = Walks(tables.series, "toy walkers")
     values = dict(zip(tables.scalars["metric"], tables.scalars["value"], strict=True))
@@ -128,8 +130,9 @@ def _zoom(axes: Axes, shown: Walks, kind: str, panel: str) -> None:
     axes.set_ylabel("y")
 
 
+@la.figure("diffusion_landscape_fractal", scalars=["landscape"], series=["landscape"])
 def fractal(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw the loss around a trained network and how rough it is beside generated surfaces."""
+    """Roughness of the loss around trained networks, beside generated surfaces."""
     del chosen, temperature
     shown = typical(tables, load)
     with style.sheet():
@@ -192,8 +195,9 @@ def _plane(axes: Axes, shown: Walks, kind: str, panel: str) -> None:
         shown.note(panel, "path y", epoch, y)
 
 
+@la.figure("diffusion_s1_msd", scalars=["diffusion"], series=["diffusion"])
 def all_windows(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw Fig. S1: displacement in all windows, and over the whole run by projection."""
+    """Displacement in all windows, and over the whole run."""
     del chosen, temperature
     shown = typical(tables, load)
     with style.sheet():

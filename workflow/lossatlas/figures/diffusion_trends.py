@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+import lossatlas as la
 from lossatlas.errors import UserError
 from lossatlas.figures import Drawn, Tables, style
 from lossatlas.figures.walks import (
@@ -62,8 +63,9 @@ def _need_axis(table: pd.DataFrame, axis: str, kind: str) -> None:
         raise UserError(f"the figure's experiment has no '{kind}' axis", where="figures", fix=fix)
 
 
+@la.figure("diffusion_s3_depth_batch", scalars=["diffusion"], series=["diffusion"])
 def depth_and_batch(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw Fig. S3: exponents and crossover against depth and batch size."""
+    """Exponents and crossover against depth and batch size."""
     del chosen
     found = _means(tables, QUANTITIES)
     _need_axis(tables.scalars, load, "load")
@@ -121,8 +123,9 @@ def _authors(axes: Axes, column: int, x: str, by: str, ours: pd.DataFrame) -> No
                 axes.plot(place, known[key], "x", color=RED, ms=4)
 
 
+@la.figure("diffusion_s4_learning_rate", scalars=["diffusion"], series=["diffusion"])
 def learning_rates(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw Fig. S4: exponents against learning rate; loss and displacement for each."""
+    """Exponents, loss and displacement against the learning rate."""
     del chosen
     chosen_cell = typical(tables, load)
     _need_axis(tables.series, temperature, "temperature")

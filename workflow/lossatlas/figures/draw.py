@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from lossatlas.errors import UserError, nearest
+from lossatlas import plugins
+from lossatlas.errors import UserError, told
 from lossatlas.figures import Drawn, Tables, style
 from lossatlas.files import atomic
 from lossatlas.spec.figures import FIGURES
@@ -44,8 +44,8 @@ def draw(
     """Draw a figure and write it.
 
     Args:
-        chosen: The figure's style; `draws` names the built-in figure, or is "module:function" of
-            the caller's own.
+        chosen: The figure's style; `draws` names the built-in figure, or is "package.module:object"
+            of the user's own.
         scalars: Tables of scalars.
         series: Tables of series.
         load: Name of the load axis; '' when the experiment has none.
@@ -57,7 +57,7 @@ def draw(
         ValueError: If an extension is unknown.
     """
     tables = Tables(_joined(scalars, collect.SCALAR), _joined(series, collect.SERIES))
-    drawn = resolve(chosen.draws)(tables, chosen, load, temperature)
+    drawn = _drawn(chosen, tables, load, temperature)
     page = whole_page(drawn.figure)
     for extension, path in outputs.items():
         if extension == "csv":
@@ -66,21 +66,36 @@ def draw(
             save(drawn, path, extension, chosen.dpi, page)
 
 
-def resolve(name: str) -> DrawingFunction:
-    """Return the function of a built-in figure, or of "module:function".
+def resolve(name: str, where: str = "figures") -> DrawingFunction:
+    """Return the function of a built-in figure, of an entry point, or of "package.module:object".
 
     Raises:
         UserError: If there is none.
     """
-    target = FIGURES[name].target if name in FIGURES else name
-    module, colon, function = target.partition(":")
-    if not colon:
-        raise UserError(f"unknown figure '{name}'", where="figures", fix=nearest(name, FIGURES))
+    target = plugins.target_of(name, "lossatlas.figures", FIGURES, where)
+    return cast("DrawingFunction", plugins.load(target or FIGURES[name].target, where))
+
+
+def _drawn(chosen: Style, tables: Tables, load: str, temperature: str) -> Drawn:
+    """Call a figure's function.
+
+    Raises:
+        UserError: If one of the user's own fails, or returns no `Drawn`.
+    """
+    function = resolve(chosen.draws)
+    if chosen.draws in FIGURES:
+        return function(tables, chosen, load, temperature)
     try:
-        return cast("DrawingFunction", getattr(import_module(module), function))
-    except (ImportError, AttributeError) as error:
-        fix = "give 'module:function' of a module that can be imported"
-        raise UserError(f"'{target}' cannot be had: {error}", where="figures", fix=fix) from None
+        drawn = function(tables, chosen, load, temperature)
+    except UserError:
+        raise
+    except Exception as error:  # the user's function may fail in any way
+        raise UserError(f"fails: {told(error)}", where=chosen.draws, fix="mend it") from error
+    right = isinstance(drawn, Drawn) and isinstance(drawn.figure, Figure)
+    if not (right and isinstance(drawn.numbers, pd.DataFrame)):
+        fix = "return la.Drawn(figure, numbers): a matplotlib figure and a table of pandas"
+        raise UserError(f"gives a {type(drawn).__name__}", where=chosen.draws, fix=fix)
+    return drawn
 
 
 def save(drawn: Drawn, path: Path, extension: str, dpi: int, page: Bbox | None = None) -> None:

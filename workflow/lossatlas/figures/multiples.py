@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator
 
+import lossatlas as la
 from lossatlas.errors import UserError
 from lossatlas.figures import Drawn, Tables, style
 from lossatlas.figures.grid import Grid, grid_of
@@ -30,8 +31,9 @@ _ROOMY = 20.0  # mm: narrower panels have fewer tick labels
 _FLOOR = 1e-6  # densities below this share of the largest are not shown
 
 
+@la.figure("taxonomy_curves", scalars=["connectivity"], series=["connectivity"])
 def curves(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
-    """Draw the training error along the curves between replicas, and along straight lines.
+    """Training error along the curves and the straight lines between replicas.
 
     Args:
         tables: Series `train_error` of connectivity by `path`: x from 0 to 1, y in percent. Its
@@ -70,8 +72,9 @@ def curves(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
     return Drawn(figure, rows.rename(columns=names)[columns].reset_index(drop=True))
 
 
+@la.figure("taxonomy_spectra", scalars=["hessian"], series=["hessian"])
 def spectra(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
-    """Draw the spectral densities of the Hessian, a line per replica.
+    """Spectral densities of the Hessian over the grid.
 
     Args:
         tables: Series `hessian_density` of the Hessian. Its scalars, if given, tell which cells

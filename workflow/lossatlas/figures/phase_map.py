@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+import lossatlas as la
 from lossatlas.figures import Drawn, Tables, style, tiles
 from lossatlas.figures.grid import Floats, Grid, grid_of
 from lossatlas.spec.figures import Figure as Style
@@ -47,8 +48,15 @@ _TRANSITIONS: dict[str, tuple[tuple[str | None, ...], tuple[dict[str, Any], ...]
 }
 
 
+@la.figure("taxonomy_phases", scalars=["performance", "hessian", "connectivity", "cka"])
+@la.figure(
+    "taxonomy_reference_phases",
+    about="The phases of the results that Yang et al. (2021) published.",
+    scalars=["performance", "hessian", "connectivity", "cka"],
+    reference=True,
+)
 def phases(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
-    """Draw the phase of every cell by rule R1, and the transitions between them.
+    """The phase of every cell: I, II, III, IV-A or IV-B, with the boundaries.
 
     Args:
         tables: Scalars of performance, Hessian, connectivity and CKA.

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+import lossatlas as la
 from lossatlas.errors import UserError
 from lossatlas.figures import Drawn, Tables, style
 from lossatlas.figures.frames import frame, frames
@@ -63,8 +64,9 @@ def _key(figure: Figure, methods: list[int], extra: list[tuple[Line2D, str]] | N
     figure.legend(handles, words, loc="upper center", ncols=len(words))
 
 
+@la.figure("simplex_ensembles", series=["espro"])
 def ensembles(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw error and NLL against components and training time, beside the published curves."""
+    """Error and likelihood of ensembles, beside the published curves."""
     del chosen, load, temperature
     table = frame(tables, "ensembles")
     means = averages(table, "components", [*MEASURES, "passes"])
@@ -111,8 +113,9 @@ def _published() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["source", "method", "components", "seconds", "error"])
 
 
+@la.figure("simplex_calibration", series=["espro"])
 def calibration(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw reliability, and calibration error and NLL before and after scaling."""
+    """Reliability and calibration error, before and after temperature scaling."""
     del chosen, load, temperature
     bins, table = frame(tables, "reliability"), frame(tables, "ensembles")
     names = ["ece", "ece_scaled", "nll", "nll_scaled"]
@@ -155,8 +158,9 @@ SHIFTED = {
 }
 
 
+@la.figure("simplex_corruption", series=["espro"])
 def corruption(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw error, NLL and calibration error against the strength of noise and of corruptions."""
+    """Ensembles on images with Gaussian noise."""
     del chosen, load, temperature
     found = frames(tables, "corruption", "kind")
     noise = found.pop("noise", None)

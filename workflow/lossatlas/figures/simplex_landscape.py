@@ -13,6 +13,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+import lossatlas as la
 from lossatlas.errors import UserError
 from lossatlas.figures import Drawn, Tables, style
 from lossatlas.figures.frames import frame, frames
@@ -24,8 +25,9 @@ _TICKS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 FLOOR = 1e-3  # the smallest loss that has a colour of its own
 
 
+@la.figure("simplex_planes", series=["simplex"])
 def planes(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw the loss on planes through vertices of the complex, true to length."""
+    """The loss on planes through modes and connectors, true to length."""
     del chosen, load, temperature
     rasters, corners = frames(tables, "plane", "plane"), frames(tables, "corners", "plane")
     names = list(rasters)
@@ -113,8 +115,9 @@ def _vertex(mode: float, number: float) -> str:
     return f"{'w' if mode else 'θ'}{int(number)}"
 
 
+@la.figure("simplex_complex_3d", series=["simplex"])
 def complex_3d(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw vertices, edges and random points of the complex in three principal directions."""
+    """Vertices and random points of a complex in three principal directions."""
     del chosen, load, temperature
     vertices, points = frame(tables, "vertices"), frame(tables, "points")
     edges = frame(tables, "vertex_pairs")
@@ -163,8 +166,9 @@ def complex_3d(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
 WAYS = {2: "paper", 1: "fixed, V² + 10⁻⁴", 0: "fixed"}
 
 
+@la.figure("simplex_volume", series=["simplex_volume"])
 def volume(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw volume, height of the newest vertex and loss against the number of connectors.
+    """Volume, height and loss against the number of connectors, in three ways.
 
     Means over pairs of replicas, and the range between them.
     """

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
+import lossatlas as la
 from lossatlas.figures import Drawn, Tables, style
 from lossatlas.figures.frames import frame, frames
 from lossatlas.figures.simplex_landscape import draw_plane, loss_bar
@@ -23,8 +24,9 @@ PREDICTIONS = {
 }
 
 
+@la.figure("simplex_two_spirals", series=["two_spirals"], study=True)
 def two_spirals(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw the faces of a simplex, decision fields of points in it, and NLL over seeds."""
+    """A simplex on the two spirals: faces, decision fields, likelihood."""
     del chosen, load, temperature
     rasters, corners = frames(tables, "plane", "plane"), frames(tables, "corners", "plane")
     fields, data = frame(tables, "fields"), frame(tables, "data")
@@ -72,8 +74,9 @@ def two_spirals(tables: Tables, chosen: Chosen, load: str, temperature: str) -> 
     return Drawn(figure, summary)
 
 
+@la.figure("simplex_sampling_bias", series=["sampling_bias"], study=True)
 def sampling_bias(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Draw points of both samplers in both triangles, and the shares of their quarters."""
+    """Whether barycentric draws are uniform in long triangles too."""
     del chosen, load, temperature
     points, tests = frame(tables, "points"), frame(tables, "tests")
     with style.sheet():

@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lossatlas.errors import UserError, nearest, told
-from lossatlas.modules import check_not_hidden
+from lossatlas import plugins
+from lossatlas.errors import UserError, told
 from lossatlas.spec.catalogue import NETWORKS
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def target_of(builder: str) -> str:
-    """Return "package.module:object" for a built-in name, or the user's own path as it is."""
-    return NETWORKS[builder].target if builder in NETWORKS else builder
-
-
-def load_object(target: str, where: str = "model") -> Any:
-    """Import "package.module:object".
+def target_of(builder: str, where: str = "model") -> str:
+    """Return "package.module:object" for the name of a network, or the user's own path as it is.
 
     Raises:
-        UserError: If the module does not import, is hidden by another, or has no such object.
+        UserError: If there is no network of that name, or more than one.
     """
-    module_name, _, name = target.partition(":")
-    if not name:
-        fix = f"{nearest(target, NETWORKS)}, or 'package.module:object'"
-        raise UserError(f"unknown model '{target}'", where=where, fix=fix)
-    check_not_hidden(module_name, where)
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # the user's module may fail in any way while it is imported
-        what = f"'{module_name}' does not import: {told(error)}"
-        raise UserError(what, where=where, fix="mend it, or correct the path") from error
-    if not hasattr(module, name):
-        names = [key for key in vars(module) if not key.startswith("_")]
-        what = f"'{module_name}' has no '{name}'"
-        raise UserError(what, where=where, fix=nearest(name, names))
-    return getattr(module, name)
+    own = plugins.target_of(builder, "lossatlas.models", NETWORKS, where)
+    return own or NETWORKS[builder].target
 
 
 def build(
@@ -69,7 +50,7 @@ def build(
     from torch import nn
     from torch.nn.parameter import is_lazy
 
-    make = load_object(target_of(builder))
+    make = plugins.load(target_of(builder), "model")
     if not callable(make):
         raise UserError(f"is a {type(make).__name__}, not a builder", where=builder)
     given = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}

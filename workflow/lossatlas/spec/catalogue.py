@@ -156,7 +156,7 @@ NETWORKS: dict[str, Network] = {
 
 @dataclass(frozen=True)
 class DataSource:
-    """One row of the datasets table."""
+    """One row of the datasets table, or what was found of data of the user's own."""
 
     name: str
     version: str
@@ -171,6 +171,17 @@ class DataSource:
     channels: int
     image_size: int
     parts: tuple[str, ...] = ()
+    target: str = ""  # of the user's own: the object that gives them
+
+    @property
+    def own(self) -> bool:
+        """Whether they are the user's: the file of this row is theirs, or an object gives them."""
+        return self.version == "own"
+
+    @property
+    def known(self) -> bool:
+        """Whether their shape is known: that of an object is not while plug-ins are off."""
+        return self.classes > 0
 
     @property
     def embedded(self) -> bool:
@@ -225,20 +236,30 @@ def data_sources() -> dict[str, DataSource]:
 
 
 def data_source(name: str, where: str = "datasets") -> DataSource:
-    """Return a row of the datasets table.
+    """Return a row of the datasets table, or what stands in its place for the user's own data.
 
     Raises:
         UserError: If there is none of that name.
     """
+    if name in _own:
+        return _own[name]
     rows = {key: row for key, row in data_sources().items() if row.trainable}
     if name not in rows:
         raise UserError(f"unknown data set '{name}'", where=where, fix=nearest(name, rows))
     return rows[name]
 
 
+_own: dict[str, DataSource] = {}
+
+
+def register(source: DataSource) -> None:
+    """Make data of the user's own known under their name (`owndata.resolve`)."""
+    _own[source.name] = source
+
+
 def files_of(source: DataSource) -> list[DataSource]:
     """Return the rows of the files that a data set is read from; none if it is embedded."""
-    if source.embedded:
+    if source.embedded or source.own:
         return []
     return [data_sources()[part] for part in source.parts] or [source]
 

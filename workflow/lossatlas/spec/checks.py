@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
+from lossatlas import plugins
 from lossatlas.errors import UserError, nearest
 from lossatlas.metrics import registry
 from lossatlas.metrics.base import Asked, Metric
@@ -15,7 +16,7 @@ from lossatlas.spec.catalogue import NETWORKS, data_source
 from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES, Cell, axis_target
 from lossatlas.spec.complaints import explain
 from lossatlas.spec.depths import ANY
-from lossatlas.spec.figures import FIGURES
+from lossatlas.spec.figures import drawing_of
 from lossatlas.spec.parts import Recipe
 from lossatlas.spec.shown import Shown
 
@@ -42,7 +43,7 @@ def _check_data(config: Config) -> None:
     for name, part in config.datasets.items():
         source = data_source(part.source, where=f"datasets.{name}.source")
         names.check_name(part.source, f"datasets.{name}")
-        if len(part.mean) not in (0, source.channels):
+        if source.known and len(part.mean) not in (0, source.channels):
             what = f"{len(part.mean)} numbers for {source.channels} channels"
             raise UserError(what, where=f"datasets.{name}.mean", fix="one for each channel")
 
@@ -50,11 +51,8 @@ def _check_data(config: Config) -> None:
 def _check_models(config: Config) -> None:
     for name, model in config.models.items():
         where = f"models.{name}"
-        if ":" in model.builder:
-            own.check_builder(model.builder, where)
-        elif model.builder not in NETWORKS:
-            fix = f"{nearest(model.builder, NETWORKS)}, or your own 'package.module:object'"
-            raise UserError(f"unknown model '{model.builder}'", where=where, fix=fix)
+        if target := plugins.target_of(model.builder, "lossatlas.models", NETWORKS, where):
+            own.check_object(target, where)
         else:
             for key, value in model.arguments.items():
                 _check_argument(model.builder, key, where)
@@ -157,8 +155,8 @@ def _check_axes(config: Config, one: Experiment, where: str) -> None:
                 _check_argument(builder, key, f"{where}.{group}")
             elif part == "model":
                 arguments.add(key)
-    if builder not in NETWORKS:
-        own.check_arguments(builder, arguments, f"{where}: models.{one.model}")
+    if target := plugins.target_of(builder, "lossatlas.models", NETWORKS, where):
+        own.check_arguments(target, arguments, f"{where}: models.{one.model}")
 
 
 def check_cell(cell: Cell, where: str) -> None:
@@ -169,6 +167,8 @@ def check_cell(cell: Cell, where: str) -> None:
     """
     _check_network(cell, f"{where}: cell {cell.id}")
     source, augment = data_source(cell.data.source), cell.recipe.augment
+    if not source.known:
+        return
     if augment is not None and augment.crop >= source.image_size:
         what = f"a crop of {augment.crop} pixels leaves nothing of images of {source.image_size}"
         raise UserError(what, where=f"{where}: cell {cell.id}", fix="a smaller 'augment.crop'")
@@ -199,6 +199,8 @@ def _check_network(cell: Cell, where: str) -> None:
         if not (isinstance(network.arguments[key], bool) and value in (0, 1)):  # of an axis
             _check_value(cell.model.builder, key, value, where)
     source = data_source(cell.data.source)
+    if not source.known:
+        return
     if source.image_size < network.smallest:
         what = f"images of {source.image_size} pixels are too small for '{cell.model.builder}'"
         raise UserError(what, where=where, fix=f"at least {network.smallest}, or another network")
@@ -240,7 +242,8 @@ def _check_recorded(recipe: Recipe, recipe_name: str, name: str, metric: Metric)
 
 def _check_figures(config: Config) -> None:
     for name, figure in config.figures.items():
-        where, drawing = f"figures.{name}", FIGURES[figure.draws]
+        where = f"figures.{name}"
+        drawing = drawing_of(figure.draws, f"{where}.draws")
         if drawing.reference or drawing.study:
             shown = "published results" if drawing.reference else "a study"
             for key in ("experiment", "metrics"):

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
-from lossatlas import paths
+from lossatlas import paths, plugins
 from lossatlas.errors import UserError
 from lossatlas.metrics import registry
 from lossatlas.metrics.base import Metric
-from lossatlas.spec import checks
+from lossatlas.spec import checks, owndata
 from lossatlas.spec.catalogue import NETWORKS
 from lossatlas.spec.cells import (
     Cell,
@@ -96,6 +96,9 @@ class Config(Strict):
         " the file that has `experiments`; those of config.yaml lie in results/ itself",
     )
     mirror_dir: str = Field("", description="folder that is looked at before any download")
+    plugins: bool = Field(
+        True, description="`off`: nothing of a plug-in is imported; for configs from elsewhere"
+    )
     datasets: dict[str, DataPart] = Field(description="named data sets")
     models: dict[str, ModelPart] = Field(description="named networks")
     recipes: dict[str, Recipe] = Field(description="named recipes")
@@ -163,6 +166,18 @@ def load(raw: Mapping[str, Any]) -> Config:
         raise explain(error, Config) from None
     except TypeError as error:
         raise UserError(f"not plain YAML: {error}", where="config") from None
+    if not config.plugins:
+        plugins.turn_off()
+    config = config.model_copy(
+        update={
+            "datasets": {
+                name: part.model_copy(
+                    update={"source": owndata.resolve(part.source, f"datasets.{name}.source")}
+                )
+                for name, part in config.datasets.items()
+            }
+        }
+    )
     checks.check(config)
     return config
 

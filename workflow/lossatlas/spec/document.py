@@ -52,6 +52,25 @@ are shared by all configs of a project. Two configs cannot have one name.
 """
 
 
+PLUGINS = """\
+## Plug-ins
+
+A network (`builder`), a data set (`source`), a figure (`draws`) and a metric (`kind`) may be your
+own: `package.module:object`. **A plug-in is code that runs, with your rights.** Its module lies
+in the folder in which you start (or in a package there), or belongs to an installed distribution
+that declares an entry point in one of the groups `lossatlas.models`, `lossatlas.datasets`,
+`lossatlas.figures` and `lossatlas.metrics`; the name of such an entry point will do in place of
+`package.module:object`. Everything else is refused: to use what another package has, write a
+module with `from package import object`, and name that one. A name that two packages declare, or
+a package and Loss Atlas, is refused.
+
+`plugins: off` (or `--config plugins=off`, or the environment variable `LOSSATLAS_PLUGINS=off`)
+imports and runs nothing of them. `plan` and `-n` then still work, with what can be known:
+arguments are not checked, the shape of data that an object gives is unknown, as are time and
+disk. Jobs that would need a plug-in end with one line.
+"""
+
+
 METRICS = '''\
 ## metrics.&lt;name&gt;
 
@@ -94,6 +113,27 @@ seed measures what is new.
 '''
 
 
+_OWN_DATA = """\
+Your own, without a row there: the path of an `.npz`, relative to the folder in which you start,
+or `package.module:object`: a mapping, or a function without arguments that returns one. Which
+arrays both have is said in `resources/README.md`.
+
+Cells are named by the content of your own data: by the SHA-256 of the file, or of the arrays that
+the object gives. A new time or another folder changes nothing; other data are other cells, and
+the results of the old ones stay. Data are looked at when the config is read, in a process of its
+own, and again only when the file has changed, or for an object: its module, what that imports
+beside it, or a file below the working folder that Python opened meanwhile. An object that gives
+other arrays each time is refused by the job that converts them.\
+"""
+
+
+_OWN_FIGURES = """\
+A figure under a name of your own says with `draws` which of these it is, or names a function of
+yours, `package.module:object`, above which `@la.figure(scalars=["performance"])` says whose
+tables it reads (`examples/figure`). The file is read for that, and not run.\
+"""
+
+
 _AUGMENT = """\
 Images are cropped as raw pixels, padded with black, and normalised after that. What trains on from
 such replicas (`connectivity`, `simplex`, `espro`) does the same to its batches; nothing that
@@ -118,6 +158,7 @@ def markdown() -> str:
     sections = [
         INTRODUCTION,
         _section("Top level", Config, "One block of each kind of part."),
+        PLUGINS,
         _section("datasets.&lt;name&gt;", DataPart, _data_text()),
         _section("models.&lt;name&gt;", ModelPart, _model_text()),
         _section("recipes.&lt;name&gt;", Recipe, "SGD on the mean cross entropy."),
@@ -163,8 +204,7 @@ def _data_text() -> str:
         size = sum(file.size for file in files_of(row))
         megabytes = f"{size / 1e6:.0f} MB" if size else "none"
         lines.append(f"| `{row.name}` | {row.train:,} + {row.test:,} | {shape} | {megabytes} |")
-    own = "Your own: an `.npz` and a row of that table, as `resources/README.md` says."
-    return "\n".join([*lines, "", own])
+    return "\n".join([*lines, "", _OWN_DATA])
 
 
 def _model_text() -> str:
@@ -222,8 +262,7 @@ def _figures_text() -> str:
         needs = ", ".join(f"`{kind}`" for kind in (*drawing.scalars, *drawing.series))
         none = "none: published results come with the project"
         lines.append(f"| `{name}` | {none if drawing.reference else needs} |")
-    own = "A figure under a name of your own says with `draws` which of these it is."
-    return "\n".join([*lines, "", own])
+    return "\n".join([*lines, "", _OWN_FIGURES])
 
 
 def schema_text() -> str:

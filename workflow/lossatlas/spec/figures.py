@@ -2,82 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
 from typing import Literal
 
 from pydantic import Field, field_validator
 
-from lossatlas.errors import nearest
+from lossatlas import plugins
+from lossatlas.spec.drawings import Drawing, built_in, own
 from lossatlas.spec.parts import Strict
 
+_DIRECTIVE = re.compile(r"\.\.\s.*::")
 
-@dataclass(frozen=True)
-class Drawing:
-    """A built-in figure: its function, and the kinds of metric whose tables it reads."""
-
-    target: str
-    scalars: tuple[str, ...] = ()
-    series: tuple[str, ...] = ()
-    reference: bool = False  # drawn from the authors' published results, not from an experiment
-    study: bool = False  # drawn from a study that has no cells
+FIGURES: dict[str, Drawing] = built_in()
 
 
-_ALL = ("performance", "hessian", "connectivity", "cka", "distance")
-_PHASES = ("performance", "hessian", "connectivity", "cka")
-_WALK = (("diffusion",), ("diffusion",))
+def drawing_of(draws: str, where: str = "figures") -> Drawing:
+    """Return what a figure declares.
 
-FIGURES: dict[str, Drawing] = {
-    "taxonomy_phase_diagram": Drawing("lossatlas.figures.taxonomy:phase_diagram", _ALL),
-    "taxonomy_phases": Drawing("lossatlas.figures.taxonomy:phases", _PHASES),
-    "taxonomy_curves": Drawing(
-        "lossatlas.figures.taxonomy:curves", ("connectivity",), ("connectivity",)
-    ),
-    "taxonomy_spectra": Drawing("lossatlas.figures.taxonomy:spectra", ("hessian",), ("hessian",)),
-    "taxonomy_reference_phase_diagram": Drawing(
-        "lossatlas.figures.taxonomy:phase_diagram", _ALL, reference=True
-    ),
-    "taxonomy_reference_phases": Drawing(
-        "lossatlas.figures.taxonomy:phases", _PHASES, reference=True
-    ),
-    "simplex_planes": Drawing("lossatlas.figures.simplex_landscape:planes", (), ("simplex",)),
-    "simplex_complex_3d": Drawing(
-        "lossatlas.figures.simplex_landscape:complex_3d", (), ("simplex",)
-    ),
-    "simplex_volume": Drawing(
-        "lossatlas.figures.simplex_landscape:volume", (), ("simplex_volume",)
-    ),
-    "simplex_ensembles": Drawing("lossatlas.figures.simplex_ensembles:ensembles", (), ("espro",)),
-    "simplex_calibration": Drawing(
-        "lossatlas.figures.simplex_ensembles:calibration", (), ("espro",)
-    ),
-    "simplex_corruption": Drawing("lossatlas.figures.simplex_ensembles:corruption", (), ("espro",)),
-    "simplex_two_spirals": Drawing(
-        "lossatlas.figures.simplex_notebooks:two_spirals", (), ("two_spirals",), study=True
-    ),
-    "simplex_sampling_bias": Drawing(
-        "lossatlas.figures.simplex_notebooks:sampling_bias", (), ("sampling_bias",), study=True
-    ),
-    "diffusion_fig2_msd": Drawing("lossatlas.figures.diffusion:displacement", *_WALK),
-    "diffusion_fig3_trapping": Drawing("lossatlas.figures.diffusion:trapping", *_WALK),
-    "diffusion_fig4_toy": Drawing(
-        "lossatlas.figures.diffusion_more:toy", ("toy_walkers",), ("toy_walkers",), study=True
-    ),
-    "diffusion_fig5_gradients": Drawing("lossatlas.figures.diffusion:gradients", *_WALK),
-    "diffusion_controls": Drawing("lossatlas.figures.diffusion:controls", *_WALK),
-    "diffusion_landscape_fractal": Drawing(
-        "lossatlas.figures.diffusion_more:fractal", ("landscape",), ("landscape",)
-    ),
-    "diffusion_s1_msd": Drawing("lossatlas.figures.diffusion_more:all_windows", *_WALK),
-    "diffusion_s2_hessian": Drawing(
-        "lossatlas.figures.diffusion_hessian:hessian", (), ("hessian_path",)
-    ),
-    "diffusion_s3_depth_batch": Drawing(
-        "lossatlas.figures.diffusion_trends:depth_and_batch", *_WALK
-    ),
-    "diffusion_s4_learning_rate": Drawing(
-        "lossatlas.figures.diffusion_trends:learning_rates", *_WALK
-    ),
-}
+    Args:
+        draws: A built-in's name, an entry point's, or "package.module:object".
+        where: The key of the config, for messages.
+
+    Raises:
+        UserError: If there is none, or its declaration is wrong.
+    """
+    target = plugins.target_of(draws, "lossatlas.figures", FIGURES, where)
+    return own(target, where) if target else FIGURES[draws]
 
 
 class Thresholds(Strict):
@@ -91,7 +41,10 @@ class Thresholds(Strict):
 class Figure(Strict):
     """Style of one figure, and the experiment that it shows."""
 
-    draws: str = Field("", description="the built-in figure; default: the entry's own name")
+    draws: str = Field(
+        "",
+        description="built-in figure, or one's own 'package.module:object'; default: the name",
+    )
     experiment: str = Field("", description="a name from `experiments`")
     limits: Literal["data", "paper"] = Field("data", description="colour limits")
     thresholds: Thresholds = Field(Thresholds(), description="of the phases")
@@ -100,9 +53,11 @@ class Figure(Strict):
     )
     dpi: int = Field(150, ge=50, le=1200, description="resolution of the PNG")
 
-    @field_validator("draws")
+    caption: str = Field("", description="text of reports; default: the figure's own")
+
+    @field_validator("caption")
     @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in FIGURES:
-            raise ValueError(f"unknown figure '{value}' ({nearest(value, FIGURES)})")
+    def _plain(cls, value: str) -> str:
+        if _DIRECTIVE.search(value):  # reports render captions, and a directive can read files
+            raise ValueError("a caption has no directives ('.. name::')")
         return value

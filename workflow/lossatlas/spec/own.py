@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
+from lossatlas import modules, plugins
 from lossatlas.errors import UserError, nearest
-from lossatlas.modules import check_not_hidden, find_module
 
 SHAPE = ("num_classes", "in_channels", "image_size")  # what builders are given if they take it
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -25,8 +22,8 @@ class _Signature:
     anything: bool  # **kwargs
 
 
-def check_builder(target: str, where: str) -> None:
-    """Refuse a builder whose module is not there, or whose file cannot define it.
+def check_object(target: str, where: str) -> None:
+    """Refuse an object that is no plug-in, or whose file cannot define it.
 
     Args:
         target: "package.module:object".
@@ -35,19 +32,12 @@ def check_builder(target: str, where: str) -> None:
     Raises:
         UserError: If it is not there.
     """
+    plugins.check(target, where)
     module, _, name = target.partition(":")
-    if not re.fullmatch(r"[A-Za-z_][\w.]*", module) or not name.isidentifier():
-        raise UserError(f"'{target}' is not 'package.module:object'", where=where)
-    check_not_hidden(module, where)
-    if find_module(module) is None:
-        fix = "start in the folder that holds it, or put that folder on PYTHONPATH"
-        raise UserError(f"no module named '{module}'", where=where, fix=fix)
-    if (file := _file(module)) is None:
+    file = None if plugins.off() else modules.source(module)
+    if file is None:
         return
-    try:
-        tree = _tree(file)
-    except (SyntaxError, ValueError) as error:
-        raise UserError(f"{file.name} is no Python: {error}", where=where, fix="mend it") from None
+    tree = modules.parsed(file, where)
     made = [n.name for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef)]
     if not _names(tree) & {name, "*", "__getattr__", "globals"}:
         raise UserError(f"{file.name} has no '{name}'", where=where, fix=nearest(name, made))
@@ -59,7 +49,7 @@ def check_arguments(target: str, given: Iterable[str], where: str) -> None:
     What reading its file cannot tell is left to the job that builds the network.
 
     Args:
-        target: "package.module:object", which `check_builder` let pass.
+        target: "package.module:object", which `check_object` let pass.
         given: Names of its arguments.
         where: The key, for messages.
 
@@ -67,8 +57,8 @@ def check_arguments(target: str, given: Iterable[str], where: str) -> None:
         UserError: If there is one too many, or one is missing.
     """
     module, _, name = target.partition(":")
-    file = _file(module)
-    signature = None if file is None else _signature(_tree(file), name)
+    file = None if plugins.off() else modules.source(module)
+    signature = None if file is None else _signature(modules.parsed(file, where), name)
     if signature is None:
         return
     names = set(given)
@@ -82,23 +72,6 @@ def check_arguments(target: str, given: Iterable[str], where: str) -> None:
         if key not in names and key not in SHAPE:
             fix = f"add '{key}' to the model, or an axis 'model.{key}'"
             raise UserError(f"'{name}' needs an argument '{key}'", where=where, fix=fix)
-
-
-def _file(module: str) -> Path | None:
-    """Return the file of a module that is written in Python."""
-    found = find_module(module)
-    if found is None or not found.origin or not found.origin.endswith(".py"):
-        return None
-    return Path(found.origin)
-
-
-def _tree(file: Path) -> ast.Module:
-    return _parsed(file, file.stat().st_mtime_ns)
-
-
-@cache
-def _parsed(file: Path, _changed: int) -> ast.Module:
-    return ast.parse(file.read_bytes())
 
 
 def _names(tree: ast.Module) -> set[str]:

@@ -36,7 +36,9 @@ def _with(part: _Part, **values: Any) -> _Part:
 class DataPart(Strict):
     """A data set and the load put on it."""
 
-    source: str = Field("", description="row of resources/datasets.tsv; default: the part's name")
+    source: str = Field(
+        "", description="row of resources/datasets.tsv, or your own data; default: the name"
+    )
     fraction: float = Field(
         1.0, gt=0, le=1, description="share of the training images that is kept"
     )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from lossatlas import paths
 from lossatlas.errors import UserError
 from lossatlas.paths import REFERENCE, STUDIES
-from lossatlas.spec.figures import FIGURES, Drawing, Figure
+from lossatlas.spec.drawings import Drawing
+from lossatlas.spec.figures import FIGURES, Figure, drawing_of
 
 if TYPE_CHECKING:
     from lossatlas.spec.config import Config
@@ -39,13 +40,18 @@ class Shown:
 
     @property
     def drawing(self) -> Drawing:
-        """The built-in figure that it is."""
-        return FIGURES[self.style.draws]
+        """What it declares."""
+        return drawing_of(self.style.draws, f"figures.{self.name}.draws")
 
     @property
     def paper(self) -> str:
-        """The paper that it belongs to."""
-        return self.style.draws.partition("_")[0]
+        """The paper that it belongs to, "" for a figure of the user's own."""
+        return self.style.draws.partition("_")[0] if self.style.draws in FIGURES else ""
+
+    @property
+    def caption(self) -> str:
+        """The text of reports, as reStructuredText."""
+        return self.style.caption or self.drawing.caption
 
     @property
     def experiment(self) -> str:
@@ -68,6 +74,8 @@ class Shown:
             return self.style.metrics[kind]
         if kind in (firsts := self.config.firsts(self.experiment)):
             return firsts[kind]
+        if kind in self.config.experiments[self.experiment].metrics:
+            return kind
         what = f"experiment '{self.experiment}' measures no '{kind}'"
         fix = f"add it to experiments.{self.experiment}.metrics"
         raise UserError(what, where=f"figures.{self.name}", fix=fix)

@@ -8,25 +8,28 @@ from lossatlas.spec.catalogue import NETWORKS, data_source
 
 if TYPE_CHECKING:
     from lossatlas.spec.cells import Cell
+    from lossatlas.spec.counts import Counts
     from lossatlas.spec.plan import PlannedCell
 
 
 def parameter_count(cell: Cell) -> int | None:
-    """Return the number of parameters, or None for a network of the user's own."""
-    cost = NETWORKS[cell.model.builder].cost if cell.model.builder in NETWORKS else None
-    return None if cost is None else cost(*_shape(cell))[0]
+    """Return the number of parameters, or None where network or data are not known."""
+    counts = _counts(cell)
+    return None if counts is None else counts[0]
 
 
 def multiplications(cell: Cell) -> int | None:
-    """Return multiply-adds of one image's forward pass, or None for the user's own network."""
-    cost = NETWORKS[cell.model.builder].cost if cell.model.builder in NETWORKS else None
-    return None if cost is None else cost(*_shape(cell))[1]
+    """Return multiply-adds of one image's forward pass, or None where that is not known."""
+    counts = _counts(cell)
+    return None if counts is None else counts[1]
 
 
-def _shape(cell: Cell) -> tuple[dict[str, int], int, int, int]:
-    source = data_source(cell.data.source)
-    arguments = {**NETWORKS[cell.model.builder].arguments, **cell.model.arguments}
-    return arguments, source.classes, source.channels, source.image_size
+def _counts(cell: Cell) -> Counts | None:
+    network, source = NETWORKS.get(cell.model.builder), data_source(cell.data.source)
+    if network is None or not source.known:
+        return None
+    arguments = {**network.arguments, **cell.model.arguments}
+    return network.cost(arguments, source.classes, source.channels, source.image_size)
 
 
 def images_of(planned: PlannedCell) -> int:
