@@ -195,14 +195,15 @@ def scanned(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     env = os.environ | {"PYTHONPATH": os.pathsep.join(folders), "OMP_WAIT_POLICY": "passive"}
     command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(
-        command, env=env, capture_output=True, text=True, timeout=300, check=False
+        command, env=env, capture_output=True, text=True, timeout=900, check=False
     )
 
 
 def test_some_convolutions() -> None:
-    done = scanned("scan.convolutions", "--kernels", "1", "--draws", "1")
+    risky = "--kernels", "1", "--strides", "2", "3"
+    done = scanned("scan.convolutions", *risky, "--draws", "1")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "57 convolutions, 0 wrong" in done.stdout
+    assert "38 convolutions, 0 wrong" in done.stdout
 
 
 def test_some_networks() -> None:

@@ -59,9 +59,11 @@ class Case:
         return " ".join(f"{key}={value}" for key, value in asdict(self).items())
 
 
-def cases(draws: int, kernels: Sequence[int] = KERNELS) -> Iterator[Case]:
+def cases(
+    draws: int, kernels: Sequence[int] = KERNELS, strides: Sequence[int] = STRIDES
+) -> Iterator[Case]:
     """Yield convolutions, so many for each kernel, stride and number of input channels."""
-    for kernel, stride, inputs in product(kernels, STRIDES, CHANNELS):
+    for kernel, stride, inputs in product(kernels, strides, CHANNELS):
         settings = random.Random(f"{kernel} {stride} {inputs}")
         for _ in range(draws):
             yield drawn(settings, kernel, stride, inputs)
@@ -206,6 +208,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=8, help="per kernel, stride and channels")
     parser.add_argument("--kernels", type=int, nargs="+", default=KERNELS)
+    parser.add_argument("--strides", type=int, nargs="+", default=STRIDES)
     parser.add_argument("--workers", type=int, default=1, help="processes at the same time")
     parser.add_argument("--plain", action="store_true", help="torch without what we put around it")
     asked = parser.parse_args()
@@ -213,7 +216,9 @@ def main() -> int:
         errors(Case(1, 1, 1, 1, 4, 1, grouping=grouping), plain=True)
     seen, bad = Counter[str](), 0
     work = lambda case: errors(case, plain=asked.plain)  # noqa: E731
-    for case, outcome in each(work, cases(asked.draws, asked.kernels), SECONDS, asked.workers):
+    for case, outcome in each(
+        work, cases(asked.draws, asked.kernels, asked.strides), SECONDS, asked.workers
+    ):
         seen["all"] += 1
         if what := wrong(case, outcome):
             bad += 1

@@ -45,7 +45,7 @@ def test_data_that_cannot_be_had(project: Project, monkeypatch: pytest.MonkeyPat
     project.configure(lambda c: (c.clear(), c.update(CONFIG)))
     table = project.root / "resources/datasets.tsv"
     table.write_text(table.read_text() + ROW.format(sha="0" * 64))
-    figures = project.root / "results/figures"
+    figures = project.root / "results/smoke/figures"
 
     lines = project.snakemake(status=3).splitlines()
     assert {path.name for path in figures.iterdir()} == {
@@ -63,7 +63,7 @@ def test_data_that_cannot_be_had(project: Project, monkeypatch: pytest.MonkeyPat
     project.edit("workflow/figure.py", "as s:", "as s:\n    import os; os.kill(os.getpid(), 11) #")
     printed = project.snakemake(status=1)
     assert printed.splitlines()[-1].startswith(LAST + "other jobs failed, too: see above")
-    log = (project.root / "results/logs/figure/curves_near.log").read_text()
+    log = (project.root / "results/smoke/logs/figure/curves_near.log").read_text()
     assert f"lossatlas: killed by {signal.Signals(11).name}: a fault in a compiled library" in log
     assert "killed by SIGSEGV" in printed
     printed = project.snakemake("curves_near", status=1)
