@@ -117,7 +117,8 @@ def test_code_that_training_does_not_run(ready: Project) -> None:
     ready.edit(
         "workflow/lossatlas/spec/parts.py", "    epochs: int", "    new: int = 1\n    epochs: int"
     )
-    ready.edit("workflow/lossatlas/store/__init__.py", "    unit: str", "    new: str = ''\n    unit: str")
+    store = "workflow/lossatlas/store/__init__.py"
+    ready.edit(store, "    unit: str", "    new: str = ''\n    unit: str")
     ready.edit("workflow/lossatlas/claims/simplex.py", 'PAPER = "', 'PAPER = "as told by ')
     assert ready.jobs() == {}
 
