@@ -52,6 +52,17 @@ def test_a_record_says_it_in_its_header(job: None) -> None:
     assert ask(["one.h5"]) == [], "an input that is not there would be made from the same config"
 
 
+def test_records_of_one_content_are_one_input(job: None) -> None:
+    record = store.Record("dataset", arrays={"x": store.Array(np.arange(9.0), ("i",))})
+    store.write("one.h5", record)
+    made.begin(PARAMS.items(), "newer", ["input.csv"])
+    store.write("two.h5", record)
+    assert made.checksum("one.h5") == made.checksum("two.h5")
+    assert seal.stamp("one.h5") != seal.stamp("two.h5")
+    store.write("two.h5", store.Record("dataset"))
+    assert made.checksum("one.h5") != made.checksum("two.h5")
+
+
 def test_a_header_as_long_as_it_must_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names = [f"{number:0100d}" for number in range(200)]

@@ -26,7 +26,7 @@ NO_PARAM = ("code", "entries")  # the code has a digest of its own; entries tell
 EMBEDS = ".h5"  # ending of files with a header of ours (`store`)
 WEIGHTS = ".safetensors"  # whose checksum stands in the training record beside them
 SAY_IT = (EMBEDS, WEIGHTS)
-_MARK = b"made="
+_MARK, _CONTENT = b"made=", b"content="
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Made:
     Attributes:
         words: Name of each param -> its value as JSON, or a digest of that ("#" and 16 hex digits).
         code: Digest of the code.
-        inputs: Path of each input -> its checksum (`seal.stamp`).
+        inputs: Path of each input -> its checksum (`checksum`).
         files: Name of each output that does not say it itself -> its checksum.
     """
 
@@ -95,7 +95,7 @@ def begin(params: Iterable[tuple[str, Any]], code: str, inputs: Iterable[str]) -
     """
     global _current
     try:
-        stamps = {path: seal.stamp(path) for path in inputs}
+        stamps = {path: checksum(path) for path in inputs}
     except OSError as error:
         what, fix = f"cannot be read: {error.strerror}", "run the command that makes it"
         raise UserError(what, where=str(error.filename), fix=fix) from None
@@ -110,12 +110,18 @@ def current(others: Iterable[str | os.PathLike[str]] = ()) -> Made | None:
     """
     if _current is None:
         return None
-    return replace(_current, files={Path(path).name: seal.stamp(path) for path in others})
+    return replace(_current, files={Path(path).name: checksum(path) for path in others})
 
 
-def header(made: Made | None) -> bytes:
-    """Return the text that stands in a file's header; empty outside of a job."""
-    return b"" if made is None else _MARK + made.text().encode()
+def header(made: Made | None, content: int = 0) -> bytes:
+    """Return the text that stands in a file's header.
+
+    Args:
+        made: What makes the file; None outside of a job.
+        content: CRC-32 of what stands behind the header.
+    """
+    text = b"" if made is None else _MARK + made.text().encode()
+    return _CONTENT + b"%08x " % content + text
 
 
 def write_sidecars(outputs: Iterable[str]) -> None:
@@ -190,17 +196,35 @@ def _of_sidecar(path: str | os.PathLike[str]) -> Made | None:
         return None
 
 
+def checksum(path: str | os.PathLike[str]) -> str:
+    """Return the checksum of a file; of a record, that of its content alone.
+
+    Two records of one content, of which only the jobs differ that made them (a data set that was
+    converted anew by newer code), are one input.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    if os.fspath(path).endswith(EMBEDS):
+        with open(path, "rb") as file:
+            _, mark, rest = file.read(_HEAD).partition(_CONTENT)
+        if mark:
+            return rest[:8].decode("ascii", "replace")
+    return seal.stamp(path)
+
+
+_HEAD = 128  # bytes in which the checksum of a record's content stands
 _LONGEST_HEADER = 1 << 24  # bytes
 _stamps: dict[str, tuple[tuple[int, int, int], str]] = {}
 
 
 def stamp(path: str) -> str:
-    """Return a file's checksum, read once while its size, time and inode stay; "" if not there."""
+    """Return a file's `checksum`, read anew when the file changes; "" if it is not there."""
     try:
         found = os.stat(path)
         key = found.st_size, found.st_mtime_ns, found.st_ino
         if path not in _stamps or _stamps[path][0] != key:
-            _stamps[path] = key, seal.stamp(path)
+            _stamps[path] = key, checksum(path)
     except OSError:
         return ""
     return _stamps[path][1]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from lossatlas import seal, store
+from lossatlas import made, store
 from lossatlas.errors import UserError
 from lossatlas.metrics.base import Given, Metric, Unit
 from lossatlas.spec.cells import Cell
@@ -92,7 +92,7 @@ class Reader:
         """
         if path not in self._stamps:
             try:
-                self._stamps[path] = seal.stamp(path)
+                self._stamps[path] = made.checksum(path)
             except OSError as error:
                 what, fix = f"cannot be read: {error.strerror}", "run the command that makes it"
                 raise UserError(what, where=str(error.filename), fix=fix) from None

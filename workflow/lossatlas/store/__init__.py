@@ -20,6 +20,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -142,16 +143,22 @@ def write(
         if status not in STATUSES:
             raise ValueError(f"unknown status {status!r}")
     check(parts)
-    header = b" ".join([_HEADER.encode(), made.header(made.current(others))]) + b"\n"
-    block = max(_SMALLEST, 1 << (len(header) - 1).bit_length())
+    told = made.current(others)
+    room = len(_header(made.header(told)))
+    block = max(_SMALLEST, 1 << (room - 1).bit_length())
     image = io.BytesIO()  # a disk that is full while HDF5 writes to it crashes the process
     with h5py.File(image, "w", track_order=True, userblock_size=block) as file:
         _write_parts(file, record)
+    content = zlib.crc32(image.getbuffer()[block:])
     image.seek(0)
-    image.write(header.ljust(block))
+    image.write(_header(made.header(told, content)).ljust(block))
     with atomic(path) as temporary:
         temporary.write_bytes(image.getbuffer())
         seal.close(temporary)
+
+
+def _header(told: bytes) -> bytes:
+    return b" ".join([_HEADER.encode(), told]) + b"\n"
 
 
 def _write_parts(file: h5py.File, record: Record) -> None:
