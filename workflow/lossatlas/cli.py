@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -219,7 +220,8 @@ def _train(options: argparse.Namespace) -> None:
             spec = yaml.safe_load(file)
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"cannot be read: {error}", where=options.spec) from None
-    register_converted(store.read(options.data, "dataset"))
+    if os.path.isfile(options.data):
+        register_converted(store.read(options.data, "dataset"))
     cell = cell_of(spec, options.spec)
     code = code_of(*entries.training(cell))
     files = (f"{options.out}.safetensors", f"{options.out}.h5")
