@@ -200,10 +200,10 @@ def scanned(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_some_convolutions() -> None:
-    risky = "--kernels", "1", "--strides", "2", "3"
+    risky = "--kernels", "1", "--strides", "2"
     done = scanned("scan.convolutions", *risky, "--draws", "1")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "38 convolutions, 0 wrong" in done.stdout
+    assert "34 convolutions, 0 wrong" in done.stdout
 
 
 def test_some_networks() -> None:
