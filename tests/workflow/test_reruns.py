@@ -180,7 +180,13 @@ OWN = {
     "models": {"mine": {"builder": "own_net:Net"}},
     "recipes": {"short": {"epochs": 1}},
     "experiments": {
-        "own": {"dataset": "digits", "model": "mine", "recipe": "short", "metrics": ["performance"]}
+        "own": {
+            "dataset": "digits",
+            "model": "mine",
+            "recipe": "short",
+            "seeds": 1,
+            "metrics": ["performance"],
+        }
     },
 }
 NET = """
