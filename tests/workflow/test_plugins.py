@@ -10,9 +10,10 @@ import yaml
 
 from conftest import Project
 from lossatlas.paths import PROJECT
+from lossatlas.store import read
 
 EXAMPLES = PROJECT / "examples"
-KINDS = ("model", "dataset", "figure")
+KINDS = ("model", "dataset", "metric", "figure")
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("plugins")]
 
@@ -33,8 +34,8 @@ def at(folder: Path) -> Elsewhere:
             shutil.copy2(file, folder)
         for section, parts in yaml.safe_load((EXAMPLES / kind / "config.yaml").read_text()).items():
             together.setdefault(section, {}).update(parts)
-    (folder / "all.yaml").write_text(yaml.safe_dump(together, sort_keys=False))
-    return Elsewhere(folder, "all.yaml")
+    (folder / "config.yaml").write_text(yaml.safe_dump(together, sort_keys=False))
+    return Elsewhere(folder, "config.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Elsewhere:
 @pytest.fixture
 def ready(finished: Elsewhere, tmp_path: Path) -> Elsewhere:
     shutil.copytree(finished.root, tmp_path / "user", symlinks=True)
-    return Elsewhere(tmp_path / "user", "all.yaml")
+    return Elsewhere(tmp_path / "user", "config.yaml")
 
 
 def test_they_run(finished: Elsewhere) -> None:
@@ -62,6 +63,28 @@ def test_they_run(finished: Elsewhere) -> None:
     assert finished.jobs("all", "metrics") == {}
 
 
+def test_a_metric_and_its_figure(finished: Elsewhere) -> None:
+    results = finished.root / "results"
+    rows = pd.read_csv(results / "tables/own_metric/slope.csv")
+    assert list(rows["metric"]) == ["gradient_norm"] * 4
+    assert (rows["value"] > 0).all()
+    assert (results / "figures/slopes.png").stat().st_size > 0
+
+
+def test_one_more_seed_measures_the_new_replica(ready: Elsewhere) -> None:
+    ready.configure(lambda c: c["experiments"]["own_metric"].update(seeds=3))
+    table = "results/tables/own_metric/slope.csv"
+    before = pd.read_csv(ready.root / table)
+    assert ready.jobs(table) == {"train_replicas": 2, "metric": 2, "collect": 1}
+    ready.snakemake("--cores", "2", table)
+    after = pd.read_csv(ready.root / table)
+    pd.testing.assert_frame_equal(
+        after[after["replica"] < 2].reset_index(drop=True), before, check_exact=True
+    )
+    record = read(next((ready.root / "results/cells").glob("*/metrics/slope.h5")))
+    assert (record.times["units"], record.times["units_measured"]) == (3, 1)
+
+
 def test_each_change_reruns_what_it_concerns(ready: Elsewhere) -> None:
     for file in ("mynet.py", "stripes.py", "accuracy.py"):
         path = ready.root / file
@@ -69,6 +92,11 @@ def test_each_change_reruns_what_it_concerns(ready: Elsewhere) -> None:
     assert ready.jobs("all", "metrics") == {}
     ready.edit("accuracy.py", "accuracy (%)", "share (%)")
     assert ready.jobs("all", "metrics") == {"figure": 1}
+    ready.edit("gradient_norm.py", ".norm())", ".norm(2))")
+    ready.edit("gradient_norm.py", "gradient norm (nats)", "gradient norm")
+    metric = {"metric": 2, "collect": 1, "table": 1, "figure": 1}
+    assert ready.jobs("results/tables/own_metric.csv", "slopes") == metric
+    shutil.copy2(EXAMPLES / "metric/gradient_norm.py", ready.root)
     ready.edit("mynet.py", ".relu()", ".tanh()")
     model = {"train_replicas": 4, "performance": 2, "collect": 1, "table": 1}
     assert ready.jobs("all", "metrics") == {"figure": 1, **model}

@@ -16,7 +16,17 @@ DEFAULT = "config"  # the config whose results lie in ROOT itself: config.yaml
 REFERENCE = "taxonomy_reference"  # the authors' published results, in place of an experiment
 STUDIES = "studies"  # small experiments that have no cells
 ENTRIES = (  # of ROOT that are no config's
-    *("cells", "config.txt", "data", "downloads", "figures", "logs", "README.md", "reference"),
+    *(
+        "accepted.json",
+        "cells",
+        "config.txt",
+        "data",
+        "downloads",
+        "figures",
+        "logs",
+        "README.md",
+        "reference",
+    ),
     *("report.html", "state", "studies", "tables"),
 )
 # Log folders of jobs whose results belong to one config, and of jobs that all configs share.
