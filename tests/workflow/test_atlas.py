@@ -37,7 +37,7 @@ def test_figures_and_tables_are_there(finished: Project) -> None:
 def test_table_has_one_row_per_scalar(ready: Project) -> None:
     ready.snakemake("--cores", "1", "results/smoke/tables/smoke.csv")
     table = pd.read_csv(ready.root / "results/smoke/tables/smoke.csv")
-    columns = "experiment cell width batch_size metric replica partner value stderr status"
+    columns = "experiment cell width batch_size metric replica partner value stderr df status"
     assert list(table.columns) == columns.split()
     accuracies = table[table["metric"] == "test_accuracy"]
     assert len(accuracies) == 4 * 2
