@@ -149,7 +149,7 @@ def test_what_is_not_finite_has_neither_loss_nor_error() -> None:
 
 
 def test_shape_against_connectors(networks: Networks) -> None:
-    """Volume, edge, width and height of the first simplex follow from its singular values."""
+    """Volume, edge, least singular value and height of the first simplex follow from its singular values."""
     settings = SimplexVolume(connectors=3, regularisations=[0.0, 0.3], points=4, **FAST)
     record = measure_volume.measure(networks, settings)
     table = frame(record, "volume").query("simplex == 0")
@@ -162,7 +162,7 @@ def test_shape_against_connectors(networks: Networks) -> None:
             assert np.isnan(spectra[run, place, n:]).all()
             log = np.log(values).sum() - math.lgamma(n + 1)
             assert row["log_volume"] == pytest.approx(log, abs=1e-9)
-            assert row["width"] == values.min()
+            assert row["least_singular_value"] == values.min()
             regular = row["edge"] ** n * math.sqrt(n + 1) / (math.factorial(n) * 2 ** (n / 2))
             assert math.log(regular) == pytest.approx(log, abs=1e-9)
         heights = np.cumsum(np.log(rows_.sort_values("connectors")["height"]))

@@ -62,6 +62,7 @@ def test_a_model_that_its_file_may_define(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     (tmp_path / "config_net.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     raw = changed("models.own", {"builder": "config_net:Net"})
     config.load(raw)
@@ -227,9 +228,13 @@ BAD = [
     ("models.resnet18", {"widht": 3}, "'resnet18' has no argument 'widht' (did you mean 'width'?)"),
     ("models.other", {"builder": "resnet19"}, "unknown model 'resnet19' (did you mean 'resnet18'?"),
     ("models.own", {"builder": "no_such_module:Net"}, "no module named 'no_such_module'"),
-    ("models.own", {"builder": "fractions:Fractoin"}, "no 'Fractoin' (did you mean 'Fraction'?)"),
+    (
+        "models.own",
+        {"builder": "fractions:Fraction"},
+        "'fractions' is neither in this folder",
+    ),
     ("models.own", {"builder": "os.path;x:Net"}, "is not 'package.module:object'"),
-    ("datasets.mnits", None, "unknown data set 'mnits' (did you mean 'mnist'?)"),
+    ("datasets.mnits", None, "unknown data set 'mnits' (did you mean 'mnist'?, or"),
     ("datasets.digits", {"fraction": 0}, "datasets.digits.fraction"),
     ("datasets.digits", {"mean": [0.5]}, "'mean' and 'std' have one number per channel each"),
     ("datasets.digits", {"mean": [0.5], "std": [0]}, "datasets.digits.std"),

@@ -405,7 +405,10 @@ class HalfFrozen(nn.Module):
         return self.last(self.first(x.flatten(1)).relu())
 
 
-def test_the_distance_of_weights_is_that_of_trained_parameters(tmp_path: Path) -> None:
+def test_the_distance_of_weights_is_that_of_trained_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parent)  # where a plug-in lies
     dataset, weights, history = (str(tmp_path / n) for n in ("d.h5", "w.safetensors", "h.h5"))
     store.write(dataset, convert("digits"))
     own = Cell(cell().data, ModelPart(builder=f"{__name__}:HalfFrozen"), cell().recipe)

@@ -230,7 +230,7 @@ def test_settings_are_checked_when_the_config_is_read(own) -> None:
 
 def test_names_that_collide(own, monkeypatch: pytest.MonkeyPatch) -> None:
     own(BOTH + MEASURE)
-    with pytest.raises(UserError, match="'hessian' is the name of a built-in metric, and this is"):
+    with pytest.raises(UserError, match="'hessian' is a kind of metric, and this one is of"):
         config.load(asked({"hessian": {"kind": "own_metric:Mine"}}, []))
     point = importlib.metadata.EntryPoint("cka", "own_metric:Mine", registry.GROUP)
     other = importlib.metadata.EntryPoint("mine", "own_metric:Mine", registry.GROUP)

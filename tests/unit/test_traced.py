@@ -21,7 +21,7 @@ from lossatlas.metrics import registry
 from lossatlas.paths import LIBRARY
 from lossatlas.reach import Library
 from lossatlas.simplex import sampling_bias, spirals
-from lossatlas.spec.cells import Cell
+from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES, Cell
 from lossatlas.spec.figures import FIGURES, Figure
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe
 from lossatlas.spec.shown import REFERENCE_KINDS, STUDY_OF
@@ -86,15 +86,23 @@ OF_THE_RICH = (
 )
 
 
+# A built-in metric whose table has a column of such a name could not be measured over it.
+AXES = dict.fromkeys([*LOAD_AXES, *TEMPERATURE_AXES], 1)
+
+
 class Named(list[Any]):
     """Files or parameters as Snakemake gives them: by place and by name."""
 
     def __init__(self, *values: Any, **named: Any) -> None:
-        super().__init__([*values, *named.values()])
+        parts = [one if isinstance(one, list) else [one] for one in (*values, *named.values())]
+        super().__init__([file for part in parts for file in part])
         self.__dict__.update(named)
 
     def get(self, name: str, default: Any = None) -> Any:
         return self.__dict__.get(name, default)
+
+    def items(self) -> Any:
+        return self.__dict__.items()
 
 
 @dataclass
@@ -226,7 +234,14 @@ def make_studies_small(patch: pytest.MonkeyPatch) -> None:
 def train(done: Traces) -> None:
     made = Named(paths.dataset("digits"))
     digits = Named(name="digits")
-    done.run("dataset", entries.DATASET, "dataset.py", output=made, wildcards=digits)
+    done.run(
+        "dataset",
+        entries.DATASET,
+        "dataset.py",
+        output=made,
+        params=Named(own=""),
+        wildcards=digits,
+    )
     for name, cell in (("train", PLAIN), ("train, recorded and augmented", RICH)):
         block = "0-2"
         files = {"weights": paths.weights(cell.id, block), "history": paths.history(cell.id, block)}
@@ -264,7 +279,7 @@ def measure_one(done: Traces, kind: str, place: int, settings: dict[str, Any], c
     given = {"settings": json.dumps(settings), "spec": json.dumps(cell.spec)}
     done.run(
         f"{kind}, {place}",
-        entries.metric(kind, cell),
+        entries.metric(registry.built_in()[kind], cell),
         "metric.py",
         input=Named(**read),
         output=Named(paths.metric(cell.id, f"{kind}{place}")),
@@ -287,7 +302,7 @@ def gather(done: Traces) -> None:
             "collect.py",
             input=Named(paths.metric(cell.id, f"{kind}0")),
             output=Named(**tables(kind)),
-            params=Named(axes=json.dumps({cell.id: {"width": 1, "batch_size": 64}})),
+            params=Named(axes=json.dumps({cell.id: AXES})),
             wildcards=Named(experiment="own"),
         )
     done.run(
@@ -381,14 +396,14 @@ def draw(done: Traces) -> None:
                 temperature="batch_size" if taxonomy or not drawing.study else "",
             ),
         )
-    shown = {"taxonomy_phases": "taxonomy_phases"}
+    shown = {"taxonomy_phases": "A caption."}
     done.run(
         "report",
         entries.REPORT,
         "report.py",
         input=Named(figures=[paths.figure("taxonomy_phases", "png")], claims=paths.claims()),
         output=Named(paths.page()),
-        params=Named(figures=shown, experiments=["own"]),
+        params=Named(captions=shown, config="own", experiments=["own"], accepted=[]),
     )
 
 

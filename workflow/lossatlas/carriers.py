@@ -49,7 +49,10 @@ CARRIERS: dict[str, str] = {
     # the schema of records, which has a version; reading them counts
     "store:SCHEMA": _WRITING,
     "store:Scalar": _WRITING,
-    "store:Series": _WRITING,
+    "store.series": _WRITING,
+    "store.layout:dataset": _WRITING,
+    "store.layout:write_series": _WRITING,
+    "store.layout:write_tables": _WRITING,
     "store:Array": _WRITING,
     "store:Record": _WRITING,
     "store:write": _WRITING,

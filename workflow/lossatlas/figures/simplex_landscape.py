@@ -211,5 +211,6 @@ def volume(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn
         figure.legend(lines, words_, loc="upper center", ncols=len(lines))
         figure.subplots_adjust(0.08, 0.07, 0.98, 0.91, wspace=0.06, hspace=0.1)
     named = table.assign(way=[WAYS[int(way)] for way in table["way"]])
-    columns = ["pair", "way", "regularisation", "strength", "connectors", *rows, "width", "edge"]
+    columns = ["pair", "way", "regularisation", "strength", "connectors", *rows]
+    columns += ["least_singular_value", "edge"]
     return Drawn(figure, named[columns].reset_index(drop=True))

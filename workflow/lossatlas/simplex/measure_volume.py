@@ -50,9 +50,9 @@ def measure(networks: Networks, settings: SimplexVolume, state: State | None = N
         A record with the final log-volume of each way (at the largest strength) and pair as
         scalars, and the table `volume` (what diverged is missing, and pairs for which
         too few replicas ended well): pair, way (see `WAYS`), regularisation, strength, connectors,
-        simplex, log_volume, height (of the newest vertex), width (least singular value of the
-        edges), edge (of the regular simplex of that volume), train_loss (mean) and train_accuracy
-        (least) at random points, test_nll and test_error (of their mixture). Array
+        simplex, log_volume, height (of the newest vertex), least_singular_value (of the edges),
+        edge (of the regular simplex of that volume), train_loss (mean) and train_accuracy (least)
+        at random points, test_nll and test_error (of their mixture). Array
         `singular_values` (pair, run, connectors, value), of the first simplex.
 
     Raises:
@@ -142,7 +142,7 @@ def _add(
                 simplex=index,
                 log_volume=shape.log_volume if known else math.nan,
                 height=float(shape.heights[-1]),
-                width=float(shape.singular_values[-1]),
+                least_singular_value=float(shape.singular_values[-1]),
                 edge=effective_edge(shape.log_volume, connectors),
                 **inside,
             )
