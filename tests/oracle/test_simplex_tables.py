@@ -149,7 +149,7 @@ def test_what_is_not_finite_has_neither_loss_nor_error() -> None:
 
 
 def test_shape_against_connectors(networks: Networks) -> None:
-    """Volume, edge, least singular value and height of the first simplex follow from its singular values."""
+    """Volume, edge, least singular value and height of a simplex follow from singular values."""
     settings = SimplexVolume(connectors=3, regularisations=[0.0, 0.3], points=4, **FAST)
     record = measure_volume.measure(networks, settings)
     table = frame(record, "volume").query("simplex == 0")
