@@ -18,6 +18,7 @@ METRIC = {
     "code": metric_code,
 }
 TELL = ("plan", "status", "doctor")  # rules that write no results
+plainly(functools.partial(check_folder, paths.ROOT, write=False))
 RERUNS = plainly(lambda: reruns.Reruns(reruns.Accept.asked()))
 
 

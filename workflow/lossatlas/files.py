@@ -107,12 +107,17 @@ def unwritable(target: Path, error: OSError) -> UserError:
     )
 
 
-def check_folder(folder: str) -> None:
+def check_folder(folder: str, *, write: bool = True) -> None:
     """Refuse a results folder that cannot be written to, before anything is run.
+
+    Args:
+        folder: Its path.
+        write: Whether anything is to be written; else just something that is no folder is refused.
 
     Raises:
         UserError: If it is no folder, or not writable; a missing one will be made.
     """
-    if os.path.lexists(folder) and not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+    usable = os.path.isdir(folder) and (not write or os.access(folder, os.W_OK))
+    if os.path.lexists(folder) and not usable:
         fix = "move it away, or give write permission"
         raise UserError("is not a folder that can be written to", where=folder, fix=fix)

@@ -188,7 +188,7 @@ def read_accepted() -> dict[str, dict[str, str]]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return {str(key): dict(value) for key, value in found.items()}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         fix = "put a copy of it back, or delete it: its results then run again"
