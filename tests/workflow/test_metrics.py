@@ -36,7 +36,7 @@ def test_one_more_seed_measures_what_is_new(project: Project) -> None:
         content.update(metrics=METRICS, figures={})
 
     project.configure(change)
-    tables = [f"results/tables/smoke/{name}.csv" for name in METRICS]
+    tables = [f"results/smoke/tables/smoke/{name}.csv" for name in METRICS]
     project.snakemake("--cores", "2", *tables)
     assert told(project.root, "hessian") == {"measures": [[0], [1]], "takes": []}
     project.configure(lambda c: c["experiments"]["smoke"].update(seeds=3))
@@ -130,14 +130,14 @@ def test_a_metric_of_ones_own_outside_of_the_checkout(tmp_path: Path) -> None:
         counts = re.findall(r"^(\w+) +(\d+)$", printed, re.MULTILINE)
         return {name: int(count) for name, count in counts if name not in ("total", "my_spectra")}
 
-    targets = ["results/tables/first.csv", "my_spectra"]
+    targets = ["results/first/tables/first.csv", "my_spectra"]
     run("--cores", "2", *targets)
-    table = pd.read_csv(folder / "results/tables/first.csv")
+    table = pd.read_csv(folder / "results/first/tables/first.csv")
     norms = table[table["metric"] == "gradient_norm"]
     assert len(norms) == 4
     assert (norms["status"] == "ok").all()
     assert len(table[table["metric"] == "apart"]) == 2
-    assert (folder / "results/figures/my_spectra.png").stat().st_size > 0
+    assert (folder / "results/first/figures/my_spectra.png").stat().st_size > 0
     (record,) = list(folder.glob("results/cells/*w2*/metrics/slope.h5"))
     assert store.read(record).scalars[0].unit == "1"
     assert jobs() == {}
@@ -153,7 +153,9 @@ def test_a_metric_of_ones_own_outside_of_the_checkout(tmp_path: Path) -> None:
     (folder / "scale.json").write_text("2")
     assert jobs() == {"metric": 2, "collect": 1, "table": 1}  # just the one that reads it
     run("--cores", "2", *targets)
-    twice = pd.read_csv(folder / "results/tables/first.csv").query("metric == 'gradient_norm'")
+    twice = pd.read_csv(folder / "results/first/tables/first.csv").query(
+        "metric == 'gradient_norm'"
+    )
     assert twice["value"].tolist() == pytest.approx((2 * norms["value"]).tolist())
     (folder / "scale.json").unlink()
     printed = run("-n", ok=False)

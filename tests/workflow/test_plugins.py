@@ -95,7 +95,7 @@ def test_each_change_reruns_what_it_concerns(ready: Elsewhere) -> None:
     ready.edit("gradient_norm.py", ".norm())", ".norm(2))")
     ready.edit("gradient_norm.py", "gradient norm (nats)", "gradient norm")
     metric = {"metric": 2, "collect": 1, "table": 1, "figure": 1}
-    assert ready.jobs("results/tables/own_metric.csv", "slopes") == metric
+    assert ready.jobs("results/tables/own_metric.csv", "results/figures/slopes.csv") == metric
     shutil.copy2(EXAMPLES / "metric/gradient_norm.py", ready.root)
     ready.edit("mynet.py", ".relu()", ".tanh()")
     model = {"train_replicas": 4, "performance": 2, "collect": 1, "table": 1}
@@ -137,7 +137,7 @@ def test_nothing_of_a_config_from_elsewhere_runs(tmp_path: Path) -> None:
     assert "Traceback" not in printed
     for file in user.root.glob("*.py"):
         file.unlink()
-    assert user.jobs("all", *off)["figure"] == 1
+    assert user.jobs("all", *off)["figure"] == 2
     assert not (user.root / "mark").exists()
 
 

@@ -133,7 +133,7 @@ EDITS = [  # code that only a script, a method or a reader leads to
         "        share = images * self.fraction",
         {**MEASURED, "train_replicas": CELLS},
     ),
-    ("models/__init__.py", "    make = load_object", {**MEASURED, "train_replicas": CELLS}),
+    ("models/__init__.py", "    make = plugins.load", {**MEASURED, "train_replicas": CELLS}),
     ("../metric.py", "    measuring.measure_cell", MEASURED),
 ]
 

@@ -41,8 +41,8 @@ def test_snakemakes_memory_is_not_needed(ready: Project, how: str) -> None:
     assert ready.jobs() == {}
     less_cka(ready)
     assert ready.jobs() == CKA
-    shutil.rmtree(ready.root / "results/tables")
-    shutil.rmtree(ready.root / "results/figures")
+    shutil.rmtree(ready.root / "results/smoke/tables")
+    shutil.rmtree(ready.root / "results/smoke/figures")
     assert ready.jobs()["cka"] == CELLS, "records of another setting are no source"
 
 
@@ -70,12 +70,12 @@ def test_older_results_that_are_put_back(ready: Project, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("bytes_", [-1, 300])
 def test_a_table_that_was_cut_is_made_again(ready: Project, bytes_: int) -> None:
-    table = ready.root / "results/tables/smoke/cka.csv"
+    table = ready.root / "results/smoke/tables/smoke/cka.csv"
     whole = table.read_bytes()
     table.write_bytes(whole[:bytes_])
     expected = {key: value for key, value in CKA.items() if key != "cka"}
     assert ready.jobs() == expected
-    ready.snakemake("--cores", "2", "results/tables/smoke/cka.csv")
+    ready.snakemake("--cores", "2", "results/smoke/tables/smoke/cka.csv")
     assert table.read_bytes() == whole
 
 
@@ -119,7 +119,7 @@ def test_what_is_accepted_is_chosen_and_differs_by_code_alone(ready: Project) ->
     ready.edit("workflow/lossatlas/connectivity/measure.py", "PAPER_POINTS = 5", "PAPER_POINTS = 7")
     printed = accept(ready, "--reason", "mode paper is not used", "--only", "cka")
     assert "not accepted: 4 of cka (not only the code differs)" in printed
-    table = "results/tables/smoke/connectivity.csv"
+    table = "results/smoke/tables/smoke/connectivity.csv"
     assert ready.jobs(table) == {"connectivity": CELLS, "collect": 1}
     printed = accept(ready, "--reason", "mode paper is not used", "--experiment", "smoke")
     assert "accepted: 4 of connectivity" in printed

@@ -5,13 +5,20 @@ from __future__ import annotations
 import dis
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from types import FunctionType
+from typing import TYPE_CHECKING
+
+from pydantic import ConfigDict
 
 from lossatlas import metrics, plugins
 from lossatlas.errors import UserError
-from lossatlas.metrics.base import Metric, Output
+from lossatlas.metrics.base import Given, Metric, Output, Unit
+
+if TYPE_CHECKING:
+    from lossatlas.store import Record
+    from lossatlas.training.state import State
 
 GROUP = "lossatlas.metrics"
 _PER = ("replica", "pair", "cell")
@@ -47,8 +54,24 @@ def find(kind: str, where: str = "metric") -> type[Metric]:
     return _plug_in(target, where) if target else built_in()[kind]
 
 
+class NotImported(Metric):
+    """A plug-in that stays unread while plug-ins are off: it can be planned, and not measured."""
+
+    model_config = ConfigDict(extra="allow")
+    per = "cell"
+
+    def measure_units(self, given: Given, units: Sequence[Unit], state: State | None) -> Record:
+        """Refuse, as whoever imports a plug-in does."""
+        plugins.load(self.kind, "metric", Metric)
+        raise AssertionError(self.kind)
+
+
 @cache
 def _plug_in(target: str, where: str) -> type[Metric]:
+    if plugins.off():
+        name = f"not known of {target.replace(':', '.')}"
+        made = {"kind": target, "outputs": (Output(name),), "__module__": __name__}
+        return type("NotImported", (NotImported,), made)
     found: type[Metric] = plugins.load(target, where, Metric)
     found.kind = target
     _check_declared(found, where)
