@@ -1,6 +1,7 @@
 # Which jobs run again is decided by what results say of themselves (`lossatlas.made`), and by
 # neither Snakemake's memory, which may be lost, nor times, which change when files are copied.
 import atexit
+from collections import Counter
 
 from snakemake.io import _IOFile
 from snakemake.persistence import NO_PARAMS_CHANGE, ParamsChange, PersistenceBase
@@ -185,7 +186,7 @@ def tell_or_accept():
     RERUNS.close()
     for step, count in sorted(RERUNS.accepted.items()):
         print(f"lossatlas: accepted: {count} of {step}", file=sys.stderr)
-    for step, count in sorted(RERUNS.refused.items()):
+    for step, count in sorted(Counter(RERUNS.refused.values()).items()):
         print(
             f"lossatlas: not accepted: {count} of {step} (not only the code differs)",
             file=sys.stderr,

@@ -63,13 +63,13 @@ class Reruns:
         accept: What to accept on the way.
         why: First output of each result that is not valid -> (step, texts).
         accepted: Steps of results that were accepted just now.
-        refused: Steps of results that were asked for and differ in more than code.
+        refused: First output -> step of what was asked for and differs in more than code.
     """
 
     accept: Accept | None = None
     why: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
     accepted: Counter[str] = field(default_factory=Counter)
-    refused: Counter[str] = field(default_factory=Counter)
+    refused: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._known = read_accepted()
@@ -123,7 +123,7 @@ class Reruns:
         """Accept a result if nothing but code differs."""
         assert self.accept is not None
         if any(one.kind != "code" for one in found):
-            self.refused[step] += 1
+            self.refused[outputs[0]] = step
             return found
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         entry = {"stamp": _stamp(outputs), "code": code, "reason": self.accept.reason, "when": when}
