@@ -30,7 +30,7 @@ def forced():
 
 
 def fingerprinted(rule):
-    """Say whether results of a rule say what made them: not those of a workflow around this one."""
+    """Say whether a result tells what made it: those of a workflow around this one do not."""
     return rule is not None and "code" in rule.params.keys()
 
 
