@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.stats
-from test_diffusion_measure import SETTINGS, brownian, curves, one_gram, recorded_of, values
+from test_diffusion_measure import SETTINGS, brownian, curves, frame, one_gram, recorded_of, values
 
 from lossatlas.diffusion import stable, tails, window
 from lossatlas.diffusion.arrays import log_lags
@@ -226,9 +226,10 @@ def test_avalanches(path: Recorded, record: Record) -> None:
     runs = [(len(r.group()), r.start()) for r in re.finditer("x+", marks[: 399 - 50])]
     longest = sorted(runs, key=lambda run: -run[0])[:5]
     peaks = [start + change[start : start + length].argmax() for length, start in longest]
+    after = frame(record, "after_avalanche", window=0)
     for name, curve in (("loss", loss), ("change", change)):
         wanted = np.mean([curve[peak : peak + 51] for peak in peaks], axis=0)
-        np.testing.assert_allclose(made[f"after_avalanche_{name}", 0].y, wanted)
+        np.testing.assert_allclose(after[name], wanted)
 
 
 def test_excursions_stand_beside_their_chords(record: Record) -> None:
