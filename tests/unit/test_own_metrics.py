@@ -29,7 +29,6 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Write a module of the user's into the folder in which they start; return its metric."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "own_metric", raising=False)
     registry._plug_in.cache_clear()
 
     def write(text: str, name: str = "Mine"):
@@ -38,6 +37,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     yield write
     registry._plug_in.cache_clear()
+    sys.modules.pop("own_metric", None)  # of a folder that is gone
 
 
 def net(seed: int) -> nn.Module:
