@@ -15,6 +15,7 @@ report: "workflow/report/workflow.rst"
 
 include: "rules/common.smk"
 include: "rules/reruns.smk"
+include: "rules/run.smk"
 
 
 rule all:

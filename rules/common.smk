@@ -1,5 +1,4 @@
-# The only file with functions: everything that rules ask of the library.
-import atexit
+# What rules ask of the library, of the config and of the plan.
 import contextlib
 import dataclasses
 import functools
@@ -7,7 +6,6 @@ import gc
 import inspect
 import json
 import os
-import shlex
 import sys
 from pathlib import Path
 
@@ -28,10 +26,9 @@ LIBRARY = str(HERE.parent / "workflow")
 # Snakemake puts the folders of its files first: one's own yaml.py there would take that one's place.
 sys.path[:] = [LIBRARY, *(part for part in sys.path if part not in (str(HERE), str(HERE.parent)))]
 
-from lossatlas import entries, fingerprint, missing, paths, warm
+from lossatlas import entries, fingerprint, paths, warm
 from lossatlas.entry import find_user_modules, leave_warnings_to_scripts, share_imports
 from lossatlas.errors import UserError, nearest
-from lossatlas.files import check_folder
 from lossatlas.metrics import registry
 from lossatlas.spec import names, needs
 from lossatlas.spec.catalogue import data_source, data_sources, files_of, identity
@@ -337,59 +334,6 @@ def published_numbers(wildcards):
     return table
 
 
-def executor_name():
-    """Return what the chosen profile runs jobs with."""
-    return getattr(workflow.executor_plugin, "name", "local")
-
-
-def find_scripts_of_profile():
-    """Let the scripts that profiles/pbs names be found from every working folder."""
-    for name in ("submit_cmd", "status_cmd", "cancel_cmd"):
-        command = getattr(workflow.executor_settings, name, None) or ""
-        if command.startswith("profiles/pbs/"):
-            script, blank, arguments = command.partition(" ")
-            path = str(HERE.parent / script)
-            if name != "cancel_cmd":  # which goes past the shell
-                path = shlex.quote(path)
-            setattr(workflow.executor_settings, name, path + blank + arguments)
-
-
-def gpu_places():
-    """Return how many runs may use GPUs at once, or 0 where no profile limits them."""
-    limits = workflow.global_resources
-    if "gpu" not in limits or workflow.resource_scopes.is_local("gpu"):  # of each cluster job
-        return 0
-    return int(limits["gpu"].value)
-
-
-def ended():
-    """Return the first result of each job of this run that has ended or had nothing to do."""
-    done = filter(workflow.dag.noneedrun_finished, workflow.dag.jobs)
-    return [str(job.output[0]) for job in done if job.output]
-
-
-def tell_of_missing_data():
-    """End a run that failed for want of archives with one line, as the last that is printed.
-
-    If that is all that went wrong, with an exit status of its own, too: every job that is left
-    undone waits for one of the archives.
-    """
-    if not workflow.is_main_process:
-        return
-    failed = [job for job in workflow.scheduler.failed if not job.is_group()]
-    failed = [job for job in failed if job.rule.name == "download"]
-    failed = [job for job in failed if missing.noted(job.wildcards.file)]
-    if failed:
-        waiting = set(workflow.dag.bfs(workflow.dag.depending, *failed))
-        alone = waiting.issuperset(workflow.dag.needrun_jobs())
-        text = missing.line([job.wildcards.file for job in failed], alone=alone)
-        atexit.register(
-            print, text, file=sys.stderr, flush=True
-        )  # after Snakemake's own last words
-        if alone:
-            raise SystemExit(missing.STATUS)  # of any Exception Snakemake makes 1
-
-
 # --- targets ----------------------------------------------------------------------------------
 def all_datasets():
     sources = {planned.cell.data.source for planned in PLAN.cells.values()}
@@ -410,8 +354,3 @@ def told_of(wildcards):
 
 def claims_read(wildcards):
     return claim_tables(CONFIG, wildcards.paper)
-
-
-# Snakemake looks at the parameters of such functions some 14 times per job: keep them at hand.
-for function in filter(inspect.isfunction, list(globals().values())):
-    function.__signature__ = inspect.signature(function)

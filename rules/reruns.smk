@@ -1,12 +1,10 @@
 # Which jobs run again is decided by what results say of themselves (`lossatlas.made`), and by
 # neither Snakemake's memory, which may be lost, nor times, which change when files are copied.
-import atexit
-from collections import Counter
-
 from snakemake.io import _IOFile
 from snakemake.persistence import NO_PARAMS_CHANGE, ParamsChange, PersistenceBase
 
 from lossatlas import reruns
+from lossatlas.files import check_folder
 
 # What is asked of each trained block, and of each measured metric.
 TRAINING = {"spec": spec_of, "data": data_of, "code": training_code}
@@ -18,7 +16,6 @@ METRIC = {
     "seeds": metric_seeds,
     "code": metric_code,
 }
-TELL = ("plan", "status", "doctor")  # rules that write no results
 plainly(functools.partial(check_folder, paths.ROOT, write=False))
 RERUNS = plainly(lambda: reruns.Reruns(reruns.Accept.asked()))
 
@@ -160,34 +157,3 @@ def has_outdated_metadata(persistence, job, *, otherwise):
 @in_place_of(_IOFile, "is_newer")
 async def is_newer(file, time, *, otherwise):
     return not fingerprinted(file.rule) and await otherwise(file, time)
-
-
-def check_results():
-    """Refuse a results folder that cannot be written to, if anything is to be written."""
-    if any(job.rule.name not in TELL for job in workflow.dag.needrun_jobs()):
-        plainly(check_folder, paths.ROOT, refusal=SystemExit)
-
-
-def tell_why():
-    """Say which results are not valid, and why."""
-    for line in RERUNS.summary():
-        print(f"lossatlas: {line}", file=sys.stderr)
-
-
-@atexit.register
-def tell_or_accept():
-    """After a dry run: say what was accepted, or why results would be made again."""
-    if not workflow.is_main_process:
-        return
-    if RERUNS.accept is None:
-        if workflow.dryrun:
-            tell_why()
-        return
-    RERUNS.close()
-    for step, count in sorted(RERUNS.accepted.items()):
-        print(f"lossatlas: accepted: {count} of {step}", file=sys.stderr)
-    for step, count in sorted(Counter(RERUNS.refused.values()).items()):
-        print(
-            f"lossatlas: not accepted: {count} of {step} (not only the code differs)",
-            file=sys.stderr,
-        )
