@@ -280,7 +280,7 @@ def test_rows_have_our_columns_and_names():
         ]
         index = ["path"] if kind == "connectivity" else []
         head = [*columns, "series", "replica", "partner", *index]
-        assert list(series) == [*head, "x", "y", "stderr", "status"]
+        assert list(series) == [*head, "x", "y", "stderr", "df", "status"]
         assert len(scalars) == 210 * counts[kind]
         assert len(series) == (210 * 4 * 5 if kind == "connectivity" else 0)
         names = {name.partition(".")[0] for name in scalars["metric"]}
