@@ -109,16 +109,7 @@ def parts():
     one, two = ({"window": n, "kind": kind} for n, kind in ((0, "fractal"), (480, "a,b")))
     return [
         Series("loss", x, x / 3, "step", 0),
-        Series(
-            "msd",
-            x,
-            x * 0.1,
-            "lag",
-            0,
-            index=one,
-            stderr=np.array([math.nan, 0.25]),
-            df=np.array([math.nan, 4.0]),
-        ),
+        Series("msd", x, x * 0.1, "lag", 0, index=one, **errors),
         Series("msd", x[:1], x[:1] - 1, "lag", 0, 1, status="unconverged", index=two),
         Series("msd", x[:0], x[:0], "lag", 1, index=two),
         Table("plane", {"u": [0.5, 1e-7], "inside": [True, False]}, index={"plane": "w0 c0"}),

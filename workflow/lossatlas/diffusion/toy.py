@@ -52,8 +52,9 @@ def study() -> Record:
         A record with scalars "<kind> <quantity>" (exponents of early and late windows at short and
         long lags, raw and without drift; shares of walkers stuck and of steps at the wall; box
         dimension and exponent of the structure function, means over the surfaces of a kind), series
-        `msd` and `still_msd` (without drift) by `walkers` and `when`, `gradient_density` by `surface`, and
-        for three kinds of surface the tables `surface` (x, y, height) and `path` (step, x, y).
+        `msd` and `still_msd` (without drift) by `walkers` and `when`, `gradient_density` by
+        `surface`, and for three kinds of surface the tables `surface` (x, y, height) and `path`
+        (step, x, y).
     """
     record = Record("toy_walkers")
     found = landscapes()

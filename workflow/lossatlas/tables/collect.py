@@ -38,6 +38,7 @@ PANELS: dict[str, tuple[str, bool]] = {
     "mode_connectivity": ("mode_connectivity", False),
     "cka": ("cka", False),
     "l2_distance": ("l2_distance", False),
+    "chance_loss": ("chance_loss", False),
 }
 SUMMARY = ["metric", "value", "stderr", "df", "stderr_status", "count", "status", "diverged"]
 
