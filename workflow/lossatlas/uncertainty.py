@@ -89,8 +89,10 @@ def mean_of_groups(values: ArrayLike, members: Sequence[Sequence[Hashable]]) -> 
     put down to the replicas, as the jackknife over replicas does: too wide if it is the pairs' own.
     One that comes out negative is 0.
 
-    Degrees of freedom are the number of independent contrasts between replicas that the groups
-    have: n - 1 for all pairs of n > 2 replicas, or for disjoint pairs their number less one.
+    Degrees of freedom are Satterthwaite's (1946), for normal numbers with these A and E: n - 1 for
+    all pairs of n > 2 replicas that differ by a alone, at most the number of groups less one. They
+    are estimates as well, and those below 2 are taken as 2 where the groups have two contrasts
+    between replicas; intervals cover as they should, and are narrower (docs/uncertainty.md).
 
     Args:
         values: (g,) numbers.
@@ -98,14 +100,12 @@ def mean_of_groups(values: ArrayLike, members: Sequence[Sequence[Hashable]]) -> 
     """
     numbers = np.asarray(values, np.float64)
     count = len(numbers)
-    if count < 2 or _equal(numbers):
-        plain = mean(numbers)
-        df = 0.0 if count < 2 else float(_contrasts(_incidence(members)))
-        return replace(plain, df=df)
     incidence = _incidence(members)
-    variance = _variance(numbers, incidence)
-    df = float(_contrasts(incidence))
-    stderr = math.sqrt(variance) if variance > 0 and df else math.nan
+    if count < 2 or _equal(numbers):
+        df = 0.0 if count < 2 else float(_contrasts(incidence))
+        return replace(mean(numbers), df=df)
+    variance, df = _variance(numbers, incidence)
+    stderr = math.sqrt(variance) if variance > 0 else math.nan
     return Estimate(float(numbers.mean()), stderr, df, count)
 
 
@@ -159,21 +159,27 @@ def _contrasts(incidence: Floats) -> int:
     return int(np.linalg.matrix_rank(incidence - incidence.mean(axis=0)))
 
 
-def _variance(numbers: Floats, incidence: Floats) -> float:
-    """Return the variance of the mean of groups; see `mean_of_groups`."""
+def _variance(numbers: Floats, incidence: Floats) -> tuple[float, float]:
+    """Return the variance of the mean of groups, and its df; see `mean_of_groups`."""
     count = len(numbers)
     centre = np.eye(count) - 1 / count
-    shared, own = incidence @ incidence.T, np.eye(count)
-    forms = (centre @ shared @ centre, centre)  # of squares: of replicas' sums, of the groups
+    covariances = (incidence @ incidence.T, np.eye(count))  # of A and of E
+    forms = (centre @ covariances[0] @ centre, centre)  # of squares: of replicas' sums, of groups
     found = np.array([numbers @ form @ numbers for form in forms])
-    expected = np.array([[np.sum(form * by) for by in (shared, own)] for form in forms])
-    of_mean = np.array([shared.mean(), 1 / count])
+    expected = np.array([[np.sum(form * by) for by in covariances] for form in forms])
+    of_mean = np.array([by.mean() for by in covariances])
     scale = np.linalg.norm(expected[0]) * np.linalg.norm(expected[1])
-    if abs(np.linalg.det(expected)) <= 1e-9 * scale:
-        return float(of_mean[0] * found[0] / expected[0, 0])
-    parts = np.linalg.solve(expected, found)
-    if parts[0] < 0:
-        return float(of_mean[1] * found[1] / expected[1, 1])
-    if parts[1] < 0:
-        return float(of_mean[0] * found[0] / expected[0, 0])
-    return float(of_mean @ parts)
+    one_for_all = abs(np.linalg.det(expected)) <= 1e-9 * scale
+    parts = np.array([1.0, -1.0]) if one_for_all else np.linalg.solve(expected, found)
+    if parts[1] < 0:  # all is A, or nothing tells it from E
+        parts = np.array([found[0] / expected[0, 0], 0.0])
+        weights = np.array([of_mean[0] / expected[0, 0], 0.0])
+    elif parts[0] < 0:
+        parts = np.array([0.0, found[1] / expected[1, 1]])
+        weights = np.array([0.0, of_mean[1] / expected[1, 1]])
+    else:
+        weights = np.linalg.solve(expected.T, of_mean)
+    form = weights[0] * forms[0] + weights[1] * forms[1]  # numbers @ form @ numbers: the variance
+    spread = form @ (parts[0] * covariances[0] + parts[1] * covariances[1])
+    df = float(np.trace(spread)) ** 2 / float(np.trace(spread @ spread))
+    return float(of_mean @ parts), max(df, min(2.0, float(_contrasts(incidence))))
