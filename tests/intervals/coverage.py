@@ -47,7 +47,6 @@ class Result:
     """What a simulation found.
 
     Attributes:
-        case: The case.
         repeats: How many.
         undefined: Share of repeats without a standard error.
         covered: Share of intervals, of those that exist, that hold the true number.
@@ -55,7 +54,6 @@ class Result:
             the estimates.
     """
 
-    case: Case
     repeats: int
     undefined: float
     covered: float
@@ -83,7 +81,6 @@ def simulate(case: Case, repeats: int | None = None) -> Result:
     inside = np.abs(value - true) <= reach
     oracle = ndtri(0.975) * np.nanstd(value - true)
     return Result(
-        case,
         count,
         float(1 - known.mean()),
         float(inside[known].mean()) if known.any() else float("nan"),

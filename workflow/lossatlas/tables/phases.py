@@ -35,7 +35,7 @@ from lossatlas.tables.collect import FIRST, axes_of
 
 PHASES = ("I", "II", "III", "IV-A", "IV-B")
 PROBABILITIES = (*(f"p_{phase}" for phase in PHASES), "p_unlearned")
-DRAWS = 4000
+DRAWS = 2000
 FEWEST = 3  # cells whose median parts flat from sharp
 INPUTS = ("log_hessian_trace", "mode_connectivity", "cka")
 _LOSS, _CHANCE = "train_loss", "chance_loss"
