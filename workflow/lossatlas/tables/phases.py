@@ -60,7 +60,8 @@ def phases(summary: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.Da
         decides it is absent, with the status of that number; else the status is `unconverged` if
         that of a deciding number is, or `ok`. The CKA decides just between IV-A and IV-B.
         Probabilities are NaN, and their status `undefined`, where the error of a number that
-        decides cannot be had, as of one replica.
+        decides cannot be had, as of one replica; that of not having learned also where it was not
+        tested.
     """
     limits = thresholds or Thresholds(rule="published")
     cells = _Cells.of(summary)
@@ -74,7 +75,7 @@ def phases(summary: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.Da
     shares = _probabilities(cells, limits)
     for name, column in zip(PROBABILITIES, shares.T, strict=True):
         found[name] = column
-    known = np.isfinite(shares).all(axis=1)
+    known = np.isfinite(shares[:, : len(PHASES)]).all(axis=1)
     found["probability_status"] = np.where(known, "ok", "undefined")
     return found
 
@@ -195,4 +196,5 @@ def _probabilities(cells: _Cells, limits: Thresholds) -> Floats:
     unknown = (codes == _UNKNOWN).any(axis=0)
     shares[unknown, :_UNLEARNED] = np.nan
     shares[cells.tested & np.isnan(numbers[_LOSS]).any(axis=0)] = np.nan
+    shares[~cells.tested, _UNLEARNED] = np.nan
     return shares
