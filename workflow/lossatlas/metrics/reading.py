@@ -145,7 +145,7 @@ class Reader:
         networks = checkpoints.assemble(
             functional, weights, data, device.choose(), self.lost, where
         )
-        return replace(networks, epochs=cell.recipe.epochs)
+        return replace(networks, epochs=cell.epochs)
 
     def _snapshots(self, seeds: list[int], files: list[str]) -> dict[int, Networks]:
         """Return epoch -> the replicas with the weights that were kept then."""
