@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from lossatlas import device, measuring, models, store
+from lossatlas import device, measuring, models, replicas, store
 from lossatlas.connectivity.evaluate import shuffled
 from lossatlas.data.loading import open_data
 from lossatlas.errors import UserError
 from lossatlas.metrics.base import Metric
+from lossatlas.metrics.reading import Reader, arrays_of
 from lossatlas.models.functional import Functional, Tensors, check_logits
 from lossatlas.similarity.rows import scalar
 from lossatlas.simplex import planes
@@ -56,6 +57,43 @@ def measure_custom(
     record.settings, record.mode = metric.model_dump(), getattr(metric, "mode", "")
     record.spec = {"model": model, "arguments": dict(arguments), "data": data}
     record.provenance = device.provenance(checkpoints=[Path(file).name for file in files])
+    return record
+
+
+def measure_stored(metric: Metric, cell: str, seeds: Sequence[int] = ()) -> store.Record:
+    """Measure one metric on replicas of a cell of the workflow; its results stay as they are.
+
+    Args:
+        metric: With its settings.
+        cell: As in `replicas.load`.
+        seeds: Which replicas; default: all that are there.
+
+    Raises:
+        UserError: If something is missing, or fewer replicas are there than the metric compares.
+    """
+    stored = replicas.find(cell)
+    wanted = sorted(set(seeds) or stored.blocks)
+    stored.check(wanted)
+    good = [seed for seed in wanted if stored.blocks[seed].status == "ok"]
+    lost = [seed for seed in wanted if seed not in good]
+    if len(wanted) < metric.least:
+        what = f"'{metric.kind}' compares replicas; {len(wanted)} given"
+        raise UserError(what, where="--seed", fix=f"give at least {metric.least}")
+    reader = Reader(metric, stored.cell, stored.inputs, stored.blocks, lost)
+    record = store.Record(metric.kind)
+    if len(good) >= metric.least:
+        if metric.reads != "path":
+            replicas.dataset_of(stored)
+        arrays = metric.reads == "arrays"
+        given = arrays_of(reader.networks(good)) if arrays else reader.given(good)
+        if metric.needs_held_out and given.networks.data.held_out is None:
+            fix = "give the data set a fraction below 1"
+            raise UserError("no training images are held out", where=stored.cell.id, fix=fix)
+        record = measuring.measure_given(metric, given, good, lost)
+    measuring.add_diverged(record, metric, good, lost)
+    record.settings, record.mode = metric.model_dump(), getattr(metric, "mode", "")
+    record.spec = stored.cell.spec
+    record.provenance = device.provenance(seeds=wanted)
     return record
 
 

@@ -97,8 +97,21 @@ def measure_networks(
     given = Given(networks, snapshots=snapshots or {})
     if metric.reads == "arrays":
         given = arrays_of(networks)
-    every = metric.uses([*networks.seeds, *networks.diverged])
-    units = _measurable(metric, every, networks.seeds)
+    return measure_given(metric, given, networks.seeds, networks.diverged)
+
+
+def measure_given(
+    metric: Metric, given: Given, good: Sequence[int], lost: Sequence[int] = ()
+) -> store.Record:
+    """Measure a metric on what it reads, in memory; nothing is kept.
+
+    Args:
+        metric: With its settings.
+        given: What it reads of the replicas that ended well.
+        good: Their seeds.
+        lost: Seeds of the diverged ones.
+    """
+    units = _measurable(metric, metric.uses([*good, *lost]), good)
     found: dict[Unit, store.Record] = {}
     for batch in _batches(metric, units):
         found |= _measured(metric, given, batch, None)

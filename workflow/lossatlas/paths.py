@@ -90,6 +90,14 @@ def cell(cell_id: str) -> str:
     return f"{ROOT}/cells/{cell_id}"
 
 
+def cells() -> list[str]:
+    """Names of the cells of which there is anything."""
+    try:
+        return sorted(os.listdir(f"{ROOT}/cells"))
+    except OSError:
+        return []
+
+
 def cell_spec(cell_id: str) -> str:
     """The cell's specification, written once."""
     return f"{cell(cell_id)}/spec.yaml"

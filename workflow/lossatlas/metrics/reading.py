@@ -109,8 +109,7 @@ class Reader:
     def given(self, seeds: list[int]) -> Given:
         """Load what the metric reads of some replicas."""
         reads, cell = self.metric.reads, self.cell
-        files = list(dict.fromkeys(self.blocks[seed].weights for seed in seeds))
-        checkpoint = self.metric.checkpoint or cell.recipe.checkpoints[0]
+        files = self._files(seeds)
         if reads == "path":
             from lossatlas.diffusion.recorded import read
 
@@ -118,16 +117,27 @@ class Reader:
             return Given(paths=read(histories, seeds))
         if reads == "arrays":
             found = checkpoints.read_weights(
-                files, seeds, checkpoint, "np", cell.digest, frozen=False
+                files, seeds, self._checkpoint, "np", cell.digest, frozen=False
             )
             weights = {seed: params for seed, (params, _) in found.items()}
             return Given(weights=weights, logits={seed: self.logits()[seed] for seed in seeds})
         if reads == "snapshots":
             return Given(snapshots=self._snapshots(seeds, files))
-        networks = self._networks(seeds, files, checkpoint)
+        networks = self.networks(seeds)
         if reads == "networks and snapshots" and cell.recipe.record is not None:
             return Given(networks, snapshots=self._snapshots(seeds, files))
         return Given(networks)
+
+    def networks(self, seeds: list[int]) -> Networks:
+        """Load some replicas and their data."""
+        return self._networks(seeds, self._files(seeds), self._checkpoint)
+
+    @property
+    def _checkpoint(self) -> str:
+        return self.metric.checkpoint or self.cell.recipe.checkpoints[0]
+
+    def _files(self, seeds: list[int]) -> list[str]:
+        return list(dict.fromkeys(self.blocks[seed].weights for seed in seeds))
 
     def _networks(self, seeds: list[int], files: list[str], checkpoint: str) -> Networks:
         from lossatlas import device
