@@ -6,6 +6,7 @@ import gc
 import inspect
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -105,6 +106,9 @@ def compact(value):
 def planned(wildcards):
     cell = wildcards.cell
     if cell not in PLAN.cells:
+        if re.fullmatch(ADOPTED_ID, cell):
+            what, fix = f"no files of cell '{cell}'", "they are gone, or in none of the experiments"
+            raise SystemExit(str(UserError(what, fix=fix)))
         refuse(f"no cell '{cell}' in the experiments of this config", cell, PLAN.cells)
     return PLAN.cells[cell]
 

@@ -161,6 +161,11 @@ def _listed(texts: list[str]) -> str:
     return "; ".join(texts[:_SHOWN]) + more
 
 
+def _plain(path: str) -> str:
+    """Return a path without "./" before it and "//" in it, of which Snakemake warns."""
+    return re.sub("//+", "/", path).removeprefix("./")
+
+
 def _check_axis(axis: str, where: str) -> None:
     known = {**LOAD_AXES, **TEMPERATURE_AXES}
     if axis not in known and not (axis.startswith("model.") and axis[len("model.") :]):
@@ -182,7 +187,7 @@ def _number(text: str) -> Number:
 # --- patterns ---------------------------------------------------------------------------------
 def _matches(pattern: str, where: str) -> tuple[list[str], list[_File]]:
     """Return the axes of a pattern, and the files that it finds."""
-    words = _words(pattern, where)
+    pattern, words = _plain(pattern), _words(pattern, where)
     axes = [word for word in words if word != SEED]
     matcher = re.compile(_expression(pattern, words))
     escaped = [glob.escape(part).replace("[*]", "*") for part in _PLACE.split(pattern)[::2]]
@@ -275,4 +280,4 @@ def _row(row: Mapping[str, str | None], axes: list[str], where: str) -> _File:
         fix = "paths are relative to the folder in which you start"
         raise UserError(f"no such file '{file}'", where=where, fix=fix)
     line = where.rpartition(", ")[2]
-    return _File(file, f"'{file}' ({line})", int(seed), values)
+    return _File(_plain(file), f"'{file}' ({line})", int(seed), values)
