@@ -184,10 +184,10 @@ Nothing that it brings along is run. Images are normalised as `datasets.<name>` 
 file; metrics that estimate them anew do so, as for any cell.
 
 A replica is the SHA-256 of its file: one that changes is measured again, one that is moved,
-renamed or copied is not. A cell of the grid without files is left out and drawn empty, one with
-fewer seeds has fewer replicas; `plan`, `status` and each run name them. Weights that are NaN or
-infinite are data: the replica has diverged. Two files for one replica are refused, as are files
-that do not fit the model and the classes.
+renamed or copied is not. A cell of the grid without files is left out (figures show a cross),
+one with fewer seeds has fewer replicas; `plan`, `status` and each run name them. Weights that are
+NaN or infinite are data: the replica has diverged. Two files for one replica are refused, as are
+files that do not fit the model and the classes.
 
 What is not known of training is not made up: a cell's specification has the settings of its axes,
 and the keys that the experiment's `recipe` sets, if it names one (`augment` is what
