@@ -21,7 +21,7 @@ rule data:
 
 
 rule train:
-    """All replicas of all cells, trained."""
+    """All replicas of all cells, trained; those that were trained elsewhere, read and checked."""
     input:
         all_weights(),
 

@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     several: dict[str, Any] = {"action": "extend", "nargs": "*", "default": []}
 
-    metric = commands.add_parser("metric", help="measure one metric of your own checkpoints")
+    metric = commands.add_parser("metric", help="measure one metric of checkpoints or of a cell")
     metric.add_argument(
         "name", metavar="NAME", help=f"{', '.join(registry.built_in())}, or package.module:object"
     )
