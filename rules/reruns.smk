@@ -37,7 +37,7 @@ def step_of(job):
     wildcards = dict(job.wildcards.items())
     cell = PLAN.cells.get(wildcards.get("cell"))
     experiments = cell.experiments if cell else [wildcards.get("experiment", "")]
-    step = {"train_replicas": "training", "adopt": "adopted replicas"}.get(job.rule.name)
+    step = {"train_replicas": "training", "adopt": "adopt"}.get(job.rule.name)
     return step or wildcards.get("metric", job.rule.name), experiments
 
 
@@ -90,7 +90,7 @@ def why_block(cell, block):
     wildcards = Wildcards(fromdict={"cell": cell, "block": block})
     outputs = [paths.weights(cell, block), paths.history(cell, block)]
     adopted = planned(wildcards).cell.adopted
-    step, params = ("adopted replicas", ADOPTION) if adopted else ("training", TRAINING)
+    step, params = ("adopt", ADOPTION) if adopted else ("training", TRAINING)
     return reasons(step, wildcards, outputs, params, [dataset_of(wildcards)])
 
 

@@ -106,6 +106,10 @@ def test_tensors_that_share_memory() -> None:
     views = dict(zip(state, flat.split([t.numel() for t in state.values()]), strict=True))
     adopt({name: t.view(state[name].shape) for name, t in views.items()}, MLP)
     assert same(state, MLP)
+    state = network().state_dict()
+    state["norm.bias"] = state["norm.running_mean"]
+    adopt(state)
+    assert same(state)
 
 
 def test_numbers_are_those_of_plain_torch() -> None:

@@ -86,7 +86,7 @@ def test_a_file_that_changes_measures_its_cell_again(ready: Elsewhere) -> None:
     before = pd.read_csv(ready.root / TABLE)
     spoil(ready.root, "runs/hidden=2/batch=128/seed=1.pt")
     assert ready.jobs(TABLE) == ONE
-    assert "adopted replicas: 1 result not valid: sha256 changed" in ready.snakemake("-n", TABLE)
+    assert "adopt: 1 result not valid: sha256 changed" in ready.snakemake("-n", TABLE)
     ready.snakemake("--cores", "2", TABLE)
     after = pd.read_csv(ready.root / TABLE)
     changed = after["value"] != before["value"]
