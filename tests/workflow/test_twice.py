@@ -58,3 +58,46 @@ def test_a_longer_run_goes_on(project: Project) -> None:
     for name, values in wanted.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
     assert project.jobs("metrics") == {}
+
+
+FAST = {"epochs": 1, "points": 3, "places": 3, "raster": 3, "connectors": 1}
+METRICS = {  # per replica, per pair and per cell
+    "hessian": {"samples": 32, "iterations": 4, "probes": 3, "density_probes": 0},
+    "cka": {"samples": 64, "batch_size": 32},
+    "simplex": FAST,
+}
+OTHERS = {
+    "hessian": {**METRICS["hessian"], "iterations": 5},
+    "cka": {**METRICS["cka"], "samples": 96},
+    "simplex": {**FAST, "raster": 4},
+}
+
+
+def test_two_configs_measure_nothing_twice(project: Project) -> None:
+    """They share a cell, and ask other settings of metrics of the same names."""
+
+    def change(content: dict) -> None:
+        one = content["experiments"]["smoke"]
+        one.update(load={"width": [1]}, temperature={"batch_size": [128]}, metrics=list(METRICS))
+        content.update(models={"resnet18": {"builder": "mlp", "width": 2}})
+        content.update(metrics=METRICS, figures={})
+
+    project.configure(change)
+    first, second = project, Project(project.root, "second.yaml")
+    shutil.copy(project.root / project.config, project.root / "second.yaml")
+    second.configure(lambda c: c.update(metrics=OTHERS))
+    counts, tables = [], []
+    for one in (first, second, first, second):
+        shutil.rmtree(project.root / "results/logs", ignore_errors=True)
+        one.snakemake("--cores", "2", "metrics")
+        assert one.jobs("metrics") == {}
+        name = Path(one.config).stem
+        folder = project.root / f"results/{name}/tables/smoke"
+        tables.append({table.name: table.read_text() for table in folder.glob("*.csv")})
+        counts.append({m: len(logged(project.root, "measures", m)[0]["measures"]) for m in METRICS})
+    everything = {"hessian": 2, "cka": 1, "simplex": 1}
+    assert counts == [everything, everything, dict.fromkeys(METRICS, 0), dict.fromkeys(METRICS, 0)]
+    assert tables[0] == tables[2] != tables[1] == tables[3]
+    first.configure(lambda c: c["experiments"]["smoke"].update(seeds=3))
+    first.snakemake("--cores", "2", "metrics")
+    assert logged(project.root, "measures", "hessian")[0]["measures"] == [[2]]
