@@ -1,0 +1,98 @@
+"""The tables of one experiment by kind of metric, and what claims take out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from lossatlas.claims.conditions import About, NotTestableError
+from lossatlas.claims.statements import Claim
+from lossatlas.errors import UserError
+from lossatlas.figures import Tables
+from lossatlas.figures.frames import frame, frames
+
+
+@dataclass(frozen=True)
+class Found:
+    """Tables by kind of metric, or study, and what else is known of the experiment."""
+
+    kinds: Mapping[str, Tables]
+    known: About = field(default_factory=About)
+
+    def tables(self, kind: str) -> Tables:
+        """Return the tables of a kind.
+
+        Raises:
+            NotTestableError: If it was not measured.
+        """
+        if kind not in self.kinds:
+            raise NotTestableError(f"'{kind}' was not measured")
+        return self.kinds[kind]
+
+    def scalars(self, kind: str, *names: str) -> pd.DataFrame:
+        """Return the rows of some scalars that converged; numbers of another status are left out.
+
+        Raises:
+            NotTestableError: If one of them has none.
+        """
+        table = self.tables(kind).scalars
+        asked = table[table["metric"].isin(names)]
+        rows = asked[(asked["status"] == "ok") & asked["value"].notna()]
+        for name in names:
+            if not (rows["metric"] == name).any():
+                states = asked.loc[asked["metric"] == name, "status"].unique()
+                why = f": {', '.join(map(str, states))}" if len(states) else " was measured"
+                raise NotTestableError(f"no {name}{why}")
+        return rows
+
+    def frame(self, kind: str, name: str) -> pd.DataFrame:
+        """Return the table of that name.
+
+        Raises:
+            NotTestableError: If there is none, or one for each of several cells.
+        """
+        try:
+            return frame(self.tables(kind), name)
+        except UserError as error:
+            raise NotTestableError(str(error)) from None
+
+    def frames(self, kind: str, name: str, key: str) -> pd.DataFrame:
+        """Return the tables of that name, one after another.
+
+        Raises:
+            NotTestableError: If there are none, or some for each of several cells.
+        """
+        try:
+            some = frames(self.tables(kind), name, key)
+        except UserError as error:
+            raise NotTestableError(str(error)) from None
+        if not some:
+            raise NotTestableError(f"no {name} was measured")
+        return pd.concat(some.values())
+
+
+def cells(kinds: Mapping[str, Tables], needs: str) -> set[str]:
+    """Return the cells of a kind of metric; none of a study."""
+    tables = kinds[needs]
+    if "replica" not in tables.scalars or tables.scalars["replica"].isna().all():
+        return set()
+    return set(tables.scalars["cell"])
+
+
+def tells(kinds: Mapping[str, Tables], claim: Claim) -> bool:
+    """Say whether an experiment measured what a claim is about."""
+    return claim.needs in kinds
+
+
+def evidence(kinds: Mapping[str, Tables], known: About, judged: Set[str], experiment: str) -> Found:
+    """Return the tables without cells on which a claim was judged before."""
+    del experiment
+    if not judged:
+        return Found(kinds, known)
+    parts = {
+        kind: Tables(*(table[~table["cell"].isin(judged)] for table in (one.scalars, one.series)))
+        for kind, one in kinds.items()
+    }
+    return Found(parts, known)
