@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -60,13 +60,12 @@ class Grid:
             raise NotTestableError(f"no cell has {_between('batch size', batch, 'width', width)}")
         cut = np.ix_(rows, columns)
         metrics = {name: values[cut] for name, values in self.metrics.items()}
-        return Grid(
-            self.batch[rows],
-            self.width[columns],
-            metrics,
-            self.phase[cut],
-            self.unconverged,
-            self.read,
+        return replace(
+            self,
+            batch=self.batch[rows],
+            width=self.width[columns],
+            metrics=metrics,
+            phase=self.phase[cut],
         )
 
     def along_width(self, metric: str) -> Lines:
@@ -96,7 +95,9 @@ class Grids:
     def same(self, names: set[str]) -> bool:
         """Say whether some quantities stay the same whichever replica is left out: of one pair."""
         return all(
-            np.array_equal(self.whole.metrics[name], part.metrics.get(name), equal_nan=True)
+            np.array_equal(
+                self.whole.metrics[name], part.metrics.get(name, np.empty(0)), equal_nan=True
+            )
             for name in names
             for part in self.left_out
         )
