@@ -18,7 +18,7 @@ import pandas as pd
 
 from lossatlas.claims.conditions import NotTestableError
 from lossatlas.claims.found import Found
-from lossatlas.claims.grid import distinct, rho
+from lossatlas.claims.grid import rho
 from lossatlas.claims.statements import Finding
 from lossatlas.claims.statistics import Test, all_of, around, below_zero, from_error, interval
 from lossatlas.tables.collect import axes_of
@@ -71,15 +71,14 @@ def _numbers(found: Found, *names: str, noise: float = 0.0) -> pd.DataFrame:
     The values of the axes are columns, too.
     """
     table = _largest(found.scalars("diffusion", *names), noise)
-    kept = distinct(_largest(found.tables("diffusion").scalars, noise))
-    table = table[table["replica"].isin(kept["replica"].dropna().unique())]
     index = ["cell", *axes_of(table), "replica"]
     wide = table.pivot_table(index=index, columns="metric", values="value", observed=True)
     wide = wide.reindex(columns=list(names)).dropna().reset_index()
     if wide.empty:
         raise NotTestableError(f"no run has {' and '.join(names)}")
-    alone = kept[kept["replica"].notna()]
-    wide.attrs["lost"] = len(alone.groupby(["cell", "replica"])) - len(wide)
+    whole = found.tables("diffusion").scalars
+    asked = _largest(whole[whole["metric"] == names[0]], noise)
+    wide.attrs["lost"] = len(asked[["cell", "replica"]].drop_duplicates()) - len(wide)
     return wide
 
 
@@ -105,7 +104,7 @@ def _finding(runs: pd.DataFrame, values: pd.Series, gaps: list[pd.Series], text:
     means = values.groupby(runs["cell"]).mean()
     words = f"{text}{_spelled(runs, means)}"
     if lost := runs.attrs.get("lost", 0):
-        words += f"; {lost} runs are left out, whose numbers did not converge"
+        words += f"; {lost} runs are left out, which diverged or whose numbers did not converge"
     holds, test = all(fine for fine, _ in outcomes), all_of(*(test for _, test in outcomes))
     return Finding(float(values.mean()), words, holds, lambda: test, *interval(each))
 
@@ -177,9 +176,7 @@ def _curves(found: Found, name: str) -> pd.DataFrame:
     rows = series[(series["series"] == name) & (series["status"] == "ok") & series["y"].notna()]
     if rows.empty:
         raise NotTestableError(f"no {name.replace('_', ' ')}")
-    rows = _largest(rows)
-    kept = distinct(_largest(found.tables("diffusion").scalars))
-    return rows[rows["replica"].isin(kept["replica"].dropna().unique())]
+    return _largest(rows)
 
 
 def _per_run(rows: pd.DataFrame, summary: Callable[[pd.DataFrame], float]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from lossatlas.claims.conditions import About, NotTestableError
+from lossatlas.claims.grid import copies
 from lossatlas.claims.statements import Claim
 from lossatlas.errors import UserError
 from lossatlas.figures import Tables
@@ -89,10 +90,16 @@ def tells(kinds: Mapping[str, Tables], claim: Claim) -> bool:
 def evidence(kinds: Mapping[str, Tables], known: About, judged: Set[str], experiment: str) -> Found:
     """Return the tables without cells on which a claim was judged before."""
     del experiment
-    if not judged:
-        return Found(kinds, known)
-    parts = {
-        kind: Tables(*(table[~table["cell"].isin(judged)] for table in (one.scalars, one.series)))
-        for kind, one in kinds.items()
-    }
-    return Found(parts, known)
+    return Found({kind: _own(tables, judged) for kind, tables in kinds.items()}, known)
+
+
+def _own(tables: Tables, judged: Set[str]) -> Tables:
+    """Leave out cells that were judged before, and replicas that equal one before them."""
+    again = copies(tables.scalars)
+    kept = []
+    for table in (tables.scalars, tables.series):
+        out = table["cell"].isin(judged)
+        for who in ("replica", "partner") if again else ():
+            out |= table[who].isin(again)
+        kept.append(table[~out])
+    return Tables(*kept)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
 
 from lossatlas.claims.conditions import NotTestableError
+from lossatlas.claims.statistics import unit
 from lossatlas.spec.figures import Thresholds
 from lossatlas.tables.collect import axes_of, cell_summary
 from lossatlas.tables.phases import phases
@@ -133,14 +133,19 @@ def _without(table: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def distinct(table: pd.DataFrame) -> pd.DataFrame:
-    """Return scalars without replicas that equal one before them in every number of every cell."""
-    alone = table[table["replica"].notna() & table["partner"].isna()]
-    wide = alone.pivot_table(
-        index=["cell", "metric"], columns="replica", values="value", aggfunc="first"
-    )
-    again = list(wide.columns[wide.T.duplicated()]) if len(wide) else []
-    copies = table["replica"].isin(again) | table["partner"].isin(again)
-    return table[~copies.fillna(False).astype(bool)]
+    """Return scalars without replicas that equal one before them: they are no other runs."""
+    again = copies(table)
+    return table[~(table["replica"].isin(again) | table["partner"].isin(again))]
+
+
+def copies(table: pd.DataFrame) -> list[int]:
+    """Return the replicas that equal one before them in every number of every cell."""
+    alone = table[table["replica"].notna() & table["partner"].isna() & table["value"].notna()]
+    if alone.empty:
+        return []
+    place = alone.groupby(["cell", "metric"], sort=False).ngroup()
+    wide = alone.assign(place=place).pivot_table(index="replica", columns="place", values="value")
+    return [int(seed) for seed in wide.index[wide.duplicated()]]
 
 
 def check_axes(table: pd.DataFrame) -> None:
@@ -192,10 +197,7 @@ def rho(x: np.ndarray, y: np.ndarray) -> float:
     kept = np.isfinite(x) & np.isfinite(y)
     if kept.sum() < FEWEST:
         raise NotTestableError(f"{kept.sum()} points make no trend")
-    x, y = x[kept], y[kept]
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return 0.0
-    return float(spearmanr(x, y).statistic)
+    return float(unit(x[kept], ranks=True) @ unit(y[kept], ranks=True))
 
 
 def finite(values: np.ndarray, kept: np.ndarray, what: str) -> np.ndarray:

@@ -45,6 +45,14 @@ class Test:
     what: str
 
 
+def unit(values: Floats, *, ranks: bool) -> Floats:
+    """Return ranks, or values, with mean 0 and length 1; zeros for constants."""
+    given = stats.rankdata(values) if ranks else np.asarray(values, dtype=np.float64)
+    centred = given - given.mean()
+    size = float(np.linalg.norm(centred))
+    return centred / size if size > 0 else np.zeros(len(centred))
+
+
 def all_of(*tests: Test) -> Test:
     """Return the test that all of several statements hold (intersection-union): the largest p."""
     worst = max(tests, key=lambda test: test.p)
@@ -81,7 +89,7 @@ def along_lines(
         ranks: Correlate ranks (Spearman) instead of the numbers.
     """
     pairs = [
-        (_unit(x, ranks=ranks), _unit(y, ranks=ranks)) for x, y in zip(places, values, strict=True)
+        (unit(x, ranks=ranks), unit(y, ranks=ranks)) for x, y in zip(places, values, strict=True)
     ]
     observed = sum(float(x @ y) for x, y in pairs)
     least = math.prod(_least(x, y) for x, y in pairs)
@@ -122,7 +130,7 @@ def closer_to(target: Floats, near: Floats, far: Floats, what: str) -> Test:
         far: (n,).
         what: Name of a unit.
     """
-    goal, a, b = (_unit(part, ranks=True) for part in (target, near, far))
+    goal, a, b = (unit(part, ranks=True) for part in (target, near, far))
     a, b = a * np.sign(a @ goal), b * np.sign(b @ goal)
     observed = float(goal @ a - goal @ b)
     count = len(goal)
@@ -192,14 +200,6 @@ def _test(drawn: Floats, observed: float, least: float, whole: bool, units: int,
     if whole:
         return Test(as_good / len(drawn), least, units, what)
     return Test((as_good + 1) / (len(drawn) + 1), max(least, 1 / (len(drawn) + 1)), units, what)
-
-
-def _unit(values: Floats, *, ranks: bool) -> Floats:
-    """Return ranks, or values, with mean 0 and length 1; zeros for constants."""
-    given = stats.rankdata(values) if ranks else np.asarray(values, dtype=np.float64)
-    centred = given - given.mean()
-    size = float(np.linalg.norm(centred))
-    return centred / size if size > 0 else np.zeros(len(centred))
 
 
 def _least(x: Floats, y: Floats) -> float:
