@@ -19,6 +19,7 @@ REPLICAS = 72  # of the ensembles: nine groups of eight
 PAIRS = 9  # one more than 12 claims need
 BATCHES = np.array([16, 32, 44, 64, 92, 128, 256, 724, 1024])
 WIDTHS = np.array([2, 3, 4, 8, 16, 23, 45, 64, 91, 128])
+SCALE = 1.0  # of all distances from a border
 SIGN = {"yes": -1.0, "no": 1.0, "noise": 0.0}
 
 
@@ -30,7 +31,7 @@ class Draw:
 
     def gaps(self, size: float, count: int = 1) -> np.ndarray:
         """Return gaps (count,) of about a size: below 0 where the claim holds."""
-        side = SIGN[self.kind]
+        side, size = SIGN[self.kind], SCALE * size
         if not side:
             return size * self.rng.normal(size=count)
         return side * size * (1 + 0.1 * self.rng.uniform(size=count))

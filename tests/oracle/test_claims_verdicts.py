@@ -1,4 +1,4 @@
-"""Every claim can come out yes, no and not testable, and says yes to noise in 5% of draws or less."""
+"""Every claim can be yes, no and not testable, and is yes in 5% of draws of noise at most."""
 
 from dataclasses import replace
 from functools import cache

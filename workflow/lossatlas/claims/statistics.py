@@ -69,7 +69,7 @@ def below_zero(gaps: Floats, what: str) -> Test:
     sizes, count = np.abs(gaps[~negligible]), int((~negligible).sum())
     observed = float(gaps[~negligible].sum())
     if 2**count <= COUNTED:
-        signs = np.array(list(product((-1.0, 1.0), repeat=count))).reshape(-1, count)
+        signs = np.array(list(product((-1.0, 1.0), repeat=count))).reshape(2**count, count)
         sums = signs @ sizes
     else:
         sums = _rng().choice((-1.0, 1.0), size=(DRAWS, count)) @ sizes
