@@ -105,6 +105,8 @@ def hot_edge(g: Grid) -> Finding:
     values, width = values[known], row.width[known]
     if len(values) < FEWEST:
         raise NotTestableError(f"fewer than {FEWEST} widths >= 3 at batch size 16 or less")
+    if np.ptp(values) == 0:
+        raise NotTestableError("mode connectivity is the same at all widths")
     holds = values.mean() > 0 and values[-1] < values.max()
     text = (
         f"batch size {row.batch[0]}: mc {values.mean():.1f} in the mean of {len(values)} widths, "

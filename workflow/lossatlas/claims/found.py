@@ -10,7 +10,6 @@ import pandas as pd
 from lossatlas.claims.conditions import About, NotTestableError
 from lossatlas.claims.grid import copies
 from lossatlas.claims.statements import Claim
-from lossatlas.errors import UserError
 from lossatlas.figures import Tables
 from lossatlas.figures.frames import frame, frames
 
@@ -54,10 +53,8 @@ class Found:
         Raises:
             NotTestableError: If there is none, or one for each of several cells.
         """
-        try:
-            return frame(self.tables(kind), name)
-        except UserError as error:
-            raise NotTestableError(str(error)) from None
+        self._need(kind, name)
+        return frame(self.tables(kind), name)
 
     def frames(self, kind: str, name: str, key: str) -> pd.DataFrame:
         """Return the tables of that name, one after another.
@@ -65,13 +62,15 @@ class Found:
         Raises:
             NotTestableError: If there are none, or some for each of several cells.
         """
-        try:
-            some = frames(self.tables(kind), name, key)
-        except UserError as error:
-            raise NotTestableError(str(error)) from None
-        if not some:
-            raise NotTestableError(f"no {name} was measured")
-        return pd.concat(some.values())
+        self._need(kind, name)
+        return pd.concat(frames(self.tables(kind), name, key).values())
+
+    def _need(self, kind: str, name: str) -> None:
+        series = self.tables(kind).series
+        count = series.loc[series["series"] == name, "cell"].nunique()
+        if count != 1:
+            what = f"{count} cells have it, and it takes one" if count else "it was not measured"
+            raise NotTestableError(f"table '{name}' of {kind}: {what}")
 
 
 def cells(kinds: Mapping[str, Tables], needs: str) -> set[str]:

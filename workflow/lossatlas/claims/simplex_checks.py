@@ -280,7 +280,7 @@ def curves_keep_their_ends(found: Found) -> Finding:
     table = table[(table["series"] == "train_loss") & (table["path"] != "linear")]
     ends = {"replica": table[table["x"] == 0.0], "partner": table[table["x"] == 1.0]}
     if any(part.empty for part in ends.values()):
-        raise NotTestableError("no curve")
+        raise NotTestableError("no curve was trained to its end")
     known = found.scalars("simplex", "mode_loss").set_index(["cell", "replica"])["value"]
     gaps = []
     for who, part in ends.items():
