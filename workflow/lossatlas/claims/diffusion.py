@@ -7,11 +7,13 @@ of the largest load, by tests over replicas. Directions are tested where the pap
 from __future__ import annotations
 
 from lossatlas.claims import diffusion_checks as checks
+from lossatlas.claims import found
 from lossatlas.claims.conditions import ANY, FITTED_WALK, RANDOM_LABELS, WALK
-from lossatlas.claims.found import cells, evidence, tells
 from lossatlas.claims.statements import Claim
 
-__all__ = ["CLAIMS", "PAPER", "cells", "evidence", "tells"]
+cells = found.cells
+evidence = found.evidence
+tells = found.tells
 
 PAPER = "Chen et al. 2022"
 

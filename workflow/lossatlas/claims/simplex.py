@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from lossatlas.claims import found
 from lossatlas.claims import simplex_checks as checks
 from lossatlas.claims.conditions import ANY, TRAINED
-from lossatlas.claims.found import cells, evidence, tells
 from lossatlas.claims.statements import Claim
 
-__all__ = ["CLAIMS", "PAPER", "cells", "evidence", "tells"]
+cells = found.cells
+evidence = found.evidence
+tells = found.tells
 
 PAPER = "Benton et al. 2021"
 

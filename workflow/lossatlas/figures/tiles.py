@@ -87,7 +87,9 @@ def _corner(axes: Axes, grid: Grid, i: int, j: int, ink: str) -> None:
     top, below = (y[i], y[i + 1]) if grid.temperature.name in COLD_AXES else (y[i + 1], y[i])
     side = 0.35 * (x[j + 1] - x[j])
     points = [(x[j], top), (x[j] + side, top), (x[j], top + 0.35 * (below - top))]
-    axes.add_patch(Polygon(points, facecolor=ink, linewidth=0, gid="unconverged"))
+    edge = "white" if ink == style.INK else style.INK  # what parts it from a dot of its colour
+    look = {"facecolor": ink, "edgecolor": edge, "linewidth": 0.3, "zorder": 2.5}
+    axes.add_patch(Polygon(points, gid="unconverged", **look))  # type: ignore[arg-type]
 
 
 def _tile(axes: Axes, grid: Grid, i: int, j: int, name: str, **look: Any) -> None:
