@@ -21,7 +21,7 @@ ABOUT = {
     "simplex": About(10),
     "diffusion": About(10, (0.0, 1.0), (0.0,), (0.0,), "constant", fit=(10, 100)),
 }
-DRAWS = {"taxonomy": 120, "simplex": 60, "diffusion": 50}
+DRAWS = {"taxonomy": 90, "simplex": 50, "diffusion": 40}
 
 
 def evidence(paper: str, claim: str, kind: str, seed: int = 0) -> object:
