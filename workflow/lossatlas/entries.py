@@ -43,6 +43,7 @@ def training(cell: Cell) -> Entries:
     found = ["script:train", target_of(cell.model.builder), *_unaugmented(cell)]
     if cell.recipe.record is None:
         found.append("without:lossatlas.training.recorder:Recorder")
+        found.append("without:lossatlas.training.ends")
     return tuple(found)
 
 
