@@ -6,6 +6,7 @@ import gc
 import inspect
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -30,9 +31,9 @@ from lossatlas import entries, fingerprint, paths, warm
 from lossatlas.entry import find_user_modules, leave_warnings_to_scripts, share_imports
 from lossatlas.errors import UserError, nearest
 from lossatlas.metrics import registry
-from lossatlas.spec import names, needs
+from lossatlas.spec import names, needs, told
 from lossatlas.spec.catalogue import data_source, data_sources, files_of, identity
-from lossatlas.spec.cells import canonical
+from lossatlas.spec.cells import ADOPTED_ID, TRAINED_ID, canonical
 from lossatlas.spec.config import load
 from lossatlas.spec.figures import FIGURES
 from lossatlas.spec.plan import block_seeds, make_plan
@@ -105,8 +106,33 @@ def compact(value):
 def planned(wildcards):
     cell = wildcards.cell
     if cell not in PLAN.cells:
+        if re.fullmatch(ADOPTED_ID, cell):
+            what, fix = f"no files of cell '{cell}'", "they are gone, or in none of the experiments"
+            raise SystemExit(str(UserError(what, fix=fix)))
         refuse(f"no cell '{cell}' in the experiments of this config", cell, PLAN.cells)
     return PLAN.cells[cell]
+
+
+def file_of(wildcards):
+    """Return the file of a replica that was trained elsewhere."""
+    cell, seeds = planned(wildcards), seeds_in(wildcards.block)
+    if len(seeds) != 1 or seeds[0] not in cell.files:
+        what = f"no file for block {wildcards.block} of cell {wildcards.cell}"
+        fix = "none is called so in the config, or it was there when Snakemake started and is gone"
+        raise SystemExit(str(UserError(what, fix=fix)))
+    return cell.files[seeds[0]]
+
+
+def sha256_of(wildcards):
+    return file_of(wildcards).sha256
+
+
+def adoption_code(wildcards):
+    return code_of(entries.adoption(planned(wildcards).cell))
+
+
+def adoption_mb(wildcards, attempt):
+    return needs.adoption_mb(planned(wildcards), attempt)
 
 
 def seeds_in(block):
@@ -117,7 +143,13 @@ def seeds_in(block):
 
 
 def spec_of(wildcards):
-    return compact(planned(wildcards).cell.spec)
+    planned(wildcards)  # refuses an unknown cell
+    return spec_named(wildcards.cell)
+
+
+@functools.cache
+def spec_named(cell):
+    return compact(PLAN.cells[cell].cell.spec)
 
 
 def dataset_of(wildcards):
@@ -160,7 +192,12 @@ SHARED_RULES = {"simplexes": "Simplexes between replicas, or grown from each; lo
 
 
 def metric_of(wildcards):
-    return CONFIG.metric(wildcards.metric)
+    return metric_named(wildcards.metric)
+
+
+@functools.cache
+def metric_named(name):
+    return CONFIG.metric(name)
 
 
 def metric_inputs(wildcards):
@@ -294,7 +331,12 @@ def archive_name(file):
 
 def row_of(wildcards):
     """Return what a data set's row of the table says of its content."""
-    source = plainly(data_source, wildcards.name, refusal=SystemExit)
+    return row_named(wildcards.name)
+
+
+@functools.cache
+def row_named(name):
+    source = plainly(data_source, name, refusal=SystemExit)
     return compact([identity(row) for row in dict.fromkeys([source, *files_of(source)])])
 
 
@@ -304,7 +346,7 @@ def row_of_file(wildcards):
 
 def data_of(wildcards):
     """Return what the table says of the data set of a cell."""
-    return row_of(Wildcards(fromdict={"name": planned(wildcards).cell.data.source}))
+    return row_named(planned(wildcards).cell.data.source)
 
 
 def archive_of(wildcards):
@@ -350,6 +392,11 @@ def all_weights():
 def told_of(wildcards):
     """Return experiment -> the tables that tell of a paper's claims."""
     return tables_told(CONFIG, wildcards.paper)
+
+
+def about_claims(wildcards):
+    """Return what else the claims must know of these experiments: recipe, data, settings."""
+    return compact(plainly(told.about, CONFIG, wildcards.paper, refusal=SystemExit))
 
 
 def claims_read(wildcards):

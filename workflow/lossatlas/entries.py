@@ -23,7 +23,7 @@ ALL_CLAIMS: Entries = ("script:all_claims",)
 REPORT: Entries = ("script:report",)
 
 _OF_PAPERS = {
-    "taxonomy": ("claims.taxonomy", "claims.verdicts:taxonomy_claims"),
+    "taxonomy": ("claims.taxonomy",),
     "simplex": ("claims.simplex",),
     "diffusion": ("claims.diffusion",),
 }
@@ -43,7 +43,13 @@ def training(cell: Cell) -> Entries:
     found = ["script:train", target_of(cell.model.builder), *_unaugmented(cell)]
     if cell.recipe.record is None:
         found.append("without:lossatlas.training.recorder:Recorder")
+        found.append("without:lossatlas.training.ends")
     return tuple(found)
+
+
+def adoption(cell: Cell) -> Entries:
+    """Return what reads a replica of a cell that was trained elsewhere."""
+    return ("script:adopt", target_of(cell.model.builder))
 
 
 def metric(kind: type[Metric], cell: Cell) -> Entries:

@@ -97,8 +97,21 @@ def measure_networks(
     given = Given(networks, snapshots=snapshots or {})
     if metric.reads == "arrays":
         given = arrays_of(networks)
-    every = metric.uses([*networks.seeds, *networks.diverged])
-    units = _measurable(metric, every, networks.seeds)
+    return measure_given(metric, given, networks.seeds, networks.diverged)
+
+
+def measure_given(
+    metric: Metric, given: Given, good: Sequence[int], lost: Sequence[int] = ()
+) -> store.Record:
+    """Measure a metric on what it reads, in memory; nothing is kept.
+
+    Args:
+        metric: With its settings.
+        given: What it reads of the replicas that ended well.
+        good: Their seeds.
+        lost: Seeds of the diverged ones.
+    """
+    units = _measurable(metric, metric.uses([*good, *lost]), good)
     found: dict[Unit, store.Record] = {}
     for batch in _batches(metric, units):
         found |= _measured(metric, given, batch, None)
@@ -158,14 +171,14 @@ class _Job:
 
     @property
     def parts(self) -> Parts:
-        """Where measured units are kept; what is measured of a whole cell is its record."""
-        folder = "" if self.metric.per == "cell" else self.reader.inputs.parts
-        return Parts(folder, self.metric.kind, self.words)
+        """Where measured units are kept."""
+        metric = self.metric
+        return Parts(self.reader.inputs.parts, metric.kind, metric.identity, self.words)
 
     def words(self, unit: Unit) -> list[Any]:
-        """Return all that the numbers of a unit depend on."""
-        read = self.reader.stamps(unit)
-        return [self.metric.identity, self.code, self.cell.digest, read]
+        """Return all that the numbers of a unit depend on, besides the metric's settings."""
+        lost = self.reader.lost if self.metric.per == "cell" else []
+        return [self.code, self.cell.digest, self.reader.stamps(unit), lost]
 
     def measure(self, units: list[Unit]) -> store.Record:
         """Measure the units that were not, and put the cell's record together."""

@@ -31,11 +31,12 @@ ENTRIES = (  # of ROOT that are no config's
 )
 # Log folders of jobs whose results belong to one config, and of jobs that all configs share.
 OWN_LOGS = ("claims", "collect", "doctor", "figure", "plan", "report", "status", "table")
-SHARED_LOGS = ("dataset", "download", "pbs", "reference", "study", "train")
+SHARED_LOGS = ("adopt", "dataset", "download", "pbs", "reference", "study", "train")
 LIBRARY = Path(__file__).resolve().parent
 PROJECT = LIBRARY.parent.parent
 CODES = Path(".snakemake/lossatlas-codes.json")  # digests of code, while no source changes
 DATA = Path(".snakemake/lossatlas-data.json")  # what data of the user's own were found to hold
+FILES = Path(".snakemake/lossatlas-files.json")  # SHA-256 of files of the user's own
 DATASETS_TABLE = PROJECT / "resources" / "datasets.tsv"
 
 
@@ -89,6 +90,14 @@ def cell(cell_id: str) -> str:
     return f"{ROOT}/cells/{cell_id}"
 
 
+def cells() -> list[str]:
+    """Names of the cells of which there is anything."""
+    try:
+        return sorted(os.listdir(f"{ROOT}/cells"))
+    except OSError:
+        return []
+
+
 def cell_spec(cell_id: str) -> str:
     """The cell's specification, written once."""
     return f"{cell(cell_id)}/spec.yaml"
@@ -102,6 +111,11 @@ def weights(cell_id: str, block: str) -> str:
 def history(cell_id: str, block: str) -> str:
     """Training histories and statuses of a block of replicas."""
     return f"{cell(cell_id)}/train/{block}.h5"
+
+
+def end(cell_id: str, block: str) -> str:
+    """Where a longer run of a block of replicas could go on, beside what was recorded of it."""
+    return f"{cell(cell_id)}/ends/{block}.safetensors"
 
 
 def blocks_on_disk(cell_id: str) -> list[str]:

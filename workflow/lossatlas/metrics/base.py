@@ -125,6 +125,8 @@ class Asked:
         dataset_name: A name from `datasets`.
         data: That data set, without the values of axes.
         fractions: Shares of the training images, of all cells.
+        adopted: Whether the networks were trained elsewhere: then `recipe` has what is known of
+            that (`model_fields_set`), and its other values say nothing.
     """
 
     name: str
@@ -135,6 +137,7 @@ class Asked:
     dataset_name: str
     data: DataPart
     fractions: list[float]
+    adopted: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from lossatlas import made, store
+from lossatlas import made, paths, store
 from lossatlas.errors import UserError
 from lossatlas.metrics.base import Given, Metric, Unit
+from lossatlas.spec.catalogue import data_sources
 from lossatlas.spec.cells import Cell
 from lossatlas.training import checkpoints
 
@@ -82,7 +83,10 @@ class Reader:
         read: list[Any] = [self.stamp(self.blocks[seed].weights) for seed in unit]
         if self.metric.reads == "arrays":  # the record holds the time of its job as well
             return read + [_digest(self.logits()[seed]) for seed in unit]
-        return [*read, self.stamp(self.inputs.dataset)]
+        read.append(self.stamp(self.inputs.dataset))
+        if corruptions := getattr(self.metric, "corruptions", ""):
+            read.append(self.stamp(paths.download(data_sources()[corruptions].file)))
+        return read
 
     def stamp(self, path: str) -> str:
         """Return the checksum of an input.
@@ -109,8 +113,7 @@ class Reader:
     def given(self, seeds: list[int]) -> Given:
         """Load what the metric reads of some replicas."""
         reads, cell = self.metric.reads, self.cell
-        files = list(dict.fromkeys(self.blocks[seed].weights for seed in seeds))
-        checkpoint = self.metric.checkpoint or cell.recipe.checkpoints[0]
+        files = self._files(seeds)
         if reads == "path":
             from lossatlas.diffusion.recorded import read
 
@@ -118,16 +121,27 @@ class Reader:
             return Given(paths=read(histories, seeds))
         if reads == "arrays":
             found = checkpoints.read_weights(
-                files, seeds, checkpoint, "np", cell.digest, frozen=False
+                files, seeds, self._checkpoint, "np", cell.digest, frozen=False
             )
             weights = {seed: params for seed, (params, _) in found.items()}
             return Given(weights=weights, logits={seed: self.logits()[seed] for seed in seeds})
         if reads == "snapshots":
             return Given(snapshots=self._snapshots(seeds, files))
-        networks = self._networks(seeds, files, checkpoint)
+        networks = self.networks(seeds)
         if reads == "networks and snapshots" and cell.recipe.record is not None:
             return Given(networks, snapshots=self._snapshots(seeds, files))
         return Given(networks)
+
+    def networks(self, seeds: list[int]) -> Networks:
+        """Load some replicas and their data."""
+        return self._networks(seeds, self._files(seeds), self._checkpoint)
+
+    @property
+    def _checkpoint(self) -> str:
+        return self.metric.checkpoint or self.cell.recipe.checkpoints[0]
+
+    def _files(self, seeds: list[int]) -> list[str]:
+        return list(dict.fromkeys(self.blocks[seed].weights for seed in seeds))
 
     def _networks(self, seeds: list[int], files: list[str], checkpoint: str) -> Networks:
         from lossatlas import device
@@ -145,7 +159,7 @@ class Reader:
         networks = checkpoints.assemble(
             functional, weights, data, device.choose(), self.lost, where
         )
-        return replace(networks, epochs=cell.recipe.epochs)
+        return replace(networks, epochs=cell.epochs)
 
     def _snapshots(self, seeds: list[int], files: list[str]) -> dict[int, Networks]:
         """Return epoch -> the replicas with the weights that were kept then."""

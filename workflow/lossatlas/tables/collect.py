@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -268,7 +269,8 @@ def cell_summary(table: pd.DataFrame) -> pd.DataFrame:
     """Return, for each cell and each quantity of `PANELS` that was measured, what figures draw.
 
     The value is the mean over replicas or over unordered pairs (both orders of a pair are averaged
-    first), or the natural logarithm of that mean, as in the authors' notebook. Numbers of status
+    first), or the natural logarithm of that mean, as in the authors' notebook, which needs numbers
+    that are all positive: with one that is not it is `undefined`. Numbers of status
     `ok` and `unconverged` enter; `diverged` and `undefined` ones do not. Standard errors are those
     of `uncertainty.mean` or, over pairs, which share replicas, of `uncertainty.mean_of_groups`,
     divided by the mean under a logarithm (delta method).
@@ -323,9 +325,11 @@ def _named(entries: list[_Entry]) -> set[Any]:
 def _summary(entries: list[_Entry], logarithm: bool) -> tuple[float, float, float, str, int, str]:
     """Return value, stderr, df, stderr_status, count and status of one scalar of one cell."""
     entered = [e for e in entries if e.status in ("ok", "unconverged") and math.isfinite(e.value)]
-    found = _estimate(entered)
+    numbers = _per_pair(entered)
+    found = _estimate(numbers)
     if logarithm:
-        found = uncertainty.logarithm(found)
+        positive = all(number > 0 for number in numbers.values())
+        found = uncertainty.logarithm(found if positive else replace(found, value=math.nan))
     status = "unconverged" if any(e.status == "unconverged" for e in entered) else "ok"
     if math.isnan(found.value):
         lost = entries and all(entry.status == "diverged" for entry in entries)
@@ -333,13 +337,17 @@ def _summary(entries: list[_Entry], logarithm: bool) -> tuple[float, float, floa
     return found.value, found.stderr, found.df, found.status, found.count, status
 
 
-def _estimate(entries: list[_Entry]) -> uncertainty.Estimate:
-    """Return the mean over replicas, or over unordered pairs."""
+def _per_pair(entries: list[_Entry]) -> dict[frozenset[Any], float]:
+    """Return one number per replica, or per unordered pair."""
     found: dict[frozenset[Any], list[float]] = {}
     for entry in entries:
         who = frozenset(seed for seed in entry[:2] if seed is not pd.NA)
         found.setdefault(who, []).append(entry.value)
-    numbers = [float(np.mean(values)) for values in found.values()]
-    if any(len(who) > 1 for who in found):
-        return uncertainty.mean_of_groups(numbers, [tuple(who) for who in found])
-    return uncertainty.mean(numbers)
+    return {who: float(np.mean(values)) for who, values in found.items()}
+
+
+def _estimate(numbers: dict[frozenset[Any], float]) -> uncertainty.Estimate:
+    """Return the mean over replicas, or over unordered pairs."""
+    if any(len(who) > 1 for who in numbers):
+        return uncertainty.mean_of_groups([*numbers.values()], [tuple(who) for who in numbers])
+    return uncertainty.mean([*numbers.values()])

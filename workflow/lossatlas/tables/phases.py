@@ -51,7 +51,7 @@ def phases(summary: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.Da
 
     Args:
         summary: From `collect.cell_summary`, of one grid.
-        thresholds: Where the phases part; default: those of R1.
+        thresholds: Where the phases part; default: those of R1, also where no rule is named.
 
     Returns:
         Columns experiment, cell, <axes>, phase, status, learned ("yes", "no", or "not tested"
@@ -63,7 +63,8 @@ def phases(summary: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.Da
         decides cannot be had, as of one replica; that of not having learned also where it was not
         tested.
     """
-    limits = thresholds or Thresholds(rule="published")
+    limits = thresholds or Thresholds()
+    limits = limits.model_copy(update={"rule": limits.rule or "published"})
     cells = _Cells.of(summary)
     values = {name: cells.value[name][None] for name in (*INPUTS, _LOSS)}
     codes = _decide(cells, values, limits, _flat(cells, values, limits))[0]
