@@ -274,6 +274,7 @@ def cases() -> list[Case]:
         Case("noise_exponent (one run)", "400 Pareto numbers", of_power_law(whole=True), why=tail),
         Case("noise_exponent (one run)", "400 numbers of Student's t, 2 df",
              of_power_law(whole=False), why=tail),
-        Case("mixture_alpha", "10 surrogates", of_mixture()),
+        Case("mixture_alpha", "10 surrogates", of_mixture(),
+             why="surrogates share the drawn entries, whose choice the error does not know"),
     ]  # fmt: skip
     return found

@@ -159,8 +159,21 @@ def test_cells_at_chance_have_no_phase_and_the_figure_says_so(lost):
 
 
 def test_tiles_are_paler_the_less_sure_their_phase_is():
-    figure, numbers = drawn()
+    tables = ft.tables(CELLS, replicas=3)
+    figure, numbers = phases(tables, Figure(), "width", "batch_size")
     (mesh,) = ft.named(figure.axes[0], "tiles")
-    assert numbers["probability"].isna().all()  # equal numbers have no errors
-    assert np.ravel(mesh.get_alpha()) == pytest.approx(0.25)
+    wide = numbers.pivot(index="temperature", columns="load", values="probability").to_numpy()
+    assert np.isfinite(wide).all()
+    np.testing.assert_allclose(mesh.get_alpha(), 0.25 + 0.75 * wide)
+    assert f"p = {min(wide[0, 0], 0.99):.2f}" in [t.get_text() for t in figure.axes[0].texts]
+
+
+def test_without_any_error_tiles_are_opaque_and_the_key_says_why():
+    figure, numbers = drawn()  # equal numbers
+    (mesh,) = ft.named(figure.axes[0], "tiles")
+    assert numbers["probability"].isna().all()
+    assert (np.ravel(mesh.get_alpha()) == 1).all()
     assert "p = ?" in [text.get_text() for text in figure.axes[0].texts]
+    legends = [child for child in figure.axes[1].get_children() if hasattr(child, "get_texts")]
+    words = [text.get_text() for legend in legends for text in legend.get_texts()]
+    assert "no errors, hence no probabilities" in words

@@ -231,7 +231,7 @@ def test_ranges_of_the_plotted_cells():
         "mode_connectivity": (-29.752, 7.645, 5e-4),
         "l2_distance": (27.5, 70.5, 5e-2),
     }
-    assert set(ranges) == set(PANELS)
+    assert set(ranges) == set(PANELS) - {"chance_loss"}
     for metric, (low, high, tolerance) in ranges.items():
         found = published.matrix(metric)
         assert np.isfinite(found).all()

@@ -130,7 +130,12 @@ def _phase_numbers(
 
 
 def _opacity(sure: Floats) -> Floats:
-    """Return the opacity of tiles from the probability of their phase; unknown ones are palest."""
+    """Return the opacity of tiles from the probability of their phase; unknown ones are palest.
+
+    All are opaque where no probability is known at all.
+    """
+    if np.isnan(sure).all():
+        return np.ones_like(sure)
     return _PALEST + (1 - _PALEST) * np.nan_to_num(sure)
 
 
@@ -237,7 +242,10 @@ def _phase_key(
         none = Line2D([], [], linestyle="", **{k: v for k, v in _CIRCLE.items() if k != "gid"})
         marks.append((none, "no phase: at chance"))
     pale = Patch(facecolor=style.PHASE_COLOURS["III"], alpha=_PALEST, linewidth=0)
-    marks.append((pale, "pale: p is small or unknown"))
+    if numbers["probability"].notna().any():
+        marks.append((pale, "pale: p is small or unknown"))
+    else:
+        marks.append((Line2D([], [], linestyle=""), "no errors, hence no probabilities"))
     first = axes.legend(
         [*swatches, *(handle for handle, _ in marks)],
         [*words, *(text for _, text in marks)],
@@ -267,7 +275,9 @@ def _threshold_words(limits: Thresholds, summary: pd.DataFrame) -> dict[str, str
     flat, poor = flat_limit(summary, limits), limits.number("mode_connectivity")
     of = "" if limits.number("log_hessian_trace") is not None else "\n(median of this grid)"
     return {
-        "hessian": f"Hessian: ln tr H = {flat:.3g}{of}",
+        "hessian": f"Hessian: ln tr H = {flat:.3g}{of}"
+        if np.isfinite(flat)
+        else "Hessian: too few cells",
         "connectivity": "connectivity: below 0\nby its standard error"
         if poor is None
         else f"connectivity: {poor:g} points",
