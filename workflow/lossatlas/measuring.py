@@ -16,7 +16,7 @@ from lossatlas.metrics import registry
 from lossatlas.metrics.base import Given, Metric, Unit
 from lossatlas.metrics.parts import Parts, divide, others, put_together
 from lossatlas.metrics.reading import Inputs, Reader, arrays_of, blocks_of
-from lossatlas.metrics.results import check
+from lossatlas.metrics.results import check, in_unit
 from lossatlas.models import target_of
 from lossatlas.spec.cells import Cell, from_spec
 from lossatlas.timing import stopwatch
@@ -101,7 +101,7 @@ def measure_networks(
     units = _measurable(metric, every, networks.seeds)
     found: dict[Unit, store.Record] = {}
     for batch in _batches(metric, units):
-        found |= _measured(metric, given, batch, None)
+        found |= _measured(metric, given, batch, None, networks.data.task.unit)
     return _whole(metric, [found[unit] for unit in units])
 
 
@@ -129,10 +129,10 @@ def _batches(metric: Metric, units: list[Unit]) -> list[list[Unit]]:
 
 
 def _measured(
-    metric: Metric, given: Given, units: list[Unit], state: State | None
+    metric: Metric, given: Given, units: list[Unit], state: State | None, unit: str
 ) -> dict[Unit, store.Record]:
     """Return unit -> its record."""
-    made = check(metric, metric.measure_units(given, units, state))
+    made = check(metric, in_unit(metric.measure_units(given, units, state), unit))
     return {units[0]: made} if metric.per == "cell" else divide(made, units)
 
 
@@ -178,7 +178,8 @@ class _Job:
         if missing:
             given = self.reader.given(sorted({seed for unit in missing for seed in unit}))
             for batch in _batches(self.metric, missing):
-                for unit, part in _measured(self.metric, given, batch, self.state(batch)).items():
+                state, loss = self.state(batch), self.cell.task.unit
+                for unit, part in _measured(self.metric, given, batch, state, loss).items():
                     part.provenance = own
                     parts.write(unit, part)
                     found[unit] = part

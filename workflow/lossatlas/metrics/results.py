@@ -124,3 +124,23 @@ def check(metric: Metric, record: Any) -> Record:
         if row.unit != declared.unit:
             record.scalars[place] = replace(row, unit=declared.unit)
     return record
+
+
+def in_unit(record: Record, unit: str) -> Record:
+    """Put the unit of a task's loss in the place of nats, in which formulas name losses."""
+    if unit == "nats":
+        return record
+
+    def renamed(old: str) -> str:
+        return unit if old == "nats" else old
+
+    record.scalars = [replace(row, unit=renamed(row.unit)) for row in record.scalars]
+    record.series = [
+        replace(one, x_unit=renamed(one.x_unit), y_unit=renamed(one.y_unit))
+        for one in record.series
+    ]
+    record.tables = [
+        replace(table, units={key: renamed(old) for key, old in table.units.items()})
+        for table in record.tables
+    ]
+    return record

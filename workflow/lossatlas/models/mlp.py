@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -10,22 +11,31 @@ from lossatlas.models import initial
 from lossatlas.spec.depths import FULLY_CONNECTED
 
 
+def _places(image_size: int | tuple[int, ...]) -> int:
+    return image_size**2 if isinstance(image_size, int) else math.prod(image_size)
+
+
 class MLP(nn.Module):
-    """`depth` hidden layers of `width` ReLU units on the flattened image.
+    """`depth` hidden layers of `width` ReLU units on the flattened image, signal or row.
 
     Args:
         num_classes: Number of classes.
         in_channels: Channels of an image.
-        image_size: Height and width of an image.
+        image_size: Height and width of an image, or the shape of what is not square.
         width: Units per hidden layer.
         depth: Hidden layers; 0 is softmax regression, whose loss is convex.
     """
 
     def __init__(
-        self, num_classes: int, in_channels: int, image_size: int, width: int = 64, depth: int = 2
+        self,
+        num_classes: int,
+        in_channels: int,
+        image_size: int | tuple[int, ...],
+        width: int = 64,
+        depth: int = 2,
     ) -> None:
         super().__init__()
-        sizes = [in_channels * image_size**2] + [width] * depth
+        sizes = [in_channels * _places(image_size)] + [width] * depth
         layers: list[nn.Module] = [nn.Flatten()]
         for inputs, outputs in pairwise(sizes):
             layers += [nn.Linear(inputs, outputs), nn.ReLU()]
@@ -42,7 +52,7 @@ class FullyConnected(nn.Module):
     Args:
         num_classes: Number of classes.
         in_channels: Channels of an image.
-        image_size: Height and width of an image.
+        image_size: Height and width of an image, or the shape of what is not square.
         width: Units per hidden layer.
         depth: Linear layers, at least 2.
         linear_std: As in `initial.draw`. At the paper's 0.001 the output of `depth` 20 is about
@@ -53,14 +63,14 @@ class FullyConnected(nn.Module):
         self,
         num_classes: int,
         in_channels: int,
-        image_size: int,
+        image_size: int | tuple[int, ...],
         width: int = 100,
         depth: int = 3,
         linear_std: float = 0.0,
     ) -> None:
         super().__init__()
         FULLY_CONNECTED.check(depth)
-        sizes = [in_channels * image_size**2] + [width] * (depth - 1)
+        sizes = [in_channels * _places(image_size)] + [width] * (depth - 1)
         layers: list[nn.Module] = [nn.Flatten()]
         for inputs, outputs in pairwise(sizes):
             layers += [nn.Linear(inputs, outputs, bias=False), nn.ReLU()]

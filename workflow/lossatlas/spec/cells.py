@@ -18,6 +18,7 @@ from typing import Any
 
 from lossatlas.spec.catalogue import NETWORKS
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe
+from lossatlas.tasks import Task, find
 
 SPEC_VERSION = 1
 
@@ -89,6 +90,15 @@ class Cell:
             "recipe": self.recipe.model_dump(exclude_defaults=True),
         }
         return {"version": SPEC_VERSION, **canonical(parts)}
+
+    @property
+    def task(self) -> Task:
+        """What the network is for.
+
+        Raises:
+            UserError: If there is no such task.
+        """
+        return find(self.data.task)
 
     @cached_property
     def digest(self) -> str:
