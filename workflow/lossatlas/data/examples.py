@@ -127,7 +127,7 @@ def _inputs(arrays: Mapping[str, Any], split: str, name: str) -> dict[str, np.nd
 
 def _numbers(given: Any, where: str) -> np.ndarray:
     """Return float32 or int64 (N, ...); booleans stay."""
-    values = np.array(_plain(given), order="C")
+    values = np.array(np.asarray(_plain(given)), order="C")
     if values.ndim < 1 or 0 in values.shape:
         raise UserError(f"has shape {values.shape}", where=where, fix="(N, ...), N >= 1")
     if values.dtype.kind == "f":

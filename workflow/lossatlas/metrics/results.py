@@ -107,7 +107,7 @@ def _number(metric: Metric, name: str, given: Any) -> float:
 
 
 def check(metric: Metric, record: Any) -> Record:
-    """Refuse numbers that a metric does not declare; give the others their units.
+    """Refuse numbers that a metric does not declare; give those without a unit the declared one.
 
     Raises:
         UserError: With the number.
@@ -121,7 +121,7 @@ def check(metric: Metric, record: Any) -> Record:
             names = [one.name for one in metric.outputs]
             what = f"writes '{row.name}', which it does not declare"
             raise UserError(what, where=metric.kind, fix=nearest(row.name, names))
-        if row.unit != declared.unit:
+        if not row.unit:
             record.scalars[place] = replace(row, unit=declared.unit)
     return record
 
