@@ -23,9 +23,14 @@ class Attention(nn.Module):
         self, num_classes: int, vocabulary: int, input_shape: tuple[int], width: int = 16
     ) -> None:
         super().__init__()
-        self.tokens, self.places = nn.Embedding(vocabulary, width), nn.Embedding(*input_shape, width)
+        self.tokens, self.places = (
+            nn.Embedding(vocabulary, width),
+            nn.Embedding(*input_shape, width),
+        )
         self.mix = nn.Linear(width, 3 * width)
-        self.layers = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.layers = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
         self.head = nn.Linear(width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
