@@ -117,7 +117,13 @@ def seeds_in(block):
 
 
 def spec_of(wildcards):
-    return compact(planned(wildcards).cell.spec)
+    planned(wildcards)  # refuses an unknown cell
+    return spec_named(wildcards.cell)
+
+
+@functools.cache
+def spec_named(cell):
+    return compact(PLAN.cells[cell].cell.spec)
 
 
 def dataset_of(wildcards):
@@ -160,7 +166,12 @@ SHARED_RULES = {"simplexes": "Simplexes between replicas, or grown from each; lo
 
 
 def metric_of(wildcards):
-    return CONFIG.metric(wildcards.metric)
+    return metric_named(wildcards.metric)
+
+
+@functools.cache
+def metric_named(name):
+    return CONFIG.metric(name)
 
 
 def metric_inputs(wildcards):
@@ -294,7 +305,12 @@ def archive_name(file):
 
 def row_of(wildcards):
     """Return what a data set's row of the table says of its content."""
-    source = plainly(data_source, wildcards.name, refusal=SystemExit)
+    return row_named(wildcards.name)
+
+
+@functools.cache
+def row_named(name):
+    source = plainly(data_source, name, refusal=SystemExit)
     return compact([identity(row) for row in dict.fromkeys([source, *files_of(source)])])
 
 
@@ -304,7 +320,7 @@ def row_of_file(wildcards):
 
 def data_of(wildcards):
     """Return what the table says of the data set of a cell."""
-    return row_of(Wildcards(fromdict={"name": planned(wildcards).cell.data.source}))
+    return row_named(planned(wildcards).cell.data.source)
 
 
 def archive_of(wildcards):

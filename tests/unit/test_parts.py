@@ -107,12 +107,16 @@ def test_one_more_seed_measures_what_is_new(measured: Measured) -> None:
 def test_a_part_is_of_its_settings_code_weights_and_data(measured: Measured) -> None:
     measured(SEEDS)
     kept = {path.name for path in (measured.folder / "parts").iterdir()}
-    for change in ({"seed": 1}, {"code": "other"}):
-        measured(SEEDS, **change)
-        assert measured.count == len(kept)
-        now = {path.name for path in (measured.folder / "parts").iterdir()}
-        assert len(now) == len(kept)  # those of before are gone
-        assert not now & kept
+    measured(SEEDS, code="other")
+    assert measured.count == len(kept)
+    now = {path.name for path in (measured.folder / "parts").iterdir()}
+    assert len(now) == len(kept)  # those of before are gone
+    assert not now & kept
+    measured(SEEDS, code="other", seed=1)
+    assert measured.count == len(kept)
+    assert {path.name for path in (measured.folder / "parts").iterdir()} > now
+    measured(SEEDS, code="other")
+    assert measured.count == 0  # another config asks for these settings
     weights = Path(measured.files[1][0])
     content = weights.read_bytes()
     try:

@@ -46,6 +46,7 @@ RICH = Cell(
         record={"length": 40, "stride": 20, "snapshots": 1, "after": 4, "whole": 8},
     ),
 )
+LONGER = Cell(RICH.data, RICH.model, RICH.recipe.model_copy(update={"epochs": 9}))
 SEEDS = [0, 1, 2]
 FAST = {"epochs": 1, "batch_size": 128}
 SETTINGS: dict[str, list[dict[str, Any]]] = {  # of each kind, what else there is to be run
@@ -242,7 +243,8 @@ def train(done: Traces) -> None:
         params=Named(own=""),
         wildcards=digits,
     )
-    for name, cell in (("train", PLAIN), ("train, recorded and augmented", RICH)):
+    recorded = "train, recorded and augmented"
+    for name, cell in (("train", PLAIN), (recorded, RICH), ("train, gone on", LONGER)):
         block = "0-2"
         files = {"weights": paths.weights(cell.id, block), "history": paths.history(cell.id, block)}
         done.run(
@@ -439,6 +441,7 @@ NOTED: list[tuple[str, str]] = [  # job, what it must have called: the traces ar
     ("train", "lossatlas.spec.parts:Recipe.steps"),
     ("train, recorded and augmented", "lossatlas.data.augment:Augmentation.__call__"),
     ("train, recorded and augmented", "lossatlas.training.recorder:Recorder.begin"),
+    ("train, gone on", "lossatlas.training.ends:_recorded"),
     ("hessian, 0", "lossatlas.training.checkpoints:read_weights"),
     ("hessian, 0", "lossatlas.models:build"),
     ("distance, 0", "lossatlas.store:read"),

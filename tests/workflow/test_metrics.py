@@ -55,7 +55,8 @@ def test_one_more_seed_measures_what_is_new(project: Project) -> None:
     project.snakemake("--cores", "2", *tables)
     assert told(project.root, "hessian")["measures"] == [[0], [1], [2]]
     assert store.read(record).settings["chunk"] == 16
-    assert len(list(record.parents[1].glob("parts/hessian/*"))) == 3
+    kept = list(record.parents[1].glob("parts/hessian/*"))
+    assert len(kept) == 6  # those of both settings: another config may ask for the first
 
 
 OWN = '''

@@ -46,6 +46,7 @@ def training(cell: Cell) -> Entries:
         found.append(cell.recipe.optimiser)
     if cell.recipe.record is None:
         found.append("without:lossatlas.training.recorder:Recorder")
+        found.append("without:lossatlas.training.ends")
     return tuple(found)
 
 

@@ -158,14 +158,14 @@ class _Job:
 
     @property
     def parts(self) -> Parts:
-        """Where measured units are kept; what is measured of a whole cell is its record."""
-        folder = "" if self.metric.per == "cell" else self.reader.inputs.parts
-        return Parts(folder, self.metric.kind, self.words)
+        """Where measured units are kept."""
+        metric = self.metric
+        return Parts(self.reader.inputs.parts, metric.kind, metric.identity, self.words)
 
     def words(self, unit: Unit) -> list[Any]:
-        """Return all that the numbers of a unit depend on."""
-        read = self.reader.stamps(unit)
-        return [self.metric.identity, self.code, self.cell.digest, read]
+        """Return all that the numbers of a unit depend on, besides the metric's settings."""
+        lost = self.reader.lost if self.metric.per == "cell" else []
+        return [self.code, self.cell.digest, self.reader.stamps(unit), lost]
 
     def measure(self, units: list[Unit]) -> store.Record:
         """Measure the units that were not, and put the cell's record together."""

@@ -104,6 +104,11 @@ def history(cell_id: str, block: str) -> str:
     return f"{cell(cell_id)}/train/{block}.h5"
 
 
+def end(cell_id: str, block: str) -> str:
+    """Where a longer run of a block of replicas could go on, beside what was recorded of it."""
+    return f"{cell(cell_id)}/ends/{block}.safetensors"
+
+
 def blocks_on_disk(cell_id: str) -> list[str]:
     """Names of the blocks of replicas that have been trained, in no particular order."""
     try:

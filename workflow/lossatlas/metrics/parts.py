@@ -1,8 +1,9 @@
 """Units of a metric that were measured, kept so that no job measures them again.
 
-A part is a record of one unit (a replica or a pair), named by a digest of all that it depends on.
-A job takes the parts that it finds, measures the rest, and puts the cell's record together from
-them, so that the record is the same whichever of them were there.
+A part is a record of one unit (a replica, a pair, or the whole cell), named by a digest of the
+metric's settings and one of all that it depends on. A job takes the parts that it finds, measures
+the rest, and puts the cell's record together from them, so that the record is the same whichever of
+them were there. Parts of other settings stay: another config that shares the cell asks for them.
 """
 
 from __future__ import annotations
@@ -31,16 +32,19 @@ class Parts:
     Args:
         folder: Where they are kept; "" keeps none.
         kind: Of the metric.
-        words: Return what a unit depends on, as JSON has it.
+        settings: Of the metric, as far as they decide numbers.
+        words: Return what else a unit depends on, as JSON has it.
     """
 
-    def __init__(self, folder: str, kind: str, words: Callable[[Unit], Any]) -> None:
+    def __init__(
+        self, folder: str, kind: str, settings: Mapping[str, Any], words: Callable[[Unit], Any]
+    ) -> None:
         self.folder, self.kind, self.words = folder, kind, words
+        self.asked = _digest([kind, settings])[:12]
 
     def path(self, unit: Unit) -> Path:
         """Return the file of a unit."""
-        text = json.dumps([self.kind, list(unit), self.words(unit)], sort_keys=True)
-        return Path(self.folder) / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.h5"
+        return Path(self.folder) / f"{self.asked}-{_digest([list(unit), self.words(unit)])[:24]}.h5"
 
     def read(self, unit: Unit) -> Record | None:
         """Return the part of a unit; None if there is none, or it is damaged."""
@@ -63,14 +67,18 @@ class Parts:
             store.write(path, part)
 
     def keep_only(self, units: Iterable[Unit]) -> None:
-        """Remove the parts of all other units, settings, weights and code."""
-        if not self.folder or not Path(self.folder).is_dir():
+        """Remove the parts of all other units, weights and code, of these settings."""
+        if not self.folder:
             return
         used = {self.path(unit) for unit in units}
-        for path in Path(self.folder).iterdir():
+        for path in Path(self.folder).glob(f"{self.asked}-*"):
             if path not in used:
                 with contextlib.suppress(OSError):
                     path.unlink()
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def divide(record: Record, units: Sequence[Unit]) -> dict[Unit, Record]:

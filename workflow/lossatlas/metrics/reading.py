@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from lossatlas import made, store
+from lossatlas import made, paths, store
 from lossatlas.errors import UserError
 from lossatlas.metrics.base import Given, Metric, Unit
+from lossatlas.spec.catalogue import data_sources
 from lossatlas.spec.cells import Cell
 from lossatlas.training import checkpoints
 
@@ -82,7 +83,10 @@ class Reader:
         read: list[Any] = [self.stamp(self.blocks[seed].weights) for seed in unit]
         if self.metric.reads == "arrays":  # the record holds the time of its job as well
             return read + [_digest(self.logits()[seed]) for seed in unit]
-        return [*read, self.stamp(self.inputs.dataset)]
+        read.append(self.stamp(self.inputs.dataset))
+        if corruptions := getattr(self.metric, "corruptions", ""):
+            read.append(self.stamp(paths.download(data_sources()[corruptions].file)))
+        return read
 
     def stamp(self, path: str) -> str:
         """Return the checksum of an input.

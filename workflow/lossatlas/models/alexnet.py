@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
 from lossatlas.models import initial
+from lossatlas.spec.counts import Counts, convolution, linear, total
+from lossatlas.spec.networks import Network
 
 SMALLEST = 28  # pixels; below, the third pool has nothing to pool
 
@@ -65,3 +69,21 @@ class AlexNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, in_channels, H, W) to logits (N, num_classes)."""
         return self.classifier(self.features(x))
+
+
+def count(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Return the parameters of AlexNet, and multiply-adds per image."""
+    k, size = arguments["width"], size // 2 + 1
+    parts = [convolution(channels, k, 4, size)]
+    for kernels in ((5,), (3, 3, 3)):
+        size = (size - 3) // 2 + 1
+        parts += [convolution(k, k, kernel, size) for kernel in kernels]
+    features = k * ((size - 3) // 2 + 1) ** 2
+    hidden = features * features.bit_length()
+    parts += [linear(features, hidden), linear(hidden, hidden), linear(hidden, classes)]
+    return total(parts)
+
+
+NETWORKS = {
+    "alexnet": Network("AlexNet", {"width": 64, "linear_std": 0.0}, count, smallest=SMALLEST),
+}

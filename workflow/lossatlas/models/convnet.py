@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor, nn
+
+from lossatlas.spec.counts import Counts, convolution, linear, total
+from lossatlas.spec.networks import Network
 
 
 class ConvNet(nn.Module):
@@ -28,3 +34,19 @@ class ConvNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, in_channels, H, W) to logits (N, num_classes)."""
         return self.head(self.layers(x).mean(dim=(2, 3)))
+
+
+def count(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Return the parameters of ConvNet, and multiply-adds per image."""
+    k = arguments["width"]
+    sizes = (size, size // 2, size // 4)
+    inputs = (channels, k, 2 * k)
+    parts = [
+        convolution(i, o, 3, s) for i, o, s in zip(inputs, (k, 2 * k, 4 * k), sizes, strict=True)
+    ]
+    return total([*parts, linear(4 * k, classes)])
+
+
+NETWORKS = {
+    "convnet": Network("ConvNet", {"width": 16}, count, smallest=4, inputs=("square", "oblong")),
+}

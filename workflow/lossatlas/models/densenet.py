@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossatlas.models import initial
-from lossatlas.spec.depths import DENSE, DENSE_STAGES
+from lossatlas.spec.counts import Counts, convolution, linear, total
+from lossatlas.spec.depths import listed
+from lossatlas.spec.networks import Network
+
+STAGES = {  # depth -> layers of each stage
+    121: (6, 12, 24, 16),
+    161: (6, 12, 36, 24),
+    169: (6, 12, 32, 32),
+    201: (6, 12, 48, 32),
+}
+DEPTHS = listed(*STAGES)
 
 
 class Layer(nn.Module):
@@ -63,11 +76,11 @@ class DenseNet(nn.Module):
         linear_std: float = 0.0,
     ) -> None:
         super().__init__()
-        DENSE.check(depth)
+        DEPTHS.check(depth)
         channels = 2 * width
         self.stem = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
         parts: list[nn.Module] = []
-        for index, count in enumerate(DENSE_STAGES[depth]):
+        for index, count in enumerate(STAGES[depth]):
             if index:
                 parts.append(Transition(channels))
                 channels //= 2
@@ -83,3 +96,31 @@ class DenseNet(nn.Module):
         """Map images (N, in_channels, H, W) to logits (N, num_classes)."""
         x = F.relu(self.norm(self.parts(self.stem(x))))
         return self.head(x.mean(dim=(2, 3)))
+
+
+def count(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Return the parameters of DenseNet, and multiply-adds per image."""
+    k = arguments["width"]
+    parts, channels = [convolution(channels, 2 * k, 3, size, bias=False)], 2 * k
+    for stage, layers in enumerate(STAGES[arguments["depth"]]):
+        if stage:
+            parts += [(2 * channels, 0), convolution(channels, channels // 2, 1, size, bias=False)]
+            channels, size = channels // 2, size // 2
+        for _ in range(layers):
+            parts += [(2 * channels, 0), convolution(channels, 4 * k, 1, size, bias=False)]
+            parts += [(8 * k, 0), convolution(4 * k, k, 3, size, bias=False)]
+            channels += k
+    return total([*parts, (2 * channels, 0), linear(channels, classes)])
+
+
+NETWORKS = {
+    "densenet": Network(
+        "DenseNet",
+        {"depth": 121, "width": 32, "linear_std": 0.0},
+        count,
+        depths=DEPTHS,
+        smallest=8,
+        activations=40.0,
+        norms=True,
+    ),
+}

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor, nn
 
 from lossatlas.models import initial
-from lossatlas.spec.depths import FULLY_CONNECTED
+from lossatlas.spec.counts import Counts
+from lossatlas.spec.depths import at_least
+from lossatlas.spec.networks import Network
+
+FULLY_CONNECTED = at_least(2)  # layers
 
 
 def _places(image_size: int | tuple[int, ...]) -> int:
@@ -80,3 +86,34 @@ class FullyConnected(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, in_channels, H, W) to logits (N, num_classes)."""
         return self.layers(x)
+
+
+def count(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Return the parameters of MLP, and multiply-adds per image."""
+    width = arguments["width"]
+    sizes = [channels * size**2, *[width] * arguments["depth"], classes]
+    weights = sum(a * b for a, b in pairwise(sizes))
+    return weights + sum(sizes[1:]), weights
+
+
+def count_fully_connected(
+    arguments: Mapping[str, Any], classes: int, channels: int, size: int
+) -> Counts:
+    """Return the parameters of FullyConnected, and multiply-adds per image."""
+    width = arguments["width"]
+    inner = width * width * (arguments["depth"] - 2)
+    weights = channels * size**2 * width + inner + width * classes
+    return weights, weights
+
+
+INPUTS = ("square", "oblong", "rows")
+NETWORKS = {
+    "mlp": Network("MLP", {"width": 64, "depth": 2}, count, depths=at_least(0), inputs=INPUTS),
+    "fully_connected": Network(
+        "FullyConnected",
+        {"width": 100, "depth": 3, "linear_std": 0.0},
+        count_fully_connected,
+        depths=FULLY_CONNECTED,
+        inputs=INPUTS,
+    ),
+}

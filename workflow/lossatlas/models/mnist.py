@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossatlas.models import initial
+from lossatlas.spec.counts import Counts, convolution, linear, total
+from lossatlas.spec.networks import Network
 
 
 class MnistNet(nn.Module):
@@ -111,3 +117,32 @@ class ResNetMnist(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, 1, H, W) to logits (N, num_classes)."""
         return self.norm(self.conv(self.blocks(x))).amax(dim=(2, 3))
+
+
+def count_mnist_net(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Return the parameters of MnistNet, and multiply-adds per image."""
+    k, half = arguments["width"], (size - 4) // 2
+    parts = [convolution(channels, 2 * k, 5, size - 4), convolution(2 * k, 5 * k, 5, half - 4)]
+    features = 5 * k * ((half - 4) // 2) ** 2
+    return total([*parts, linear(features, 50 * k), linear(50 * k, classes)])
+
+
+def count_resnet_mnist(
+    arguments: Mapping[str, Any], classes: int, channels: int, size: int
+) -> Counts:
+    """Return the parameters of ResNetMnist, and multiply-adds per image."""
+    k, parts = arguments["width"], []
+    sizes = (channels, k, 2 * k, 4 * k, 2 * k)
+    for inputs, outputs in pairwise(sizes):
+        parts += [convolution(inputs, outputs, 3, size), (2 * outputs, 0)]
+    return total([*parts, convolution(2 * k, classes, 3, -(-size // 2)), (2 * classes, 0)])
+
+
+NETWORKS = {
+    "mnist_net": Network(
+        "MnistNet", {"width": 10, "linear_std": 0.0}, count_mnist_net, smallest=16
+    ),
+    "resnet_mnist": Network(
+        "ResNetMnist", {"width": 8}, count_resnet_mnist, smallest=2, channels=1, norms=True
+    ),
+}

@@ -5,13 +5,25 @@ Depth 6n + 2 with basic blocks below 44, else 9n + 2 with bottlenecks: 20, 32, 3
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossatlas.models.initial import draw_by_outputs
-from lossatlas.spec.depths import PREACTIVATION
+from lossatlas.spec.counts import Counts, convolution, linear, total
+from lossatlas.spec.depths import Depths
+from lossatlas.spec.networks import Network
 
 BOTTLENECKS_FROM = 44  # depth
+
+
+def _exists(depth: int) -> bool:
+    return depth >= 8 and (depth - 2) % (9 if depth >= BOTTLENECKS_FROM else 6) == 0
+
+
+DEPTHS = Depths("6n + 2 below 44 and 9n + 2 from there on", _exists)
 
 
 class Block(nn.Module):
@@ -73,7 +85,7 @@ class PreResNet(nn.Module):
         super().__init__()
         bottleneck = depth >= BOTTLENECKS_FROM
         layers = 9 if bottleneck else 6
-        PREACTIVATION.check(depth)
+        DEPTHS.check(depth)
         self.stem = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)
         blocks, channels = [], width
         for stage in range(3):
@@ -91,3 +103,43 @@ class PreResNet(nn.Module):
         """Map images (N, in_channels, H, W) to logits (N, num_classes)."""
         x = F.relu(self.norm(self.blocks(self.stem(x))))
         return self.head(x.mean(dim=(2, 3)))
+
+
+def count(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Return the parameters of PreResNet, and multiply-adds per image."""
+    k, depth = arguments["width"], arguments["depth"]
+    bottleneck = depth >= BOTTLENECKS_FROM
+    parts = [convolution(channels, k, 3, size, bias=False)]
+    channels = k
+    for stage in range(3):
+        for index in range((depth - 2) // (9 if bottleneck else 6)):
+            stride = 2 if stage and not index else 1
+            planes, small = k << stage, -(-size // stride)
+            out = 4 * planes if bottleneck else planes
+            if bottleneck:
+                parts.append(convolution(channels, planes, 1, size, bias=False))
+                parts.append(convolution(planes, planes, 3, small, bias=False))
+                parts.append(convolution(planes, out, 1, small, bias=False))
+                norms = 2 * (channels + 2 * planes)
+            else:
+                parts.append(convolution(channels, planes, 3, small, bias=False))
+                parts.append(convolution(planes, planes, 3, small, bias=False))
+                norms = 2 * (channels + planes)
+            if stride != 1 or channels != out:
+                parts.append(convolution(channels, out, 1, small, bias=False))
+            parts.append((norms, 0))
+            channels, size = out, small
+    return total([*parts, (2 * channels, 0), linear(channels, classes)])
+
+
+NETWORKS = {
+    "preresnet": Network(
+        "PreResNet",
+        {"depth": 20, "width": 16, "he_init": False},
+        count,
+        depths=DEPTHS,
+        activations=40.0,
+        norms=True,
+        inputs=("square", "oblong"),
+    ),
+}

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from lossatlas.spec.counts import Counts
+from lossatlas.spec.networks import Network
 
 
 class Block(nn.Module):
@@ -52,3 +58,24 @@ class ResNet18(nn.Module):
         """Map images (N, in_channels, H, W) to logits (N, num_classes)."""
         x = self.blocks(F.relu(self.norm(self.stem(x))))
         return self.head(x.mean(dim=(2, 3)))
+
+
+def count(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Return the parameters of ResNet18, and multiply-adds per image."""
+    k = arguments["width"]
+    parameters, work = 9 * channels * k + 2 * k, 9 * channels * k * size**2
+    inputs = k
+    for stage, outputs in enumerate((k, 2 * k, 4 * k, 8 * k)):
+        size = size if stage == 0 else -(-size // 2)
+        weights = 9 * inputs * outputs + 27 * outputs**2
+        norms = 8 * outputs
+        if inputs != outputs:
+            weights, norms = weights + inputs * outputs, norms + 2 * outputs
+        parameters, work = parameters + weights + norms, work + weights * size**2
+        inputs = outputs
+    return parameters + inputs * classes + classes, work + inputs * classes
+
+
+NETWORKS = {
+    "resnet18": Network("ResNet18", {"width": 64}, count, norms=True, inputs=("square", "oblong")),
+}

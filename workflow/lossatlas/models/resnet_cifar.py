@@ -6,11 +6,18 @@ convolution and BatchNorm where a block changes shape.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossatlas.models import initial
-from lossatlas.spec.depths import BASIC
+from lossatlas.spec.counts import Counts, convolution, linear, total
+from lossatlas.spec.depths import Depths
+from lossatlas.spec.networks import Network
+
+DEPTHS = Depths("6n + 2", lambda depth: depth >= 8 and depth % 6 == 2)
 
 NORMS = ("full", "partial", "none")
 
@@ -85,7 +92,7 @@ class ResNetCifar(nn.Module):
         linear_std: float = 0.0,
     ) -> None:
         super().__init__()
-        BASIC.check(depth)
+        DEPTHS.check(depth)
         if norm not in NORMS:
             raise ValueError(f"norm is one of {', '.join(NORMS)}, not {norm}")
         channels = 16 * width
@@ -107,3 +114,36 @@ class ResNetCifar(nn.Module):
         """Map images (N, in_channels, H, W) to logits (N, num_classes)."""
         x = self.blocks(F.relu(self.norm(self.stem(x))))
         return self.head(x.mean(dim=(2, 3)))
+
+
+def count(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Return the parameters of ResNetCifar, and multiply-adds per image."""
+    k, norm = 16 * arguments["width"], arguments["norm"]
+    parts = [convolution(channels, k, 3, size, bias=False), (2 * k * (norm != "none"), 0)]
+    channels = k
+    for stage in range(3):
+        planes = k << stage
+        for index in range((arguments["depth"] - 2) // 6):
+            stride = 2 if stage and not index else 1
+            size = -(-size // stride)
+            parts.append(convolution(channels, planes, 3, size, bias=False))
+            parts.append(convolution(planes, planes, 3, size, bias=False))
+            parts.append((4 * planes * (norm == "full"), 0))
+            if arguments["shortcut"] and (stride != 1 or channels != planes):
+                parts.append(convolution(channels, planes, 1, size, bias=False))
+                parts.append((2 * planes * (norm != "none"), 0))
+            channels = planes
+    return total([*parts, linear(channels, classes)])
+
+
+NETWORKS = {
+    "resnet_cifar": Network(
+        "ResNetCifar",
+        {"depth": 14, "width": 1, "shortcut": True, "norm": "full", "linear_std": 0.0},
+        count,
+        depths=DEPTHS,
+        choices={"norm": NORMS},
+        norms=True,
+        inputs=("square", "oblong"),
+    ),
+}

@@ -5,11 +5,26 @@ As Chen et al. (2022) use them on small images: a 3x3 stem of stride 1 and no po
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossatlas.models import initial
-from lossatlas.spec.depths import BOTTLENECKS_FROM, IMAGENET, IMAGENET_STAGES
+from lossatlas.spec.counts import Counts, convolution, linear, total
+from lossatlas.spec.depths import listed
+from lossatlas.spec.networks import Network
+
+STAGES = {  # depth -> blocks of each stage
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+BOTTLENECKS_FROM = 50  # depth
+DEPTHS = listed(*STAGES)
 
 
 class Block(nn.Module):
@@ -82,11 +97,11 @@ class ResNetImagenet(nn.Module):
         linear_std: float = 0.0,
     ) -> None:
         super().__init__()
-        IMAGENET.check(depth)
+        DEPTHS.check(depth)
         self.stem = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)
         self.norm = nn.BatchNorm2d(width)
         blocks, channels = [], width
-        for stage, count in enumerate(IMAGENET_STAGES[depth]):
+        for stage, count in enumerate(STAGES[depth]):
             for index in range(count):
                 stride = 2 if stage and not index else 1
                 bottleneck = depth >= BOTTLENECKS_FROM
@@ -100,3 +115,41 @@ class ResNetImagenet(nn.Module):
         """Map images (N, in_channels, H, W) to logits (N, num_classes)."""
         x = self.blocks(F.relu(self.norm(self.stem(x))))
         return self.head(x.mean(dim=(2, 3)))
+
+
+def count(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Return the parameters of ResNetImagenet, and multiply-adds per image."""
+    k, depth = arguments["width"], arguments["depth"]
+    parts, channels = [convolution(channels, k, 3, size, bias=False), (2 * k, 0)], k
+    for stage, blocks in enumerate(STAGES[depth]):
+        planes = k << stage
+        out = 4 * planes if depth >= BOTTLENECKS_FROM else planes
+        for index in range(blocks):
+            stride = 2 if stage and not index else 1
+            small = -(-size // stride)
+            if depth >= BOTTLENECKS_FROM:
+                parts.append(convolution(channels, planes, 1, size, bias=False))
+                parts.append(convolution(planes, planes, 3, small, bias=False))
+                parts.append(convolution(planes, out, 1, small, bias=False))
+                parts.append((4 * planes + 2 * out, 0))
+            else:
+                parts.append(convolution(channels, planes, 3, small, bias=False))
+                parts.append(convolution(planes, planes, 3, small, bias=False))
+                parts.append((4 * planes, 0))
+            if arguments["shortcut"] and (stride != 1 or channels != out):
+                parts += [convolution(channels, out, 1, small, bias=False), (2 * out, 0)]
+            channels, size = out, small
+    return total([*parts, linear(channels, classes)])
+
+
+NETWORKS = {
+    "resnet_imagenet": Network(
+        "ResNetImagenet",
+        {"depth": 18, "width": 64, "shortcut": True, "linear_std": 0.0},
+        count,
+        depths=DEPTHS,
+        activations=40.0,
+        norms=True,
+        inputs=("square", "oblong"),
+    ),
+}

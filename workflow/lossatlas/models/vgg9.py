@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor, nn
 
 from lossatlas.models import initial
+from lossatlas.spec.counts import Counts, convolution, linear, total
+from lossatlas.spec.networks import Network
 
 STAGES = ((1, 1), (2, 2), (4, 4, 4))  # channels in units of the width
 
@@ -54,3 +59,20 @@ class VGG9(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, in_channels, H, W) to logits (N, num_classes)."""
         return self.classifier(self.features(x))
+
+
+def count(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Return the parameters of VGG9, and multiply-adds per image."""
+    k, parts = arguments["width"], []
+    for stage in STAGES:
+        for multiple in stage:
+            parts += [convolution(channels, multiple * k, 3, size), (2 * multiple * k, 0)]
+            channels = multiple * k
+        size //= 2
+    parts += [linear(channels * size**2, 4 * k), (8 * k, 0), linear(4 * k, classes)]
+    return total(parts)
+
+
+NETWORKS = {
+    "vgg9": Network("VGG9", {"width": 64, "linear_std": 0.0}, count, smallest=8, norms=True),
+}

@@ -6,9 +6,15 @@ networks, which fused kernels cannot.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from lossatlas.spec.counts import Counts, convolution, linear, total
+from lossatlas.spec.networks import Network
 
 
 class Attention(nn.Module):
@@ -82,3 +88,19 @@ class ViT(nn.Module):
         """Map images (N, in_channels, H, W) to logits (N, num_classes)."""
         tokens = self.patches(x).flatten(2).transpose(1, 2) + self.positions
         return self.head(self.norm(self.layers(tokens)).mean(1))
+
+
+def count(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Return the parameters of ViT, and multiply-adds per image."""
+    d, patch = arguments["width"] * arguments["heads"], arguments["patch"]
+    side = size // patch
+    tokens = side**2
+    layer = [linear(d, 3 * d, tokens), linear(d, d, tokens), (4 * d, 2 * tokens**2 * d)]
+    layer += [linear(d, 4 * d, tokens), linear(4 * d, d, tokens)]
+    around = [convolution(channels, d, patch, side), (tokens * d + 2 * d, 0), linear(d, classes)]
+    return total([*around, *layer * arguments["depth"]])
+
+
+NETWORKS = {
+    "vit": Network("ViT", {"width": 16, "depth": 4, "heads": 4, "patch": 4}, count),
+}

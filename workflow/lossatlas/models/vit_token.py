@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossatlas.models import initial
+from lossatlas.spec.counts import Counts, linear, total
+from lossatlas.spec.networks import Network
 
 
 class Layer(nn.Module):
@@ -91,3 +96,24 @@ class ViTToken(nn.Module):
         token = self.token.expand(len(x), -1, -1)
         tokens = torch.cat([token, self.patches(patches)], 1) + self.positions
         return self.head(self.norm(self.layers(self.dropout(tokens))[:, 0]))
+
+
+def count(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
+    """Return the parameters of ViTToken, and multiply-adds per image."""
+    d, patch = arguments["width"] * arguments["heads"], arguments["patch"]
+    patches = (size // patch) ** 2
+    tokens = patches + 1
+    layer = [(3 * d * d, 3 * d * d * tokens), (4 * d, 2 * tokens**2 * d)]
+    layer += [linear(d, d, tokens)] * 3
+    around = [linear(channels * patch**2, d, patches), (d + tokens * d + 2 * d, 0)]
+    return total([*around, linear(d, classes), *layer * arguments["depth"]])
+
+
+NETWORKS = {
+    "vit_token": Network(
+        "ViTToken",
+        {"width": 64, "depth": 6, "heads": 8, "patch": 2, "dropout": 0.1, "linear_std": 0.0},
+        count,
+        activations=80.0,
+    ),
+}

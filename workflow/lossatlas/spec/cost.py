@@ -58,8 +58,11 @@ GPU = Machine("one GPU (A100 class, fp32)", seconds_per_step=0.006, flops=1.5e13
 def weights_bytes(planned: PlannedCell) -> int | None:
     """Return the size of a cell's checkpoints, or None for a network of the user's own."""
     count = parameter_count(planned.cell)
-    copies = len(planned.seeds) * (len(planned.cell.recipe.checkpoints) + kept(planned))
-    return None if count is None else 4 * count * copies
+    recipe = planned.cell.recipe
+    copies = len(recipe.checkpoints) + kept(planned)
+    if recipe.record is not None:  # where a longer run goes on: weights, momentum, best and early
+        copies += 2 + len({"best", "early"}.intersection(recipe.checkpoints))
+    return None if count is None else 4 * count * copies * len(planned.seeds)
 
 
 def vertices_bytes(planned: PlannedCell, metric: Metric) -> int:

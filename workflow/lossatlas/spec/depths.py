@@ -35,37 +35,14 @@ class Depths:
             )
 
 
-def _listed(*depths: int) -> Depths:
+def listed(*depths: int) -> Depths:
+    """Return a family of these depths."""
     return Depths("one of " + ", ".join(map(str, depths)), lambda depth: depth in depths)
 
 
-def _from(least: int) -> Depths:
+def at_least(least: int) -> Depths:
+    """Return a family of all depths from `least` up."""
     return Depths(f"{least} or more", lambda depth: depth >= least)
 
 
-def _preactivation(depth: int) -> bool:
-    return depth >= 8 and (depth - 2) % (9 if depth >= 44 else 6) == 0
-
-
-ANY = _from(1)
-MLP = _from(0)
-FULLY_CONNECTED = _from(2)
-BASIC = Depths("6n + 2", lambda depth: depth >= 8 and depth % 6 == 2)
-PREACTIVATION = Depths("6n + 2 below 44 and 9n + 2 from there on", _preactivation)
-
-# Blocks, or layers, of each stage.
-IMAGENET_STAGES = {
-    18: (2, 2, 2, 2),
-    34: (3, 4, 6, 3),
-    50: (3, 4, 6, 3),
-    101: (3, 4, 23, 3),
-    152: (3, 8, 36, 3),
-}
-DENSE_STAGES = {
-    121: (6, 12, 24, 16),
-    161: (6, 12, 36, 24),
-    169: (6, 12, 32, 32),
-    201: (6, 12, 48, 32),
-}
-IMAGENET, DENSE = _listed(*IMAGENET_STAGES), _listed(*DENSE_STAGES)
-BOTTLENECKS_FROM = 50  # depth of IMAGENET
+ANY = at_least(1)

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from lossatlas.spec.cells import Cell
     from lossatlas.spec.parts import DataPart
 
-ROWS = ("mlp", "fully_connected")  # built-in networks that flatten what they are given
-ANY_SIZE = (*ROWS, "resnet18", "preresnet", "resnet_cifar", "resnet_imagenet", "convnet")
-
 
 def check_data(part: DataPart, where: str) -> None:
     """Refuse a task that a data set has no targets for, and a load that its examples cannot have.
@@ -80,17 +77,13 @@ def check_cell(cell: Cell, where: str) -> None:
 
 
 def _check_inputs(builder: str, source: DataSource, where: str) -> None:
-    takes = {
-        "": tuple(NETWORKS),
-        "square": tuple(NETWORKS),
-        "oblong": ANY_SIZE,
-        "rows": ROWS,
-    }.get(source.inputs, ())
-    if builder not in takes:
-        inputs = {"oblong": "images that are not square", "named": "inputs by name"}
-        what = f"'{builder}' does not take {inputs.get(source.inputs, source.inputs)}"
-        known = " or ".join(takes) or "a network of your own, 'package.module:object'"
-        raise UserError(what, where=where, fix=known)
+    kind = source.inputs or "square"
+    if kind not in NETWORKS[builder].inputs:
+        names = {"oblong": "images that are not square", "named": "inputs by name"}
+        what = f"'{builder}' does not take {names.get(kind, kind)}"
+        takes = [name for name, network in NETWORKS.items() if kind in network.inputs]
+        fix = ", ".join([*takes, "or your own 'package.module:object'"])
+        raise UserError(what, where=where, fix=fix)
 
 
 def check_metric(metric: Metric, name: str, data: DataPart, where: str) -> None:

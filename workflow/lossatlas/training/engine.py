@@ -34,13 +34,14 @@ from lossatlas.store import Array
 from lossatlas.training.batches import batches
 from lossatlas.training.networks import chunk_of
 from lossatlas.training.optimisers import decay, optimiser_of
-from lossatlas.training.recorder import PREFIX, Recorder
+from lossatlas.training.recorder import PREFIX, Recorder, Snapshot
 from lossatlas.training.rows import Group, Run
 from lossatlas.training.schedules import has_settled, learning_rate
 from lossatlas.training.seeds import seed_default
 from lossatlas.training.state import State
 
 Report = Callable[[dict[str, Any]], None]
+Earlier = Callable[[Functional, Tensors], Snapshot | None]
 
 
 @dataclass
@@ -59,6 +60,7 @@ class Trained:
         epoch_of: "best", "early" -> epoch (G,), from 1; 0 where there is none.
         ends: Epochs (G,) that each replica ran before it stopped; its history ends there.
         path: What the recipe's `record` asked for.
+        end: Where a longer run could go on, if the recipe records and the run could be resumed.
     """
 
     functional: Functional
@@ -70,6 +72,7 @@ class Trained:
     epoch_of: dict[str, np.ndarray]
     ends: np.ndarray
     path: dict[str, Array] = field(default_factory=dict)
+    end: Snapshot | None = None
 
 
 def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -89,6 +92,8 @@ class Engine:
         split: Training examples, on the device to train on.
         state: Where unfinished work is kept.
         report: Called once per epoch with numbers for the log.
+        earlier: Returns the end of a shorter run from which to go on, from the network and its
+            buffers; called where nothing was saved and the recipe records (`ends`).
 
     Raises:
         UserError: If there are fewer images than a batch needs, or the network's outputs are not
@@ -103,10 +108,12 @@ class Engine:
         split: Split,
         state: State | None = None,
         report: Report | None = None,
+        earlier: Earlier | None = None,
     ) -> None:
         self.recipe, self.seeds, self.split, self.task = recipe, seeds, split, split.task
         self.state = state or State(None, "")
         self.report = report or (lambda _: None)
+        self.earlier = earlier
         self.device = split.device
         if recipe.steps(len(split)) == 0:
             what = f"batch_size {recipe.batch_size} is more than the {len(split)} training images"
@@ -341,6 +348,8 @@ class Engine:
 
     def _resume(self) -> None:
         saved = self.state.load(self.device)
+        if saved is None and self.earlier is not None:
+            saved = self.earlier(self.functional, self.run.buffers)
         if saved is None:
             return
         tensors, values = saved
@@ -385,7 +394,14 @@ class Engine:
             {kind: epochs.cpu().numpy() for kind, epochs in run.epoch_of.items()},
             ends,
             {} if self.recorder is None else self.recorder.arrays(self.recipe, run.rates),
+            self._end(),
         )
+
+    def _end(self) -> Snapshot | None:
+        """Return where a longer run could go on."""
+        if self.recorder is None or not self.recorder.resumes:
+            return None
+        return self.recorder.end(self._now())
 
     def _early_or(self, other: tuple[Tensor, Tensors]) -> tuple[Tensor, Tensors]:
         """Return the early-stopped weights and buffers; of replicas that never settled, others."""

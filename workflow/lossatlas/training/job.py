@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from lossatlas.data.tensors import TensorData
 from lossatlas.files import atomic
 from lossatlas.spec.cells import Cell, from_spec
 from lossatlas.timing import stopwatch
-from lossatlas.training import checkpoints
+from lossatlas.training import checkpoints, ends
 from lossatlas.training.engine import Engine, Trained
 from lossatlas.training.state import State
 
@@ -56,12 +57,15 @@ def train_block(
     """
     cell = from_spec(spec)
     data = augmented(load(dataset, cell.data, device.choose()), cell.recipe.augment)
-    key = f"{cell.digest}:{code}:{seeds}:{seal.stamp(dataset)}"
+    rest = f"{code}:{seeds}:{seal.stamp(dataset)}"
     name = f"{cell.id}.{weights.rpartition('/')[2]}"
-    state = State(paths.state(name), key).listen()
+    state = State(paths.state(name), f"{cell.digest}:{rest}").listen()
     used = stopwatch()
     progress = Progress(cell.id)
-    engine = Engine(builder_of(cell, data), cell.recipe, seeds, data.train, state, progress)
+    earlier = None if cell.recipe.record is None else partial(ends.find, cell, seeds, rest)
+    engine = Engine(
+        builder_of(cell, data), cell.recipe, seeds, data.train, state, progress, earlier
+    )
     trained = engine.train()
     checkpoints.save(weights, trained, cell.digest)
     record = training_record(trained, data.task.unit)
@@ -70,6 +74,8 @@ def train_block(
     store.write(history, record, [weights])
     if weights.startswith(paths.cell(cell.id)):
         write_spec(cell)
+        if trained.end is not None:
+            ends.save(cell, seeds, rest, trained.end)
     state.clear()
 
 

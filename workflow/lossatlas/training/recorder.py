@@ -123,13 +123,13 @@ class Recorder:
 
         A run that is resumed goes back to the start of its oldest unfinished window, since the
         ring is not saved. Its steps do not depend on when it was saved, so that what it repeats is
-        equal.
+        equal. Windows that this run is too short for count as well: a longer one may fill them.
         """
-        if not self.resumes or self.done == len(self.windows):
+        since = self.time - self.plan.start
+        if not self.resumes or since < 0 or since % self.plan.stride:
             return
         newest = max(self._snapshots, default=None)
-        spaced = newest is None or self.time >= newest + max(self.plan.length // 4, 1)
-        if spaced and any(first == self.time for first, _ in self.windows[self.done :]):
+        if newest is None or self.time >= newest + max(self.plan.length // 4, 1):
             self._snapshots[self.time] = copy.deepcopy(snapshot())
 
     def step(self, flat: Tensor, gradient: Tensor, loss: Tensor) -> None:
@@ -218,28 +218,39 @@ class Recorder:
         squares = _by_tensor(flat.double().square(), self.sizes)
         self.kept["layer_weight"][self.done] = squares.sqrt()
         self.done += 1
-        needed = self._snapshot_before(self._oldest())
+        needed = self._snapshot_before(self._oldest(self.time))
         self._snapshots = {t: one for t, one in self._snapshots.items() if t >= needed}
 
-    def _oldest(self) -> int:
-        """Return the first point of the oldest window that has begun and is not finished."""
-        starts = [first for first, _ in self.windows[self.done :] if first < self.time]
-        return min(starts, default=self.time)
+    def _oldest(self, point: int) -> int:
+        """Return the first point of the oldest window begun before a point and not finished."""
+        return min(self.plan.start + self.done * self.plan.stride, point)
 
     def _snapshot_before(self, point: int) -> int:
         return max((time for time in self._snapshots if time <= point), default=0)
 
     def resumable(self, now: Snapshot) -> Snapshot:
         """Return what to save: the run at the latest snapshot that its open windows allow."""
-        oldest = self._oldest()
-        time = oldest if oldest == self.time else self._snapshot_before(oldest)
-        tensors, values = now if time == self.time else self._snapshots[time]
+        time, (tensors, values) = self._goes_on(self.time, now)
         if self.time:
             self.kept["last"].copy_(self.ring[(self.time - 1) % self.plan.length])
         seen = max(self.time, self.seen)
         filled = self._filled(seen)
         mine = {f"{PREFIX}{n}": tensor[: filled.get(n)] for n, tensor in self.kept.items()}
         return tensors | mine, values | {"recorded": [time, self.done, seen]}
+
+    def _goes_on(self, point: int, now: Snapshot) -> tuple[int, Snapshot]:
+        """Return the point at which a run goes on that has come to `point`, and the run there."""
+        oldest = self._oldest(point)
+        time = point if oldest == point else self._snapshot_before(oldest)
+        return time, now if time == point else self._snapshots[time]
+
+    def end(self, now: Snapshot) -> Snapshot:
+        """Return where a longer run goes on, after `finish`; what was recorded is in `arrays`.
+
+        The last point is recorded again by the step that a longer run makes there.
+        """
+        time, (tensors, values) = self._goes_on(self.time - 1, now)
+        return tensors, values | {"recorded": [time, self.done, self.time]}
 
     def _filled(self, points: int) -> dict[str, int]:
         """Return how many rows of each table hold something after so many points."""
@@ -251,9 +262,9 @@ class Recorder:
         return made | dict.fromkeys(each, points)
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Go on from a saved state, or from the end of a shorter run."""
         for name, tensor in self.kept.items():
-            saved = tensors[f"{PREFIX}{name}"]
+            saved = tensors.get(f"{PREFIX}{name}", tensor)  # no end has "start" and "last"
             tensor[: len(saved)].copy_(saved)
         self.reached = len(tensors[f"{PREFIX}weights"])
         self.time, self.done, self.seen = values["recorded"]
