@@ -6,6 +6,7 @@ import gc
 import inspect
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from lossatlas.errors import UserError, nearest
 from lossatlas.metrics import registry
 from lossatlas.spec import names, needs
 from lossatlas.spec.catalogue import data_source, data_sources, files_of, identity
-from lossatlas.spec.cells import canonical
+from lossatlas.spec.cells import ADOPTED_ID, TRAINED_ID, canonical
 from lossatlas.spec.config import load
 from lossatlas.spec.figures import FIGURES
 from lossatlas.spec.plan import block_seeds, make_plan
@@ -105,8 +106,33 @@ def compact(value):
 def planned(wildcards):
     cell = wildcards.cell
     if cell not in PLAN.cells:
+        if re.fullmatch(ADOPTED_ID, cell):
+            what, fix = f"no files of cell '{cell}'", "they are gone, or in none of the experiments"
+            raise SystemExit(str(UserError(what, fix=fix)))
         refuse(f"no cell '{cell}' in the experiments of this config", cell, PLAN.cells)
     return PLAN.cells[cell]
+
+
+def file_of(wildcards):
+    """Return the file of a replica that was trained elsewhere."""
+    cell, seeds = planned(wildcards), seeds_in(wildcards.block)
+    if len(seeds) != 1 or seeds[0] not in cell.files:
+        what = f"no file for block {wildcards.block} of cell {wildcards.cell}"
+        fix = "none is called so in the config, or it was there when Snakemake started and is gone"
+        raise SystemExit(str(UserError(what, fix=fix)))
+    return cell.files[seeds[0]]
+
+
+def sha256_of(wildcards):
+    return file_of(wildcards).sha256
+
+
+def adoption_code(wildcards):
+    return code_of(entries.adoption(planned(wildcards).cell))
+
+
+def adoption_mb(wildcards, attempt):
+    return needs.adoption_mb(planned(wildcards), attempt)
 
 
 def seeds_in(block):

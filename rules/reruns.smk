@@ -6,8 +6,9 @@ from snakemake.persistence import NO_PARAMS_CHANGE, ParamsChange, PersistenceBas
 from lossatlas import reruns
 from lossatlas.files import check_folder
 
-# What is asked of each trained block, and of each measured metric.
+# What is asked of each trained block, of each adopted replica, and of each measured metric.
 TRAINING = {"spec": spec_of, "data": data_of, "code": training_code}
+ADOPTION = {"spec": spec_of, "data": data_of, "sha256": sha256_of, "code": adoption_code}
 METRIC = {
     "kind": kind_of,
     "settings": settings_of,
@@ -36,10 +37,8 @@ def step_of(job):
     wildcards = dict(job.wildcards.items())
     cell = PLAN.cells.get(wildcards.get("cell"))
     experiments = cell.experiments if cell else [wildcards.get("experiment", "")]
-    step = (
-        "training" if job.rule.name == "train_replicas" else wildcards.get("metric", job.rule.name)
-    )
-    return step, experiments
+    step = {"train_replicas": "training", "adopt": "adopt"}.get(job.rule.name)
+    return step or wildcards.get("metric", job.rule.name), experiments
 
 
 @functools.cache
@@ -74,12 +73,25 @@ def dataset_of_block(wildcards):
     return [] if is_trained(wildcards) and not forced() else dataset_of(wildcards)
 
 
+def sources_of_block(wildcards):
+    """Return the file of a replica that is to be adopted, and the data set; nothing if it has been.
+
+    The file is known by its content (a parameter): another name or time adopts nothing anew.
+    """
+    file = file_of(wildcards).path
+    if is_trained(wildcards) and not forced():
+        return {}
+    return {"file": ancient(file), "dataset": dataset_of(wildcards)}
+
+
 @functools.cache
 def why_block(cell, block):
     """Return why a block of replicas is not valid; None if it is not there."""
     wildcards = Wildcards(fromdict={"cell": cell, "block": block})
     outputs = [paths.weights(cell, block), paths.history(cell, block)]
-    return reasons("training", wildcards, outputs, TRAINING, [dataset_of(wildcards)])
+    adopted = planned(wildcards).cell.adopted
+    step, params = ("adopt", ADOPTION) if adopted else ("training", TRAINING)
+    return reasons(step, wildcards, outputs, params, [dataset_of(wildcards)])
 
 
 def is_trained(wildcards):

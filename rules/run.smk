@@ -68,8 +68,8 @@ def check_results():
 
 
 def tell_why():
-    """Say which results are not valid, and why."""
-    for line in RERUNS.summary():
+    """Say which checkpoints of networks trained elsewhere are missing, and which results run again."""
+    for line in [*CONFIG.missing, *RERUNS.summary()]:
         print(f"lossatlas: {line}", file=sys.stderr)
 
 

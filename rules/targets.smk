@@ -21,7 +21,7 @@ rule data:
 
 
 rule train:
-    """All replicas of all cells, trained."""
+    """All replicas of all cells, trained; those that were trained elsewhere, read and checked."""
     input:
         all_weights(),
 
@@ -69,7 +69,7 @@ rule plan:
     conda:
         "../envs/analysis.yaml"
     params:
-        why=lambda w: [stale(), RERUNS.summary()][1],
+        why=lambda w: [*CONFIG.missing, *[stale(), RERUNS.summary()][1]],
     script:
         "../workflow/plan.py"
 
@@ -82,7 +82,7 @@ rule status:
         "../envs/analysis.yaml"
     params:
         stale=lambda w: stale(),
-        why=lambda w: [stale(), RERUNS.summary()][1],
+        why=lambda w: [*CONFIG.missing, *[stale(), RERUNS.summary()][1]],
     script:
         "../workflow/status.py"
 
@@ -132,6 +132,8 @@ rule report:
         captions={name: shown(name).caption for name in FIGURE_NAMES},
         config=CONFIG.name,
         experiments=list(CONFIG.experiments),
+        adopted=[name for name, one in CONFIG.experiments.items() if one.checkpoints],
+        missing=CONFIG.missing,
         accepted=lambda w: RERUNS.reasons(),
         code=code_of(entries.REPORT),
     script:

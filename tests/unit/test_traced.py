@@ -12,10 +12,12 @@ from types import CodeType, SimpleNamespace
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
 import lossatlas
 from lossatlas import entries, fingerprint, paths
 from lossatlas.carriers import CARRIERS
+from lossatlas.contents import digests
 from lossatlas.diffusion import toy
 from lossatlas.metrics import registry
 from lossatlas.paths import LIBRARY
@@ -25,6 +27,7 @@ from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES, Cell
 from lossatlas.spec.figures import FIGURES, Figure
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe
 from lossatlas.spec.shown import REFERENCE_KINDS, STUDY_OF
+from lossatlas.training.checkpoints import read_weights
 
 pytestmark = pytest.mark.slow
 
@@ -215,7 +218,7 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traces]:
         patch.setattr("matplotlib.figure.Figure.savefig", lambda _, file, **__: file.touch())
         patch.setattr("matplotlib.figure.Figure.get_tightbbox", lambda one: one.bbox_inches)
         done = Traces(fingerprint.Sources.read().library)
-        for stage in (train, measure, gather, study, refer, judge, draw):
+        for stage in (train, adopt, measure, gather, study, refer, judge, draw):
             stage(done)
         yield done
 
@@ -256,6 +259,27 @@ def train(done: Traces) -> None:
             params=Named(spec=json.dumps(cell.spec), code="c"),
             wildcards=Named(block=block),
         )
+
+
+def adopt(done: Traces) -> None:
+    """A file of somebody else's: here the weights of a trained replica, with a usual prefix."""
+    path = paths.weights(PLAIN.id, "0-2")
+    params, buffers = read_weights([path], [0], "final", "pt", PLAIN.digest)[0]
+    save_file({f"module.{name}": t for name, t in {**params, **buffers}.items()}, "a.safetensors")
+    cell = Cell(PLAIN.data, PLAIN.model, Recipe(batch_size=64), "elsewhere")
+    done.run(
+        "adopt",
+        entries.adoption(cell),
+        "adopt.py",
+        input=Named(file="a.safetensors", dataset=paths.dataset("digits")),
+        output=Named(weights=paths.weights(cell.id, "0"), history=paths.history(cell.id, "0")),
+        params=Named(
+            spec=json.dumps(cell.spec),
+            sha256=digests(["a.safetensors"], "here")["a.safetensors"],
+            code="c",
+        ),
+        wildcards=Named(block="0"),
+    )
 
 
 def cell_of(kind: str) -> Cell:
@@ -405,7 +429,14 @@ def draw(done: Traces) -> None:
         "report.py",
         input=Named(figures=[paths.figure("taxonomy_phases", "png")], claims=paths.claims()),
         output=Named(paths.page()),
-        params=Named(captions=shown, config="own", experiments=["own"], accepted=[]),
+        params=Named(
+            captions=shown,
+            config="own",
+            experiments=["own"],
+            adopted=["own"],
+            missing=["own: no checkpoint of 1 of 2 cells: width=2"],
+            accepted=[],
+        ),
     )
 
 
@@ -441,6 +472,8 @@ NOTED: list[tuple[str, str]] = [  # job, what it must have called: the traces ar
     ("train", "lossatlas.spec.parts:Recipe.steps"),
     ("train, recorded and augmented", "lossatlas.data.augment:Augmentation.__call__"),
     ("train, recorded and augmented", "lossatlas.training.recorder:Recorder.begin"),
+    ("adopt", "lossatlas.training.foreign:divide"),
+    ("adopt", "lossatlas.models.functional:check_logits"),
     ("train, gone on", "lossatlas.training.ends:_recorded"),
     ("hessian, 0", "lossatlas.training.checkpoints:read_weights"),
     ("hessian, 0", "lossatlas.models:build"),

@@ -80,6 +80,14 @@ class Project:
         return Project(root, self.config, self.variables)
 
 
+class Elsewhere(Project):
+    """A folder of a user's, who starts the checkout's workflow there."""
+
+    def snakemake(self, *arguments: str, ok: bool = True, status: int | None = None) -> str:
+        snakefile = str(PROJECT / "Snakefile")
+        return super().snakemake("--snakefile", snakefile, *arguments, ok=ok, status=status)
+
+
 ONLY_NAMES = {
     "all",
     "claims",

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from conftest import Project
+from conftest import Elsewhere, Project
 from lossatlas.paths import PROJECT
 from lossatlas.store import read
 
@@ -16,13 +16,6 @@ EXAMPLES = PROJECT / "examples"
 KINDS = ("model", "dataset", "metric", "figure")
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("plugins")]
-
-
-class Elsewhere(Project):
-    """A folder of a user's, who starts the checkout's workflow there."""
-
-    def snakemake(self, *arguments: str, ok: bool = True) -> str:
-        return super().snakemake("--snakefile", str(PROJECT / "Snakefile"), *arguments, ok=ok)
 
 
 def at(folder: Path) -> Elsewhere:

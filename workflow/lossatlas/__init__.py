@@ -2,7 +2,8 @@
 
 Importing this package imports neither torch nor Snakemake; each submodule says what it needs.
 What plug-ins are written with is here: `import lossatlas as la`, then `la.Metric`, `la.Output`,
-`la.Value`, `la.Series`, `la.Task` and `la.Optimiser`.
+`la.Value`, `la.Series`, `la.Task` and `la.Optimiser`. `lossatlas.load(cell, seed)` returns a
+replica of a cell of the workflow as a torch module, with its data and its loss.
 """
 
 import os
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from lossatlas.metrics.base import Metric as Metric
     from lossatlas.metrics.base import Output as Output
     from lossatlas.metrics.base import Value as Value
+    from lossatlas.replicas import load as load
     from lossatlas.store import Series as Series
     from lossatlas.tasks import Task as Task
     from lossatlas.training.optimisers import Optimiser as Optimiser
@@ -28,6 +30,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO")
 
 _HOMES = {"Metric": "metrics.base", "Output": "metrics.base", "Value": "metrics.base"}
 _HOMES |= {"Series": "store", "Task": "tasks", "Optimiser": "training.optimisers"}
+_HOMES["load"] = "replicas"
 
 
 def __getattr__(name: str) -> Any:

@@ -50,20 +50,19 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     several: dict[str, Any] = {"action": "extend", "nargs": "*", "default": []}
 
-    metric = commands.add_parser("metric", help="measure one metric of your own checkpoints")
+    metric = commands.add_parser("metric", help="measure one metric of checkpoints or of a cell")
     metric.add_argument(
         "name", metavar="NAME", help=f"{', '.join(registry.built_in())}, or package.module:object"
     )
+    metric.add_argument("--checkpoint", **several, metavar="FILE", help="one file per replica")
+    metric.add_argument("--model", help="built-in name, or package.module:object")
+    metric.add_argument("--data", help="name, .h5, .npz or package.module:object")
     metric.add_argument(
-        "--checkpoint",
-        action="extend",
-        nargs="+",
-        required=True,
-        metavar="FILE",
-        help="one file per replica",
+        "--cell", help="in place of these three: a cell of the workflow, or a file in its folder"
     )
-    metric.add_argument("--model", required=True, help="built-in name, or package.module:object")
-    metric.add_argument("--data", required=True, help="name, .h5, .npz or package.module:object")
+    metric.add_argument(
+        "--seed", **several, type=int, metavar="SEED", help="replicas of the cell; default: all"
+    )
     metric.add_argument("--arg", **several, metavar="KEY=VALUE", help="of the model")
     metric.add_argument("--set", **several, metavar="KEY=VALUE", help="of the metric")
     metric.add_argument("--out", metavar="FILE.h5", help="write the record there too")
@@ -147,16 +146,33 @@ def _settings(name: str, given: dict[str, Any]) -> Metric:
 
 def _metric(options: argparse.Namespace) -> None:
     settings = _settings(options.name, _pairs(options.set, "--set"))
+    own = {key: getattr(options, key) for key in ("checkpoint", "model", "data", "arg")}
+    _check_source(options, own)
     from lossatlas import device
-    from lossatlas.custom import measure_custom
+    from lossatlas.custom import measure_custom, measure_stored
 
     if options.threads:
         device.set_threads(options.threads)
-    arguments = _pairs(options.arg, "--arg")
-    record = measure_custom(settings, options.checkpoint, options.model, arguments, options.data)
+    if options.cell:
+        record = measure_stored(settings, options.cell, options.seed)
+    else:
+        own["arg"] = _pairs(options.arg, "--arg")
+        record = measure_custom(settings, own["checkpoint"], own["model"], own["arg"], own["data"])
     if options.out:
         store.write(options.out, record)
     _print(record)
+
+
+def _check_source(options: argparse.Namespace, own: dict[str, Any]) -> None:
+    """Refuse a command that names neither one's own checkpoints, whole, nor a cell; or both."""
+    for option, given in own.items():
+        if options.cell and given:
+            raise UserError(f"--{option} is what --cell has already", fix="leave one of them out")
+        if not (options.cell or given or option == "arg"):
+            fix = "give --checkpoint, --model and --data; or --cell"
+            raise UserError(f"--{option} is missing", fix=fix)
+    if options.seed and not options.cell:
+        raise UserError("--seed is of a cell", fix="give --cell, or leave it out")
 
 
 def _plane(options: argparse.Namespace) -> None:
@@ -223,6 +239,9 @@ def _train(options: argparse.Namespace) -> None:
     if os.path.isfile(options.data):
         register_converted(store.read(options.data, "dataset"))
     cell = cell_of(spec, options.spec)
+    if cell.adopted:
+        what = "was trained elsewhere, in a way that is not known"
+        raise UserError(what, where=options.spec, fix="give the specification of a trained cell")
     code = code_of(*entries.training(cell))
     files = (f"{options.out}.safetensors", f"{options.out}.h5")
     train_block(cell.spec, sorted(set(options.seeds)), options.data, *files, code)

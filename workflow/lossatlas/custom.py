@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
-import torch
-from torch import Tensor
 
-from lossatlas import device, measuring, models, store
+from lossatlas import device, measuring, models, replicas, store
 from lossatlas.connectivity.evaluate import shuffled
 from lossatlas.data.loading import open_data
 from lossatlas.errors import UserError
 from lossatlas.metrics.base import Metric
+from lossatlas.metrics.reading import Reader, arrays_of
 from lossatlas.models.functional import Functional, Tensors
 from lossatlas.models.outputs import check_outputs
 from lossatlas.similarity.rows import scalar
@@ -25,6 +22,7 @@ from lossatlas.simplex import planes
 from lossatlas.simplex.complexes import Vertex
 from lossatlas.simplex.points import rows
 from lossatlas.training import checkpoints
+from lossatlas.training.foreign import divide, read_state, unwrapped
 from lossatlas.training.networks import Networks
 
 
@@ -60,6 +58,43 @@ def measure_custom(
     record.settings, record.mode = metric.model_dump(), getattr(metric, "mode", "")
     record.spec = {"model": model, "arguments": dict(arguments), "data": data}
     record.provenance = device.provenance(checkpoints=[Path(file).name for file in files])
+    return record
+
+
+def measure_stored(metric: Metric, cell: str, seeds: Sequence[int] = ()) -> store.Record:
+    """Measure one metric on replicas of a cell of the workflow; its results stay as they are.
+
+    Args:
+        metric: With its settings.
+        cell: As in `replicas.load`.
+        seeds: Which replicas; default: all that are there.
+
+    Raises:
+        UserError: If something is missing, or fewer replicas are there than the metric compares.
+    """
+    stored = replicas.find(cell)
+    wanted = sorted(set(seeds) or stored.blocks)
+    stored.check(wanted)
+    good = [seed for seed in wanted if stored.blocks[seed].status == "ok"]
+    lost = [seed for seed in wanted if seed not in good]
+    if len(wanted) < metric.least:
+        what = f"'{metric.kind}' compares replicas; {len(wanted)} given"
+        raise UserError(what, where="--seed", fix=f"give at least {metric.least}")
+    reader = Reader(metric, stored.cell, stored.inputs, stored.blocks, lost)
+    record = store.Record(metric.kind)
+    if len(good) >= metric.least:
+        if metric.reads != "path":
+            replicas.dataset_of(stored)
+        arrays = metric.reads == "arrays"
+        given = arrays_of(reader.networks(good)) if arrays else reader.given(good)
+        if metric.needs_held_out and given.networks.data.held_out is None:
+            fix = "give the data set a fraction below 1"
+            raise UserError("no training images are held out", where=stored.cell.id, fix=fix)
+        record = measuring.measure_given(metric, given, good, lost)
+    measuring.add_diverged(record, metric, good, lost)
+    record.settings, record.mode = metric.model_dump(), getattr(metric, "mode", "")
+    record.spec = stored.cell.spec
+    record.provenance = device.provenance(seeds=wanted)
     return record
 
 
@@ -147,79 +182,3 @@ def read_networks(
     first = networks.one(0)
     check_outputs(functional, *first, images.train, images.classes, train=trains)
     return networks
-
-
-def read_state(file: str) -> dict[str, Tensor]:
-    """Read a state dict without executing anything that the file brings along.
-
-    Raises:
-        UserError: If it is missing, or holds anything but named tensors.
-    """
-    if not Path(file).exists():
-        raise UserError("no such file", where=file)
-    if file.endswith(".safetensors"):
-        try:
-            return safetensors.torch.load_file(file)
-        except (OSError, safetensors.SafetensorError) as error:
-            raise UserError(f"not a safetensors file ({error})", where=file) from None
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 -- a damaged file may fail in any way
-        what = f"not a file of tensors ({type(error).__name__})"
-        fix = "save it with torch.save(model.state_dict(), file)"
-        raise UserError(what, where=file, fix=fix) from None
-    for key in ("state_dict", "model_state_dict", "model", "net"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        fix = "save it with torch.save(model.state_dict(), file)"
-        raise UserError("holds no state dict", where=file, fix=fix)
-    return dict(state)
-
-
-def unwrapped(functional: Functional, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Return a state dict under the network's own names.
-
-    DataParallel, `torch.compile` and training frameworks hold a network as an attribute ("module.",
-    "_orig_mod.", "model."), whose name then stands before all others.
-    """
-    known = functional.module.state_dict().keys()
-    if "n_averaged" not in known:  # torch.optim.swa_utils counts there
-        state = {name: tensor for name, tensor in state.items() if name != "n_averaged"}
-    first = next(iter(state), "")
-    for end in [0, *(place + 1 for place, letter in enumerate(first) if letter == ".")]:
-        if not all(name.startswith(first[:end]) for name in state):
-            break
-        cut = {name[end:]: tensor for name, tensor in state.items()}
-        if cut.keys() & known:
-            return cut
-    return state
-
-
-def divide(
-    functional: Functional, state: Mapping[str, Tensor], where: str
-) -> tuple[Tensors, Tensors]:
-    """Divide a state dict into parameters and buffers, in the types of the network's own.
-
-    Of tied tensors any of their names will do. Buffers that no state dict holds
-    (`persistent=False`) are the network's own.
-
-    Raises:
-        UserError: If a tensor is unknown to the network, or one is missing.
-    """
-    module, held = functional.module, functional.module.state_dict()
-    firsts: dict[int, str] = {}
-    tied = module.named_parameters(remove_duplicate=False)
-    names = {name: firsts.setdefault(id(p), name) for name, p in tied}
-    own = dict(module.named_buffers())
-    again = held.keys() - names.keys() - own.keys()  # further names of tied buffers
-    rest = {name: t for name, t in state.items() if name not in again}
-    params = {names.get(name, name): t for name, t in rest.items() if name not in own}
-    buffers = {name: b for name, b in own.items() if name not in held}
-    buffers |= {name: t for name, t in rest.items() if name in own}
-    checkpoints.match(functional, params, buffers, where)
-    like = {**dict(module.named_parameters()), **own}
-    cast = (
-        {name: t.to(like[name].dtype) for name, t in part.items()} for part in (params, buffers)
-    )
-    return next(cast), next(cast)

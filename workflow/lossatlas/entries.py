@@ -50,6 +50,11 @@ def training(cell: Cell) -> Entries:
     return tuple(found)
 
 
+def adoption(cell: Cell) -> Entries:
+    """Return what reads a replica of a cell that was trained elsewhere."""
+    return ("script:adopt", target_of(cell.model.builder))
+
+
 def metric(kind: type[Metric], cell: Cell) -> Entries:
     """Return what measures a kind of metric on a cell."""
     own = kind.kind if ":" in kind.kind else f"{kind.__module__}:{kind.__qualname__}"

@@ -94,14 +94,27 @@ def measure_networks(
     """
     if not snapshots:
         check_without_path(metric)
-    given = Given(networks, snapshots=snapshots or {})
+    given = Given(networks, snapshots=snapshots or {}, task=networks.data.task)
     if metric.reads == "arrays":
         given = arrays_of(networks)
-    every = metric.uses([*networks.seeds, *networks.diverged])
-    units = _measurable(metric, every, networks.seeds)
+    return measure_given(metric, given, networks.seeds, networks.diverged)
+
+
+def measure_given(
+    metric: Metric, given: Given, good: Sequence[int], lost: Sequence[int] = ()
+) -> store.Record:
+    """Measure a metric on what it reads, in memory; nothing is kept.
+
+    Args:
+        metric: With its settings.
+        given: What it reads of the replicas that ended well.
+        good: Their seeds.
+        lost: Seeds of the diverged ones.
+    """
+    units = _measurable(metric, metric.uses([*good, *lost]), good)
     found: dict[Unit, store.Record] = {}
     for batch in _batches(metric, units):
-        found |= _measured(metric, given, batch, None, networks.data.task.unit)
+        found |= _measured(metric, given, batch, None)
     return _whole(metric, [found[unit] for unit in units])
 
 
@@ -129,10 +142,11 @@ def _batches(metric: Metric, units: list[Unit]) -> list[list[Unit]]:
 
 
 def _measured(
-    metric: Metric, given: Given, units: list[Unit], state: State | None, unit: str
+    metric: Metric, given: Given, units: list[Unit], state: State | None
 ) -> dict[Unit, store.Record]:
     """Return unit -> its record."""
-    made = check(metric, in_unit(metric.measure_units(given, units, state), unit))
+    made = check(metric, metric.measure_units(given, units, state))
+    made = in_unit(made, given.task.unit)
     return {units[0]: made} if metric.per == "cell" else divide(made, units)
 
 
@@ -178,8 +192,8 @@ class _Job:
         if missing:
             given = self.reader.given(sorted({seed for unit in missing for seed in unit}))
             for batch in _batches(self.metric, missing):
-                state, loss = self.state(batch), self.cell.task.unit
-                for unit, part in _measured(self.metric, given, batch, state, loss).items():
+                state = self.state(batch)
+                for unit, part in _measured(self.metric, given, batch, state).items():
                     part.provenance = own
                     parts.write(unit, part)
                     found[unit] = part

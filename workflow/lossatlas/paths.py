@@ -31,11 +31,12 @@ ENTRIES = (  # of ROOT that are no config's
 )
 # Log folders of jobs whose results belong to one config, and of jobs that all configs share.
 OWN_LOGS = ("claims", "collect", "doctor", "figure", "plan", "report", "status", "table")
-SHARED_LOGS = ("dataset", "download", "pbs", "reference", "study", "train")
+SHARED_LOGS = ("adopt", "dataset", "download", "pbs", "reference", "study", "train")
 LIBRARY = Path(__file__).resolve().parent
 PROJECT = LIBRARY.parent.parent
 CODES = Path(".snakemake/lossatlas-codes.json")  # digests of code, while no source changes
 DATA = Path(".snakemake/lossatlas-data.json")  # what data of the user's own were found to hold
+FILES = Path(".snakemake/lossatlas-files.json")  # SHA-256 of files of the user's own
 DATASETS_TABLE = PROJECT / "resources" / "datasets.tsv"
 
 
@@ -87,6 +88,14 @@ def dataset(name: str) -> str:
 def cell(cell_id: str) -> str:
     """The folder of a cell."""
     return f"{ROOT}/cells/{cell_id}"
+
+
+def cells() -> list[str]:
+    """Names of the cells of which there is anything."""
+    try:
+        return sorted(os.listdir(f"{ROOT}/cells"))
+    except OSError:
+        return []
 
 
 def cell_spec(cell_id: str) -> str:

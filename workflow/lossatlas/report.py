@@ -108,7 +108,9 @@ def status(
         columns = ("step", "done", "missing", "failed", "diverged", "of")
         table = _table(f"{name}: {len(ids)} cells", columns)
         cells = {cell_id: plan_.cells[cell_id] for cell_id in ids}
-        table.add_row("replicas trained", *_training(cells, failures, stale))
+        adopted = bool(plan_.config.experiments[name].checkpoints)
+        step = "replicas adopted" if adopted else "replicas trained"
+        table.add_row(step, *_training(cells, failures, stale))
         for metric in plan_.config.experiments[name].metrics:
             makers: Counter[str] = Counter()
             table.add_row(f"cells: {metric}", *_metric(metric, ids, failures, stale, makers))
@@ -130,7 +132,8 @@ def _training(cells: dict[str, PlannedCell], failures: list[str], stale: Set[str
                 continue
             found = _replica_statuses(cell_id, block)
             if found is None:
-                log = paths.log("train", f"{cell_id}.{block}")
+                rule = "adopt" if planned.cell.adopted else "train"
+                log = paths.log(rule, f"{cell_id}.{block}")
                 counts[_absent(log, failures)] += len(wanted)
                 continue
             counts["done"] += len(wanted)

@@ -32,6 +32,7 @@ from pydantic import Field, model_validator
 from lossatlas.errors import UserError
 from lossatlas.spec.parts import Strict
 from lossatlas.spec.sizes import images_of
+from lossatlas.tasks import CLASSIFICATION, Task
 
 if TYPE_CHECKING:
     from lossatlas.diffusion.recorded import Recorded
@@ -90,7 +91,7 @@ class Given:
         paths: Seed -> the recorded path of training.
         weights: Seed -> name -> trained parameters as an array.
         logits: Seed -> logits of the test images, from `performance`; outputs of other tasks.
-        classes: Whether these are logits of classes.
+        task: What the replicas are for.
     """
 
     loaded: Networks | None = None
@@ -98,7 +99,7 @@ class Given:
     paths: Mapping[int, Recorded] = field(default_factory=dict)
     weights: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     logits: Mapping[int, Any] = field(default_factory=dict)
-    classes: bool = True
+    task: Task = CLASSIFICATION
 
     @property
     def networks(self) -> Networks:
@@ -125,6 +126,8 @@ class Asked:
         dataset_name: A name from `datasets`.
         data: That data set, without the values of axes.
         fractions: Shares of the training images, of all cells.
+        adopted: Whether the networks were trained elsewhere: then `recipe` has what is known of
+            that (`model_fields_set`), and its other values say nothing.
     """
 
     name: str
@@ -135,6 +138,7 @@ class Asked:
     dataset_name: str
     data: DataPart
     fractions: list[float]
+    adopted: bool = False
 
 
 @dataclass(frozen=True)

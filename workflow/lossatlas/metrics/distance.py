@@ -34,7 +34,7 @@ class Distance(Metric):
         from lossatlas.similarity.distance import measure
 
         pairs = [(first, last) for first, last in units]
-        return measure(given.weights, given.logits, self, pairs, classes=given.classes)
+        return measure(given.weights, given.logits, self, pairs, classes=given.task.classes)
 
     def passes(self, planned: PlannedCell) -> Passes:
         """No network is run."""

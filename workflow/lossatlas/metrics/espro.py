@@ -69,7 +69,14 @@ class Espro(Spro):
         return measure(given.networks, self, state)
 
     def check(self, asked: Asked) -> None:
-        """Refuse temperatures without held-out images, and corrupted images of other data."""
+        """Refuse temperatures without held-out images, and corrupted images of other data.
+
+        The epochs of training are a part of what ensembles cost: they have to be known.
+        """
+        if asked.adopted and "epochs" not in asked.recipe.model_fields_set:
+            what = f"'{asked.name}' counts the epochs of training, and they are not known"
+            fix = "name a recipe with 'epochs'"
+            raise UserError(what, where=f"{asked.where}.recipe", fix=fix)
         if max(asked.fractions) == 1:
             what = f"'{asked.name}' fits temperatures on held-out training images"
             where, fix = f"datasets.{asked.dataset_name}", "a fraction below 1"

@@ -114,26 +114,36 @@ class Reader:
     def given(self, seeds: list[int]) -> Given:
         """Load what the metric reads of some replicas."""
         reads, cell = self.metric.reads, self.cell
-        files = list(dict.fromkeys(self.blocks[seed].weights for seed in seeds))
-        checkpoint = self.metric.checkpoint or cell.recipe.checkpoints[0]
+        files = self._files(seeds)
         if reads == "path":
             from lossatlas.diffusion.recorded import read
 
             histories = dict.fromkeys(self.blocks[seed].history for seed in seeds)
-            return Given(paths=read(histories, seeds))
+            return Given(paths=read(histories, seeds), task=cell.task)
         if reads == "arrays":
             found = checkpoints.read_weights(
-                files, seeds, checkpoint, "np", cell.digest, frozen=False
+                files, seeds, self._checkpoint, "np", cell.digest, frozen=False
             )
             weights = {seed: params for seed, (params, _) in found.items()}
             chosen = {seed: self.logits()[seed] for seed in seeds}
-            return Given(weights=weights, logits=chosen, classes=cell.task.classes)
+            return Given(weights=weights, logits=chosen, task=cell.task)
         if reads == "snapshots":
-            return Given(snapshots=self._snapshots(seeds, files))
-        networks = self._networks(seeds, files, checkpoint)
+            return Given(snapshots=self._snapshots(seeds, files), task=cell.task)
+        networks = self.networks(seeds)
         if reads == "networks and snapshots" and cell.recipe.record is not None:
-            return Given(networks, snapshots=self._snapshots(seeds, files))
-        return Given(networks)
+            return Given(networks, self._snapshots(seeds, files), task=cell.task)
+        return Given(networks, task=cell.task)
+
+    def networks(self, seeds: list[int]) -> Networks:
+        """Load some replicas and their data."""
+        return self._networks(seeds, self._files(seeds), self._checkpoint)
+
+    @property
+    def _checkpoint(self) -> str:
+        return self.metric.checkpoint or self.cell.recipe.checkpoints[0]
+
+    def _files(self, seeds: list[int]) -> list[str]:
+        return list(dict.fromkeys(self.blocks[seed].weights for seed in seeds))
 
     def _networks(self, seeds: list[int], files: list[str], checkpoint: str) -> Networks:
         from lossatlas import device
@@ -151,7 +161,7 @@ class Reader:
         networks = checkpoints.assemble(
             functional, weights, data, device.choose(), self.lost, where
         )
-        return replace(networks, epochs=cell.recipe.epochs)
+        return replace(networks, epochs=cell.epochs)
 
     def _snapshots(self, seeds: list[int], files: list[str]) -> dict[int, Networks]:
         """Return epoch -> the replicas with the weights that were kept then."""
@@ -186,4 +196,4 @@ def arrays_of(networks: Networks) -> Given:
         names = networks.functional.trainable
         weights[seed] = {name: params[name].cpu().numpy() for name in names}
         predictions[seed] = kept(outputs(networks, index, test.images), test)
-    return Given(weights=weights, logits=predictions, classes=networks.data.task.classes)
+    return Given(weights=weights, logits=predictions, task=networks.data.task)

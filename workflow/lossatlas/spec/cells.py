@@ -3,7 +3,8 @@
 A cell's id is a readable slug and 8 hex digits of the SHA-256 of its canonical specification. The
 specification leaves out every value that equals its default, so that a new option keeps old ids. It
 holds what decides training, not how it was written: recipes that train the same networks make one
-cell (`Recipe.effective`, `DataPart.effective`).
+cell (`Recipe.effective`, `DataPart.effective`). Of a cell that was trained elsewhere it holds what
+is known: an origin, and those settings of training that the config gives.
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ _SLUG = {
 
 _LONGEST_SLUG = 100  # characters: files are named by it
 
+# Ids of cells that are trained here, and of others: in a slug, what follows a "." is a digit.
+TRAINED_ID = r"(?:[A-Za-z0-9-]|\.[0-9])+"
+ADOPTED_ID = r"[A-Za-z0-9.-]+\.[A-Za-z][A-Za-z0-9-]*-[0-9a-f]{8}"
+
 
 def _short(value: Any) -> str:
     """Return a value as it stands in a slug, which need not tell all cells apart."""
@@ -71,23 +76,44 @@ class Cell:
     """One point of a grid: data set, model and recipe with the axis values filled in.
 
     Data and recipe are kept as they act, whatever was given.
+
+    Attributes:
+        origin: "" for a cell that is trained here; of one trained elsewhere a word that tells it
+            from others. Its recipe has what is known (`model_fields_set`): the rest is unknown,
+            and not what the recipe's defaults say.
     """
 
     data: DataPart
     model: ModelPart
     recipe: Recipe
+    origin: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", self.data.effective())
-        object.__setattr__(self, "recipe", self.recipe.effective())
+        if not self.adopted:
+            object.__setattr__(self, "recipe", self.recipe.effective())
+
+    @property
+    def adopted(self) -> bool:
+        """Whether it was trained elsewhere."""
+        return bool(self.origin)
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the data that training a replica took; 0 if that is not known."""
+        known = not self.adopted or "epochs" in self.recipe.model_fields_set
+        return self.recipe.epochs if known else 0
 
     @cached_property
     def spec(self) -> dict[str, Any]:
-        """The canonical specification, without defaults."""
+        """The canonical specification, without defaults (of training elsewhere: what is known)."""
         parts = {
             "data": self.data.model_dump(exclude_defaults=True),
             "model": {"builder": self.model.builder, **self.model.arguments},
-            "recipe": self.recipe.model_dump(exclude_defaults=True),
+            "recipe": self.recipe.model_dump(
+                exclude_unset=self.adopted, exclude_defaults=not self.adopted
+            ),
+            **({"origin": self.origin} if self.adopted else {}),
         }
         return {"version": SPEC_VERSION, **canonical(parts)}
 
@@ -108,14 +134,15 @@ class Cell:
 
     @cached_property
     def id(self) -> str:
-        """The slug and the first 8 digits of the digest."""
+        """The slug and the first 8 digits of the digest; before these, ".<origin>" if adopted."""
         spec = self.spec
         words = [spec["data"]["source"], spec["model"]["builder"].rpartition(":")[2]]
         for part in ("data", "model", "recipe"):
             values = spec[part]
             words += [f"{s}{_short(values[key])}" for key, s in _SLUG.items() if key in values]
         slug = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(words))[:_LONGEST_SLUG].strip("-.")
-        return f"{slug}-{self.digest[:8]}"
+        origin = f".{self.origin.replace('_', '-')}" if self.adopted else ""
+        return f"{slug}{origin}-{self.digest[:8]}"
 
     def axis(self, name: str) -> Any:
         """Return the cell's value on an axis, by the axis' name or "part.key", as it acts.
@@ -127,6 +154,8 @@ class Cell:
             known = NETWORKS.get(self.model.builder)
             default = known.arguments.get(key) if known else None
             return self.model.arguments.get(key, default)
+        if part == "recipe" and self.adopted and key not in self.recipe.model_fields_set:
+            return None
         return getattr(getattr(self, part), key)
 
 
@@ -147,4 +176,5 @@ def from_spec(spec: Mapping[str, Any]) -> Cell:
     """
     if spec.get("version") != SPEC_VERSION:
         raise ValueError(f"specification of version {spec.get('version')}, not {SPEC_VERSION}")
-    return Cell(DataPart(**spec["data"]), ModelPart(**spec["model"]), Recipe(**spec["recipe"]))
+    data, model = DataPart(**spec["data"]), ModelPart(**spec["model"])
+    return Cell(data, model, Recipe(**spec["recipe"]), spec.get("origin", ""))

@@ -117,9 +117,15 @@ def _check_metrics(config: Config) -> None:
 
 def _check_experiment(config: Config, name: str) -> None:
     one, where = config.experiments[name], f"experiments.{name}"
+    if "origin" in one.model_fields_set and not one.checkpoints:
+        what = "says where checkpoints come from, and there are none"
+        raise UserError(what, where=f"{where}.origin", fix="add 'checkpoints', or leave it out")
+    if not (one.recipe or one.checkpoints):
+        fix = "add it; config/README.md says what it is"
+        raise UserError("is missing", where=f"{where}.recipe", fix=fix)
     for key, section in (("dataset", "datasets"), ("model", "models"), ("recipe", "recipes")):
         value, known = getattr(one, key), getattr(config, section)
-        if value not in known:
+        if value not in known and (value or key != "recipe"):
             fix = nearest(value, known)
             raise UserError(f"no '{value}' in {section}", where=f"{where}.{key}", fix=fix)
     for metric in one.metrics:
@@ -136,10 +142,8 @@ def _check_experiment(config: Config, name: str) -> None:
         check_cell(cell, where)
     if len({cell.id for cell in cells}) != len(cells):
         raise UserError("two points of the grid are the same cell", where=where)
-    if config.recipes[one.recipe].batch_tokens is not None and one.together > 1:
-        what = "batches that are counted by tokens differ between replicas"
-        raise UserError(what, where=f"{where}.together", fix="1")
-    _check_enough(config, one, where)
+    fits.check_blocks(config.recipe(name), one.together, where)
+    _check_enough(config, name, where)
 
 
 def _check_axes(config: Config, one: Experiment, where: str) -> None:
@@ -164,7 +168,7 @@ def _check_axes(config: Config, one: Experiment, where: str) -> None:
 
 
 def check_cell(cell: Cell, where: str) -> None:
-    """Refuse a cell that cannot be trained.
+    """Refuse a cell that cannot be trained; of one trained elsewhere, what was not either.
 
     Raises:
         UserError: If the network or its images do not exist, or batch or record are too long.
@@ -177,6 +181,8 @@ def check_cell(cell: Cell, where: str) -> None:
     if augment is not None and augment.crop >= source.image_size:
         what = f"a crop of {augment.crop} pixels leaves nothing of images of {source.image_size}"
         raise UserError(what, where=f"{where}: cell {cell.id}", fix="a smaller 'augment.crop'")
+    if cell.adopted:
+        return
     images = cell.data.kept(source.train)
     if cell.recipe.batch_size > images:
         what = f"batch_size {cell.recipe.batch_size} is more than the {images} training images"
@@ -214,9 +220,30 @@ def _check_network(cell: Cell, where: str) -> None:
         raise UserError(what, where=where, fix=f"{network.channels} channel, or another network")
 
 
-def _check_enough(config: Config, one: Experiment, where: str) -> None:
+def _check_adopted(config: Config, one: Experiment, where: str) -> None:
+    """Refuse what weights alone cannot tell, of an experiment that was trained elsewhere."""
+    names.check_name(one.origin, f"{where}.origin")
+    for key in ("record", "checkpoints", "early_stop"):
+        if one.recipe and key in config.recipes[one.recipe].model_fields_set:
+            what = f"'{key}' says what training keeps, and these networks were trained elsewhere"
+            raise UserError(what, where=f"recipes.{one.recipe}", fix="leave it out")
+    for name in one.metrics:
+        metric = config.metric(name)
+        if metric.reads in ("path", "snapshots"):
+            what = f"'{name}' needs the path of training, and checkpoints are its end"
+            fix = "leave it out, or train the networks here, with 'record' in the recipe"
+            raise UserError(what, where=f"{where}.metrics", fix=fix)
+        if metric.checkpoint not in (None, "final"):
+            what = f"checkpoint is '{metric.checkpoint}', and a file holds one network"
+            raise UserError(what, where=f"metrics.{name}", fix="leave it out")
+
+
+def _check_enough(config: Config, experiment: str, where: str) -> None:
     """Refuse metrics that cannot be measured on an experiment, or that write the same number."""
-    data, recipe = config.datasets[one.dataset], config.recipes[one.recipe]
+    one = config.experiments[experiment]
+    data, recipe = config.datasets[one.dataset], config.recipe(experiment)
+    if one.checkpoints:
+        _check_adopted(config, one, where)
     fractions = one.axes.get("data_fraction", [data.fraction])
     place = (one.recipe, recipe, one.dataset, data, fractions)
     writers: dict[str, tuple[str, str]] = {}
@@ -227,7 +254,7 @@ def _check_enough(config: Config, one: Experiment, where: str) -> None:
             raise UserError(what, where=f"{where}.seeds", fix="at least 2 seeds")
         _check_recorded(recipe, one.recipe, name, metric)
         fits.check_metric(metric, name, data, where)
-        metric.check(Asked(name, where, one.seed_list, *place))
+        metric.check(Asked(name, where, one.seed_list, *place, adopted=bool(one.checkpoints)))
         for output in metric.outputs:
             kind, other = writers.setdefault(output.name, (metric.kind, name))
             if kind != metric.kind:

@@ -13,7 +13,7 @@ from lossatlas import paths, plugins
 from lossatlas.errors import UserError
 from lossatlas.metrics import registry
 from lossatlas.metrics.base import Metric
-from lossatlas.spec import checks, owndata
+from lossatlas.spec import checks, elsewhere, owndata
 from lossatlas.spec.catalogue import NETWORKS
 from lossatlas.spec.cells import (
     Cell,
@@ -33,11 +33,25 @@ class Experiment(Strict):
 
     dataset: str = Field(description="a name from `datasets`")
     model: str = Field(description="a name from `models`")
-    recipe: str = Field(description="a name from `recipes`")
+    recipe: str = Field(
+        "",
+        description="a name from `recipes`; with `checkpoints` it may be left out: only the keys"
+        " that it sets are then taken, as what is known of training",
+    )
+    checkpoints: str = Field(
+        "",
+        description="networks trained elsewhere, in place of training: a pattern of their files, or"
+        " a table (.csv, .tsv)",
+    )
+    origin: str = Field(
+        "elsewhere",
+        description="a word for where `checkpoints` come from, which tells cells apart that are the"
+        " same in all that is known of them",
+    )
     load: dict[str, AxisValues] = Field({}, description="load axis: values")
     temperature: dict[str, AxisValues] = Field({}, description="temperature axis: values")
     seeds: Annotated[int, Field(ge=1)] | Annotated[list[int], Field(min_length=1)] = Field(
-        3, description="how many replicas, or the list of their seeds"
+        3, description="how many replicas, or the list of their seeds; of `checkpoints`: all"
     )
     metrics: list[str] = Field([], description="names from `metrics`")
     together: int = Field(
@@ -101,12 +115,13 @@ class Config(Strict):
     )
     datasets: dict[str, DataPart] = Field(description="named data sets")
     models: dict[str, ModelPart] = Field(description="named networks")
-    recipes: dict[str, Recipe] = Field(description="named recipes")
+    recipes: dict[str, Recipe] = Field({}, description="named recipes")
     metrics: dict[str, dict[str, Any]] = Field({}, description="settings of named metrics")
     experiments: dict[str, Experiment] = Field(min_length=1, description="what to run")
     figures: dict[str, Figure] = Field({}, description="what to draw from which experiment")
 
     _made: dict[str, Metric] = PrivateAttr(default_factory=dict)
+    _found: dict[str, elsewhere.Found] = PrivateAttr(default_factory=dict)
 
     def metric(self, name: str) -> Metric:
         """Return a named metric with its settings."""
@@ -123,16 +138,39 @@ class Config(Strict):
 
     def grid(self, experiment: str) -> list[dict[str, int | float]]:
         """Return axis -> value of each cell of an experiment, as the config gives them."""
-        axes = self.experiments[experiment].axes
-        return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+        axes, found = self.experiments[experiment].axes, self._found.get(experiment)
+        return [
+            dict(zip(axes, values, strict=True))
+            for values in product(*axes.values())
+            if found is None or values in found.points
+        ]
+
+    def checkpoints(self, experiment: str) -> list[Mapping[int, elsewhere.Checkpoint]]:
+        """Return, for each cell of an experiment that was trained elsewhere, seed -> its file."""
+        points = self._found[experiment].points
+        return [points[tuple(point.values())] for point in self.grid(experiment)]
+
+    @property
+    def missing(self) -> list[str]:
+        """What the grids of experiments that were trained elsewhere lack, a line each."""
+        return [f"{name}: {line}" for name, one in self._found.items() for line in one.missing]
+
+    def recipe(self, experiment: str) -> Recipe:
+        """Return the recipe of an experiment; what is known, where it was trained elsewhere."""
+        one = self.experiments[experiment]
+        if not one.checkpoints:
+            return self.recipes[one.recipe]
+        known = self.recipes[one.recipe].model_dump(exclude_unset=True) if one.recipe else {}
+        return Recipe(**known)
 
     def cells(self, experiment: str) -> list[Cell]:
         """Return the cells of an experiment, in the order of its axes."""
         one = self.experiments[experiment]
+        origin = one.origin if one.checkpoints else ""
         base = {
             "data": self.datasets[one.dataset].model_dump(),
             "model": self.models[one.model].model_dump(),
-            "recipe": self.recipes[one.recipe].model_dump(),
+            "recipe": self.recipe(experiment).model_dump(exclude_unset=bool(origin)),
         }
         found = []
         for point in self.grid(experiment):
@@ -140,17 +178,17 @@ class Config(Strict):
             for axis, value in point.items():
                 part, key = axis_target(axis)
                 parts[part][key] = value
-            found.append(_cell(parts))
+            found.append(_cell(parts, origin))
         return found
 
 
-def _cell(parts: dict[str, dict[str, Any]]) -> Cell:
+def _cell(parts: dict[str, dict[str, Any]], origin: str) -> Cell:
     """Build a cell; arguments that equal the builder's defaults are left out."""
     model = canonical(parts["model"])
     if model["builder"] in NETWORKS:
         defaults = NETWORKS[model["builder"]].arguments
         model = {k: v for k, v in model.items() if k not in defaults or defaults[k] != v}
-    return Cell(DataPart(**parts["data"]), ModelPart(**model), Recipe(**parts["recipe"]))
+    return Cell(DataPart(**parts["data"]), ModelPart(**model), Recipe(**parts["recipe"]), origin)
 
 
 def load(raw: Mapping[str, Any]) -> Config:
@@ -178,7 +216,21 @@ def load(raw: Mapping[str, Any]) -> Config:
             }
         }
     )
+    config = _adopted(config)
     checks.check(config)
+    return config
+
+
+def _adopted(config: Config) -> Config:
+    """Fill in the axes and seeds of experiments that were trained elsewhere, from their files."""
+    both = {
+        name: elsewhere.resolve(name, one)
+        for name, one in config.experiments.items()
+        if one.checkpoints
+    }
+    experiments = {name: one for name, (one, _) in both.items()}
+    config = config.model_copy(update={"experiments": {**config.experiments, **experiments}})
+    config._found.update({name: found for name, (_, found) in both.items()})  # noqa: SLF001
     return config
 
 

@@ -72,8 +72,13 @@ def vertices_bytes(planned: PlannedCell, metric: Metric) -> int:
 
 
 def training_hours(planned: PlannedCell, machine: Machine) -> float | None:
-    """Return the hours that a cell's replicas take to train, or None if unknown."""
+    """Return the hours that a cell's replicas take to train, or None if unknown.
+
+    Those that were trained elsewhere take none.
+    """
     recipe = planned.cell.recipe
+    if planned.cell.adopted:
+        return 0.0
     replicas, blocks = len(planned.seeds), len(planned.blocks)
     steps = -(-images_of(planned) // recipe.batch_size) * recipe.epochs
     work = _work(planned, 6 * recipe.batch_size)

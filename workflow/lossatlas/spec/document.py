@@ -153,6 +153,50 @@ start: its output vanishes.\
 """
 
 
+_ELSEWHERE = """\
+### Networks trained elsewhere
+
+`checkpoints` in place of training makes cells of files that you have: nothing is trained, and
+every metric, table and figure works on them, but for metrics of the path of training
+(`diffusion`, `hessian_path`, the checkpoints `best` and `early`).
+
+```yaml
+experiments:
+  mine:
+    dataset: digits
+    model: mine                     # {builder: "mynet:Net"}, or a built-in
+    checkpoints: runs/width={width}/batch={batch_size}/seed={seed}.pt
+    metrics: [performance, hessian, connectivity, cka, distance]
+```
+
+A pattern is a path from the folder in which you start. `{seed}` and `{axis}` stand for a number
+each, `*` for anything but `/`. A table (`.csv`, `.tsv`) has a row per file: the columns `file` (a
+path from the same folder), `seed`, and one per axis; other columns are not read. Axes of the
+model are arguments of its builder; those of the data are put on the data set as for any cell
+(noise is drawn by Loss Atlas: where yours was another, give your own data); those of the recipe
+are noted. `load`, `temperature` and `seeds`, if they are there, choose: just files with these
+values are taken.
+
+A file is a state dict, as `torch.save` or safetensors wrote it, also under `state_dict`,
+`model_state_dict`, `model` or `net`, and with the prefixes of DataParallel and `torch.compile`.
+Nothing that it brings along is run. Images are normalised as `datasets.<name>` says (`mean`,
+`std`): make that what the networks were trained with. BatchNorm's statistics are those of the
+file; metrics that estimate them anew do so, as for any cell.
+
+A replica is the SHA-256 of its file: one that changes is measured again, one that is moved,
+renamed or copied is not. A cell of the grid without files is left out (figures show a cross),
+one with fewer seeds has fewer replicas; `plan`, `status` and each run name them. Weights that are
+NaN or infinite are data: the replica has diverged. Two files for one replica are refused, as are
+files that do not fit the model and the classes.
+
+What is not known of training is not made up: a cell's specification has the settings of its axes,
+and the keys that the experiment's `recipe` sets, if it names one (`augment` is what
+`connectivity` and simplexes then do to their batches; `espro` asks for `epochs`). Experiments
+with equal cells and other files need an `origin` each: a word, such as `adam`, that tells them
+apart.\
+"""
+
+
 def markdown() -> str:
     """Return config/README.md."""
     sections = [
@@ -166,6 +210,7 @@ def markdown() -> str:
         _section("recipes.&lt;name&gt;.augment", Augment, _AUGMENT),
         _section("recipes.&lt;name&gt;.record", Recording, ""),
         _section("experiments.&lt;name&gt;", Experiment, _axes_text()),
+        f"{_ELSEWHERE}\n",
         METRICS,
         *map(_metric, registry.built_in().values()),
         _section("figures.&lt;name&gt;", Figure, _figures_text()),

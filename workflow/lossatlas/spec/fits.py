@@ -11,7 +11,7 @@ from lossatlas.tasks import Task, find
 if TYPE_CHECKING:
     from lossatlas.metrics.base import Metric
     from lossatlas.spec.cells import Cell
-    from lossatlas.spec.parts import DataPart
+    from lossatlas.spec.parts import DataPart, Recipe
 
 
 def check_data(part: DataPart, where: str) -> None:
@@ -54,6 +54,17 @@ def _mismatch(task: Task, kind: str, axes: int) -> tuple[str, str] | None:
         other = "classification" if task.sequence else "token_classification"
         return f"needs targets that are {wants}", f"give these, or: {other}"
     return None
+
+
+def check_blocks(recipe: Recipe, together: int, where: str) -> None:
+    """Refuse replicas that are trained together on batches that differ in size.
+
+    Raises:
+        UserError: If there are some.
+    """
+    if recipe.batch_tokens is not None and together > 1:
+        what = "batches that are counted by tokens differ between replicas"
+        raise UserError(what, where=f"{where}.together", fix="1")
 
 
 def check_cell(cell: Cell, where: str) -> None:

@@ -29,7 +29,16 @@ TARGETS = frozenset(
     [
         *("all", "claims", "data", "doctor", "figures", "metrics", "plan", "report", "status"),
         *("taxonomy", "taxonomy_import", "simplex", "diffusion", "train"),
-        *("all_claims", "collect", "dataset", "diffusion_metric", "download", "figure", "metric"),
+        *(
+            "adopt",
+            "all_claims",
+            "collect",
+            "dataset",
+            "diffusion_metric",
+            "download",
+            "figure",
+            "metric",
+        ),
         *("reference", "simplexes", "study", "table", "train_replicas", "verdicts"),
     ]
 )

@@ -61,6 +61,11 @@ def _recorded_mb(planned: PlannedCell) -> float:
     return 4 * (tables + (record.length + kept(planned)) * parameters) / 1e6
 
 
+def adoption_mb(planned: PlannedCell, attempt: int = 1) -> int:
+    """Return the memory in MB of a job that reads a replica: its file, its tensors, the network."""
+    return _mb(planned, Memory(4, 2), attempt)
+
+
 def metric_mb(planned: PlannedCell, metric: Metric, attempt: int = 1) -> int:
     """Return the memory in MB of a job that measures one metric of a cell."""
     return _mb(planned, metric.memory(planned), attempt)

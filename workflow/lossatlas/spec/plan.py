@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from lossatlas import paths
+from lossatlas.errors import UserError
 from lossatlas.spec.cells import Cell
 from lossatlas.spec.config import Config
+from lossatlas.spec.elsewhere import Checkpoint
 from lossatlas.spec.sizes import parameter_count
 
 NARROW = 500_000  # parameters up to which replicas may share a job; wider ones fill a device alone
@@ -19,7 +21,11 @@ _LONGEST = 100  # characters of a new block's name: files are named by it
 
 @dataclass
 class PlannedCell:
-    """A cell with all that the experiments ask of it. Replicas are the union of their seeds."""
+    """A cell with all that the experiments ask of it. Replicas are the union of their seeds.
+
+    Attributes:
+        files: Seed -> the file with its weights, of a cell that was trained elsewhere.
+    """
 
     cell: Cell
     seeds: list[int] = field(default_factory=list)
@@ -27,6 +33,7 @@ class PlannedCell:
     experiments: list[str] = field(default_factory=list)
     together: int = 1
     blocks: dict[str, list[int]] = field(default_factory=dict)
+    files: dict[int, Checkpoint] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,24 +59,44 @@ def make_plan(
     Args:
         config: The config.
         blocks_on_disk: Cell id -> names of the blocks that exist; they are kept, so that adding
-            seeds trains just the new ones.
+            seeds trains just the new ones. A replica trained elsewhere is a block of its own.
+
+    Raises:
+        UserError: If two experiments have other files for one replica.
     """
     cells: dict[str, PlannedCell] = {}
     experiments: dict[str, list[str]] = {}
     for name, experiment in config.experiments.items():
         found = {cell.id: cell for cell in config.cells(name)}
         experiments[name] = list(found)
-        for cell_id, cell in found.items():
+        files = config.checkpoints(name) if experiment.checkpoints else [{}] * len(found)
+        for (cell_id, cell), own in zip(found.items(), files, strict=True):
             planned = cells.setdefault(cell_id, PlannedCell(cell))
-            planned.seeds = sorted({*planned.seeds, *experiment.seed_list})
+            seeds = own if cell.adopted else experiment.seed_list
+            planned.seeds = sorted({*planned.seeds, *seeds})
+            _add_files(planned, own, name)
             planned.metrics += [m for m in experiment.metrics if m not in planned.metrics]
             planned.experiments.append(name)
             planned.together = max(planned.together, experiment.together)
     for cell_id, planned in cells.items():
+        if planned.cell.adopted:
+            planned.blocks = {block_name([seed]): [seed] for seed in planned.seeds}
+            continue
         size = parameter_count(planned.cell)
         most = planned.together if size is None or size <= NARROW else 1
         planned.blocks = partition(planned.seeds, most, blocks_on_disk(cell_id))
     return Plan(config, cells, experiments)
+
+
+def _add_files(planned: PlannedCell, files: Mapping[int, Checkpoint], experiment: str) -> None:
+    """Note where the replicas of a cell come from; refuse a second file for one of them."""
+    for seed, file in files.items():
+        other = planned.files.setdefault(seed, file)
+        if other.sha256 != file.sha256:
+            before, cell = planned.experiments[0], planned.cell.id
+            what = f"seed {seed} of {cell} is '{file.path}' here, and '{other.path}' in '{before}'"
+            fix = f"give one of the two another 'origin' than '{planned.cell.origin}'"
+            raise UserError(what, where=f"experiments.{experiment}.checkpoints", fix=fix)
 
 
 def partition(seeds: list[int], together: int, existing: Iterable[str]) -> dict[str, list[int]]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lossatlas.training.engine import Trained
     from lossatlas.training.networks import Networks
 
+ENDS = ("final_train_loss", "weight_norm")  # scalars whose status says how a replica ended
 REDO = "delete it and run the same command again: it will be made anew"
 
 
@@ -40,17 +41,40 @@ def save(path: str | os.PathLike[str], trained: Trained, digest: str) -> None:
         trained: What training left behind.
         digest: Of the cell's specification; checked when the file is read.
     """
-    import safetensors.torch
+    from lossatlas.models.functional import one_of
 
     tensors: dict[str, Tensor] = {}
-    trained_names = set(trained.functional.trainable)
     for kind, (params, buffers) in trained.checkpoints.items():
         for index, seed in enumerate(trained.seeds):
-            for group, named in (("param", params), ("buffer", buffers)):
-                for name, tensor in named.items():
-                    one = tensor[index].detach().cpu().contiguous()
-                    still = group == "param" and name not in trained_names
-                    tensors[f"{kind}/{seed}/{'frozen' if still else group}/{name}"] = one
+            both = one_of(params, index), one_of(buffers, index)
+            tensors |= named(kind, seed, *both, trained.functional)
+    write(path, tensors, digest)
+
+
+def named(
+    kind: str, seed: int, params: Tensors, buffers: Tensors, functional: Functional
+) -> Tensors:
+    """Return the tensors of one replica on the CPU, under the names that they have in a file."""
+    trainable = set(functional.trainable)
+    found = {}
+    for group, some in (("param", params), ("buffer", buffers)):
+        for name, tensor in some.items():
+            still = group == "param" and name not in trainable
+            key = f"{kind}/{seed}/{'frozen' if still else group}/{name}"
+            found[key] = tensor.detach().cpu().contiguous()
+    return found
+
+
+def write(path: str | os.PathLike[str], tensors: Tensors, digest: str) -> None:
+    """Write tensors under the names that `named` gives, atomically.
+
+    Args:
+        path: The file.
+        tensors: Of all replicas.
+        digest: Of the cell's specification.
+    """
+    import safetensors.torch
+
     # one entry: safetensors writes several in a random order
     metadata = {"digest": f"{digest} {seal.BLANK}"}
     with atomic(path) as temporary:
@@ -137,6 +161,8 @@ def kept_epochs(paths: Iterable[str]) -> list[int]:
 def statuses(paths: Iterable[str]) -> dict[int, str]:
     """Return seed -> "ok" or "diverged" from the training records of a cell's blocks.
 
+    What says it is the final training loss; of replicas trained elsewhere, their norm.
+
     Raises:
         UserError: If a record is missing or damaged.
     """
@@ -144,7 +170,7 @@ def statuses(paths: Iterable[str]) -> dict[int, str]:
     for path in paths:
         record = store.read(path, "training", arrays=False)
         for scalar in record.scalars:
-            if scalar.name == "final_train_loss" and scalar.replica is not None:
+            if scalar.name in ENDS and scalar.replica is not None:
                 found[scalar.replica] = scalar.status
     return found
 
