@@ -117,7 +117,8 @@ def _check_metrics(config: Config) -> None:
 
 def _check_experiment(config: Config, name: str) -> None:
     one, where = config.experiments[name], f"experiments.{name}"
-    if "origin" in one.model_fields_set and not one.checkpoints:
+    usual = type(one).model_fields["origin"].default
+    if one.origin != usual and not one.checkpoints:
         what = "says where checkpoints come from, and there are none"
         raise UserError(what, where=f"{where}.origin", fix="add 'checkpoints', or leave it out")
     if not (one.recipe or one.checkpoints):
