@@ -25,9 +25,10 @@ from lossatlas.spec.cells import Cell
 from lossatlas.spec.parts import Augment, DataPart, ModelPart, Recipe, Recording
 from lossatlas.training import engine as engine_module
 from lossatlas.training.batches import batches
-from lossatlas.training.engine import Engine, Trained
+from lossatlas.training.engine import Engine
 from lossatlas.training.seeds import generator
 from lossatlas.training.state import State
+from lossatlas.training.trained import Trained
 
 torch.set_num_threads(1)
 BOTH = Augment(crop=2, flip=True)

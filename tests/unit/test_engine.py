@@ -21,11 +21,12 @@ from lossatlas.spec.parts import Augment, EarlyStop, Recipe, Recording
 from lossatlas.training import engine as engine_module
 from lossatlas.training import state as state_module
 from lossatlas.training.batches import batches
-from lossatlas.training.engine import Engine, Trained, initialise
+from lossatlas.training.engine import Engine, initialise
 from lossatlas.training.job import training_record
 from lossatlas.training.schedules import has_settled, learning_rate
 from lossatlas.training.seeds import seed_of
 from lossatlas.training.state import Preempted, State
+from lossatlas.training.trained import Trained
 
 torch.set_num_threads(1)
 

@@ -17,8 +17,9 @@ from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, reestimate_norms, stack, state_of
 from lossatlas.spec.parts import Recipe
 from lossatlas.training.batches import batches
-from lossatlas.training.engine import Engine, Trained, initialise, replica
+from lossatlas.training.engine import Engine, initialise
 from lossatlas.training.networks import evaluator
+from lossatlas.training.trained import Trained, replica
 
 torch.set_num_threads(1)
 CLASSES = 3

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -97,3 +100,16 @@ def runs_again(error: Exception, where: str = "model") -> UserError | None:
         return None
     what = "forward runs a part of itself again during the backward pass"
     return UserError(what, where=where, fix="switch activation checkpointing off")
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn BatchNorm's complaint about a single image into advice."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        fix = "another 'batch_size', or 'incomplete_batch: drop'"
+        what = "a batch has one image, over which BatchNorm has no variance"
+        raise UserError(what, where="recipe", fix=fix) from None

@@ -8,9 +8,8 @@ parameters), those of a larger one side by side. Parameters of all replicas lie 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,14 +22,12 @@ from lossatlas.errors import UserError
 from lossatlas.models.functional import (
     Functional,
     Tensors,
-    one_of,
     stack,
     state_of,
 )
 from lossatlas.models.layout import Layout, is_small
-from lossatlas.models.outputs import check_outputs, outputs_of
+from lossatlas.models.outputs import check_outputs, explained, outputs_of
 from lossatlas.spec.parts import Recipe
-from lossatlas.store import Array
 from lossatlas.training.batches import batches
 from lossatlas.training.networks import chunk_of
 from lossatlas.training.optimisers import decay, optimiser_of
@@ -39,40 +36,10 @@ from lossatlas.training.rows import Group, Run
 from lossatlas.training.schedules import has_settled, learning_rate
 from lossatlas.training.seeds import seed_default
 from lossatlas.training.state import State
+from lossatlas.training.trained import Trained
 
 Report = Callable[[dict[str, Any]], None]
 Earlier = Callable[[Functional, Tensors], Snapshot | None]
-
-
-@dataclass
-class Trained:
-    """What training left behind.
-
-    Attributes:
-        functional: The network without weights.
-        seeds: The G seeds.
-        checkpoints: "final", "best", "early", and "epoch-5" and the like where the recipe keeps
-            weights along the way -> (parameters, buffers), stacked (G, ...).
-        history: name -> (epochs run, G): "train_loss" in the unit of the task and, where it counts
-            errors, "train_accuracy" in percent, both running means in training mode.
-        rates: Learning rate of each epoch.
-        diverged: Booleans (G,).
-        epoch_of: "best", "early" -> epoch (G,), from 1; 0 where there is none.
-        ends: Epochs (G,) that each replica ran before it stopped; its history ends there.
-        path: What the recipe's `record` asked for.
-        end: Where a longer run could go on, if the recipe records and the run could be resumed.
-    """
-
-    functional: Functional
-    seeds: list[int]
-    checkpoints: dict[str, tuple[Tensors, Tensors]]
-    history: dict[str, np.ndarray]
-    rates: list[float]
-    diverged: np.ndarray
-    epoch_of: dict[str, np.ndarray]
-    ends: np.ndarray
-    path: dict[str, Array] = field(default_factory=dict)
-    end: Snapshot | None = None
 
 
 def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -182,7 +149,7 @@ class Engine:
             started = time.perf_counter()
             if self.recorder is not None and run.step == 0:
                 self.recorder.keep(run.epoch, run.flat, run.buffers)
-            with _explained():
+            with explained():
                 self._epoch()
             self._close_epoch(time.perf_counter() - started)
         if self.recorder is not None:
@@ -423,22 +390,3 @@ class Engine:
             for (n, shape), piece in zip(shapes.items(), pieces, strict=True)
         }
         return {name: {**named, **self.frozen}[name] for name in self.functional.shapes}
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn BatchNorm's complaint about a single image into advice."""
-    try:
-        yield
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        fix = "another 'batch_size', or 'incomplete_batch: drop'"
-        what = "a batch has one image, over which BatchNorm has no variance"
-        raise UserError(what, where="recipe", fix=fix) from None
-
-
-def replica(trained: Trained, checkpoint: str, index: int) -> tuple[Tensors, Tensors]:
-    """Return parameters and buffers of one replica."""
-    params, buffers = trained.checkpoints[checkpoint]
-    return one_of(params, index), one_of(buffers, index)

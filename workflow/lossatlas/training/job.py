@@ -21,8 +21,9 @@ from lossatlas.files import atomic
 from lossatlas.spec.cells import Cell, from_spec
 from lossatlas.timing import stopwatch
 from lossatlas.training import checkpoints, ends
-from lossatlas.training.engine import Engine, Trained
+from lossatlas.training.engine import Engine
 from lossatlas.training.state import State
+from lossatlas.training.trained import Trained
 
 
 def builder_of(cell: Cell, data: TensorData) -> Callable[[], nn.Module]:
