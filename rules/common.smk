@@ -31,7 +31,7 @@ from lossatlas import entries, fingerprint, paths, warm
 from lossatlas.entry import find_user_modules, leave_warnings_to_scripts, share_imports
 from lossatlas.errors import UserError, nearest
 from lossatlas.metrics import registry
-from lossatlas.spec import names, needs
+from lossatlas.spec import names, needs, told
 from lossatlas.spec.catalogue import data_source, data_sources, files_of, identity
 from lossatlas.spec.cells import ADOPTED_ID, TRAINED_ID, canonical
 from lossatlas.spec.config import load
@@ -392,6 +392,11 @@ def all_weights():
 def told_of(wildcards):
     """Return experiment -> the tables that tell of a paper's claims."""
     return tables_told(CONFIG, wildcards.paper)
+
+
+def about_claims(wildcards):
+    """Return what else the claims must know of these experiments: recipe, data, settings."""
+    return compact(plainly(told.about, CONFIG, wildcards.paper, refusal=SystemExit))
 
 
 def claims_read(wildcards):

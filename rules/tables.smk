@@ -63,6 +63,7 @@ rule verdicts:
         "../envs/analysis.yaml"
     params:
         experiments=told_of,
+        about=about_claims,
         code=lambda wildcards: code_of(entries.claims(wildcards.paper)),
     script:
         "../workflow/claims.py"

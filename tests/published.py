@@ -47,6 +47,13 @@ def summary() -> pd.DataFrame:
 
 
 @cache
+def scalars() -> pd.DataFrame:
+    """Return the scalars of the cells that the authors plotted, as of an experiment "e"."""
+    joined = pd.concat([scalars for scalars, _ in tables().values()], ignore_index=True)
+    return taxonomy_tables.plotted(joined).assign(experiment="e")
+
+
+@cache
 def matrix(metric: str) -> np.ndarray:
     """A quantity (13, 13) over BATCHES and WIDTHS."""
     rows = summary()[summary()["metric"] == metric]

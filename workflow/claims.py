@@ -3,13 +3,16 @@
 from lossatlas.entry import job
 
 with job(snakemake) as s:  # noqa: F821
-    from lossatlas.claims import verdicts
+    import json
+    import sys
+
+    from lossatlas.claims import conditions, verdicts
     from lossatlas.figures import Tables
     from lossatlas.tables import collect
 
     told = s.params.experiments
     if s.wildcards.paper == "taxonomy":
-        found = {n: collect.cell_summary(collect.concatenate(files)) for n, files in told.items()}
+        found = {n: collect.concatenate(files) for n, files in told.items()}
     else:
         found = {
             name: {
@@ -18,4 +21,7 @@ with job(snakemake) as s:  # noqa: F821
             }
             for name, kinds in told.items()
         }
-    collect.write(s.output[0], verdicts.claims(s.wildcards.paper, found))
+    table = verdicts.claims(s.wildcards.paper, found, json.loads(s.params.about))
+    for line in conditions.faults(table.to_dict("records")):
+        print(f"lossatlas: {line}", file=sys.stderr)
+    collect.write(s.output[0], table)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import mannwhitneyu, spearmanr
 
 import published
 from lossatlas.claims import checks, verdicts
@@ -15,7 +15,8 @@ BATCH, WIDTH = np.array(published.BATCHES), np.array(published.WIDTHS)
 
 @pytest.fixture(scope="module")
 def table():
-    return verdicts.taxonomy_claims({taxonomy_tables.EXPERIMENT: published.summary()})
+    raw = pd.concat([scalars for scalars, _ in published.tables().values()], ignore_index=True)
+    return verdicts.claims("taxonomy", {taxonomy_tables.EXPERIMENT: raw})
 
 
 def row(batch):
@@ -27,44 +28,81 @@ def along_width(metric, first):
     return np.array([spearmanr(WIDTH, line).statistic for line in values])
 
 
-def test_every_claim_has_a_verdict_and_all_hold(table):
+def test_every_claim_has_a_verdict(table):
+    """CKA leads the other quantities over all cells by 0.01: no test tells that from nothing."""
     assert list(table) == verdicts.COLUMNS
     assert table["claim"].tolist() == [f"T{n}" for n in range(1, 16)]
-    assert (table["holds"] == "yes").all()
+    assert table.loc[table["holds"] != "yes", "claim"].tolist() == ["T12"]
+    assert table.set_index("claim").loc["T12", "holds"] == "no"
     assert np.isfinite(table["effect"]).all()
+    assert (table["p_holm"] >= table["p"]).all()
     assert (table["statement"].str.len() > 20).all()
     assert set(table["paper"]) == {"Yang et al. 2021"}
+    assert set(table["threshold"]) == {"none", "fitted", "config"}
 
 
 @pytest.mark.parametrize(
     ("claim", "effect", "observed"),
     [
-        ("T1", -0.874, "rho <= -0.87 in 13 rows"),
-        ("T2", 0.911, "rho >= 0.91; wide: |mc| <= 0.56; narrow: mc <= -10.5"),
-        ("T3", 2.22, "peak 7.6 at width 11, 2.7 at the widest"),
-        ("T4", -0.791, "rho <= -0.79 at 6 widths"),
-        ("T5", -0.643, "rho <= -0.64 in 11 rows"),
-        ("T6", -0.884, "drop at 32->45 at batch size 44, 4->6 at 1024; loss falls 4.4-fold"),
-        ("T7", 0.986, "rho 0.99"),
-        ("T8", 0.923, "at 7 of 7 widths, edges 0.13 or more lower"),
-        ("T9", 89.908, "89.91% at batch size 44, width 128 in IV-B; best 17: |mc| <= 0.04, "),
-        ("T9", 89.908, "CKA >= 0.68, log trace <= 4.05"),
-        ("T10", 1.0, "in 54 of 54 choices of thresholds"),
-        ("T11", 2.243, "CKA 0.89, trace -0.51"),
-        ("T12", 0.943, "cka 0.94, log_hessian_trace -0.81, mode_connectivity 0.74, "),
-        ("T12", 0.943, "log_hessian_eigenvalue -0.74, l2_distance 0.31; all: cka 0.89, "),
-        ("T12", 0.943, "eigenvalue -0.87, log_hessian_trace -0.87, train_loss -0.78, "),
-        ("T12", 0.943, "mode_connectivity 0.61, l2_distance 0.42"),
+        ("T1", -0.975, "in the mean of 13 rows (-1.00 to -0.87); so without one replica: 5 of 5"),
+        ("T2", 0.965, "in the mean of 10 rows (0.91 to 0.98)"),
+        ("T3", 4.648, "peak 7.6 at width 11, 2.7 at the widest"),
+        ("T4", -0.927, "in the mean of 6 widths (-0.98 to -0.79)"),
+        ("T5", -0.913, "in the mean of 11 rows (-0.99 to -0.64)"),
+        ("T6", -0.884, "32 at batch size 44, 4 at 1024; loss falls 8.0-fold there, 1.5-fold"),
+        ("T7", 0.986, "rho 0.99 over 169 cells"),
+        ("T8", 0.950, "0.17 higher at batch size 64 to 92 than at 16 and 1024 (at least 0.13)"),
+        ("T9", 0.951, "best cell 89.91% in phase IV-B; best 17: |mc| <= 0.04, "),
+        ("T9", 0.951, "CKA >= 0.68, log trace <= 4.05"),
+        ("T10", 3.258, "so ordered in 54 of 54 choices of other thresholds"),
+        ("T11", 2.083, "CKA 0.86, trace -0.44"),
+        ("T12", 0.011, "cka 0.94, log_hessian_trace -0.81, mode_connectivity 0.74, "),
+        ("T12", 0.011, "log_hessian_eigenvalue -0.74, l2_distance 0.31; all: cka 0.89, "),
+        ("T12", 0.011, "eigenvalue -0.87, log_hessian_trace -0.87, train_loss -0.78, "),
+        ("T12", 0.011, "mode_connectivity 0.61, l2_distance 0.42"),
         ("T13", -0.651, "128 at width 2, 44 at 128"),
-        ("T14", 6 / 7, "best widths are 45, 45, the widest 0.68 or more lower"),
-        ("T14", 6 / 7, "largest loss in one step 0.98"),
-        ("T15", 0.039, "26 cells, train loss >= 0.039, log trace >= 5.95"),
+        ("T14", 0.996, "-1.00 from width 45 up in 2 rows from 724 up"),
+        ("T15", 0.684, "26 cells, train loss >= 0.039, log trace >= 5.95"),
     ],
 )
 def test_stated_numbers(table, claim, effect, observed):
     found = table[table["claim"] == claim].iloc[0]
     assert found["effect"] == pytest.approx(effect, abs=6e-4)
     assert observed in found["observed"]
+
+
+def test_effects_by_another_way(table):
+    """Mean rank correlations of rows, and a share of pairs, as scipy has them."""
+    effect = table.set_index("claim")["effect"]
+    for claim, metric, first in (
+        ("T1", "train_loss", 16),
+        ("T2", "mode_connectivity", 44),
+        ("T5", "log_hessian_trace", 32),
+    ):
+        assert effect[claim] == pytest.approx(along_width(metric, first).mean())
+    mc, loss, trace = (
+        published.matrix(m).ravel()
+        for m in ("mode_connectivity", "train_loss", "log_hessian_trace")
+    )
+    shares = [
+        mannwhitneyu(one[mc > 1], one[mc <= 1]).statistic / ((mc > 1).sum() * (mc <= 1).sum())
+        for one in (loss, trace)
+    ]
+    assert effect["T15"] == pytest.approx(min(shares))
+
+
+def test_leaving_out_any_replica_keeps_the_verdicts(table):
+    """The thresholds that were fitted to the whole grid did not survive that."""
+    whole = table.set_index("claim")["effect"]
+    for seed in (0, 3):
+        raw = published.scalars()
+        of = ((raw["replica"] == seed) | (raw["partner"] == seed)).fillna(False)
+        single = raw["metric"].isin(("mode_connectivity", "path_bump", "path_dip"))
+        found = verdicts.claims("taxonomy", {"e": raw[~of.astype(bool) | single]})
+        found = found.set_index("claim")
+        lost = set(found.index[found["holds"] != "yes"])
+        assert {"T12"} <= lost <= {"T12", "T13", "T14"}  # the two with the largest p
+        assert (found["effect"] * whole > 0).all()
 
 
 def test_t2_the_deepest_barrier_is_not_at_the_narrowest_width():
@@ -171,7 +209,6 @@ def test_t15_training_accuracy_where_connectivity_is_positive():
 
 
 def test_all_210_cells_and_the_plotted_ones_give_the_same_verdicts(table):
-    plotted = taxonomy_tables.plotted(published.summary())
-    pd.testing.assert_frame_equal(
-        verdicts.taxonomy_claims({taxonomy_tables.EXPERIMENT: plotted}), table
-    )
+    found = verdicts.claims("taxonomy", {"e": published.scalars()})
+    columns = [name for name in table if name != "experiment"]
+    pd.testing.assert_frame_equal(found[columns], table[columns])

@@ -143,7 +143,7 @@ def test_a_metric_that_was_not_measured_is_grey(metric):
     assert len(ft.named(panels(figure)["l2_distance"], "missing")) == 0
 
 
-def test_unconverged_numbers_are_outlined():
+def test_unconverged_numbers_have_a_corner():
     tables = ft.tables(SMALL)
     rows = tables.scalars
     where = (rows["metric"] == "hessian_eigenvalue") & (rows["width"] == 4)

@@ -111,6 +111,19 @@ def test_diverged_and_missing_cells(function, name):
     assert marks == [[(1, 0), (1, 0)], [(0, 0), (0, 0)], [(0, 0), (0, 1)]]
 
 
+@pytest.mark.parametrize(
+    ("function", "name"), [(curves, "train_error"), (spectra, "hessian_density")]
+)
+def test_cells_that_did_not_converge_have_a_corner(function, name):
+    series = ft.series(CELLS, name=name)
+    series.loc[(series["width"] == 4) & (series["batch_size"] == 64), "status"] = "unconverged"
+    figure = draw(function, Tables(ft.scalars(CELLS), series)).figure
+    marks = [[len(ft.named(axes, "unconverged")) for axes in row] for row in places(figure)]
+    assert marks == [[0, 0], [0, 1], [0, 0]]
+    words = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert "some numbers did not converge" in words
+
+
 def test_all_replicas_diverged_is_a_picture_without_curves():
     cells = [(2, 16), (4, 16)]
     scalars = ft.scalars(cells, diverged=dict.fromkeys(cells, (0, 1)))

@@ -141,6 +141,22 @@ def test_status_tells_done_missing_failed_and_diverged(
     assert "│ cells: performance │    0 │       1 │      1 │        0 │  2 │" in only_a
 
 
+def test_status_tells_of_claims_whose_check_has_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = Path(paths.claims_of("simplex"))
+    table.parent.mkdir(parents=True)
+    said = "the check failed: ZeroDivisionError: by zero (simplex_checks.py, line 9)"
+    lines = ["paper,claim,experiment,observed", f'B,C2,one,"{said}"', "B,C3,one,few connectors"]
+    table.write_text("\n".join(lines) + "\n")
+    plan = make_plan(config.load(TWO), nothing)
+    text = " ".join(printed(report.status, plan).split())
+    assert f"failed: {table}: claim C2 on 'one': {said}" in text
+    assert "C3" not in text
+    assert "C2" not in printed(lambda p, c: report.status(p, c, stale={str(table)}), plan)
+
+
 def test_disk_of_vertices() -> None:
     """Every vertex is a file of P float32 numbers."""
     chosen = [

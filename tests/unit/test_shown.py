@@ -5,7 +5,9 @@ import yaml
 
 from lossatlas import paths
 from lossatlas.errors import UserError
+from lossatlas.spec import told
 from lossatlas.spec.config import Config, load
+from lossatlas.spec.figures import Thresholds
 from lossatlas.spec.shown import Shown, claim_tables, everything_of, tables_told
 
 GRID = {"load": {"width": [1, 2]}, "temperature": {"batch_size": [16, 64]}}
@@ -81,6 +83,55 @@ def test_tables_that_tell_of_claims(grid: Config) -> None:
     assert tables_told(grid, "simplex") == {"studies": {"two_spirals": both}}
     assert claim_tables(grid, "simplex") == both
     assert tables_told(grid, "diffusion") == {}
+
+
+def test_what_claims_know_besides_tables(grid: Config) -> None:
+    """Data set, recipe and settings of each experiment that tells."""
+    facts = told.about(grid, "taxonomy")
+    assert list(facts) == ["grid", "taxonomy_reference"]
+    assert facts["grid"] == {
+        "classes": 10,
+        "label_noise": [0.0],
+        "pixel_noise": [0.0],
+        "momentum": [0.9],
+        "rate": "constant",
+        "thresholds": Thresholds().model_dump(),
+    }
+    assert facts["taxonomy_reference"]["rate"] == "decay"
+    assert told.about(grid, "simplex") == {"studies": {}}
+
+
+def test_what_claims_know_of_recipes_and_settings() -> None:
+    """Thresholds of the figure that shows the experiment, rules of the rate, lags of the fit."""
+    raw = {
+        "datasets": {"noisy": {"source": "digits", "label_noise": 0.1}},
+        "models": {"resnet18": None, "mlp": None},
+        "recipes": {
+            "decay": {"epochs": 4, "decay_epochs": [2]},
+            "scaled": {"epochs": 4, "rate_per_batch": 128},
+            "walk": {"epochs": 2, "momentum": 0, "record": {"length": 20, "stride": 20}},
+        },
+        "experiments": {
+            "one": {**BASE, "dataset": "noisy", "model": "resnet18", **GRID, "metrics": ALL},
+            "two": {"dataset": "noisy", "model": "resnet18", **GRID, "metrics": ALL, "seeds": 2},
+            "path": {"dataset": "noisy", "model": "mlp", "seeds": 2, "metrics": ["diffusion"]},
+        },
+        "metrics": {"diffusion": {"fit": [2, 5]}},
+        "figures": {
+            "taxonomy_phases": {"experiment": "two", "thresholds": {"cka": 0.5}},
+            "mine": {"draws": "taxonomy_phases", "experiment": "one", "thresholds": {"cka": 0.6}},
+        },
+    }
+    for name, recipe in (("one", "decay"), ("two", "scaled"), ("path", "walk")):
+        raw["experiments"][name]["recipe"] = recipe
+    given = load(raw)
+    facts = told.about(given, "taxonomy")
+    assert [facts[name]["thresholds"]["cka"] for name in ("one", "two")] == [0.6, 0.5]
+    assert facts["one"]["rate"] == "decay"
+    assert facts["two"]["rate"] == "constant, scaled by the batch size"
+    assert facts["one"]["label_noise"] == [0.1]
+    path = told.about(given, "diffusion")["path"]
+    assert (path["fit"], path["momentum"]) == ([2, 5], [0.0])
 
 
 def test_everything_of_a_paper(grid: Config) -> None:

@@ -391,7 +391,7 @@ def judge(done: Traces) -> None:
             entries.claims(paper),
             "claims.py",
             output=Named(paths.claims_of(paper)),
-            params=Named(experiments=experiments),
+            params=Named(experiments=experiments, about="{}"),
             wildcards=Named(paper=paper),
         )
     done.run(

@@ -22,6 +22,9 @@ border-bottom: 1px solid #ddd; text-align: left; vertical-align: top }
 """
 
 
+NUMBERS = ("effect", "low", "high", "p", "p_holm")  # columns of claims
+
+
 @dataclass(frozen=True)
 class Shown:
     """A figure on the page."""
@@ -73,6 +76,12 @@ def _claims(path: str) -> str:
     rows = []
     for row in table.to_dict("records"):
         mark = row["holds"] if row["holds"] in {"yes", "no"} else "silent"
-        cells = "".join(f"<td>{html.escape(str(value))}</td>" for value in row.values())
+        shown = (_rounded(value) if name in NUMBERS else value for name, value in row.items())
+        cells = "".join(f"<td>{html.escape(str(value))}</td>" for value in shown)
         rows.append(f'<tr class="{mark}">{cells}</tr>')
     return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+
+
+def _rounded(text: str) -> str:
+    """Return a number with three digits, as it stands beside others."""
+    return f"{float(text):.3g}" if text else ""

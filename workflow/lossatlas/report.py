@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lossatlas import paths, store
+from lossatlas.claims import conditions
 from lossatlas.errors import UserError
 from lossatlas.spec.cost import (
     GPU,
@@ -21,6 +23,7 @@ from lossatlas.spec.cost import (
     weights_bytes,
 )
 from lossatlas.spec.plan import Plan, PlannedCell
+from lossatlas.spec.shown import PAPERS
 
 STOPPED = ("lossatlas: interrupted; ", "lossatlas: told to leave; ")
 
@@ -119,7 +122,18 @@ def status(
                 mixed.append(f"{name}: {metric} is mixed: {told}")
         console.print(table)
     _lines(console, [*why, *mixed])
+    failures += _claims(stale)
     _lines(console, [f"failed: {line}" for line in dict.fromkeys(failures)])
+
+
+def _claims(stale: Set[str]) -> list[str]:
+    """Return a line for each claim whose check has a fault of its own."""
+    found = []
+    for path in map(paths.claims_of, PAPERS):
+        if path not in stale and Path(path).exists():
+            with Path(path).open(encoding="utf-8", newline="") as file:
+                found += [f"{path}: {line}" for line in conditions.faults(csv.DictReader(file))]
+    return found
 
 
 def _training(cells: dict[str, PlannedCell], failures: list[str], stale: Set[str]) -> list[str]:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
 
+from lossatlas.claims.conditions import NotTestableError
+from lossatlas.claims.statistics import unit
 from lossatlas.spec.figures import Thresholds
-from lossatlas.tables.collect import axes_of
+from lossatlas.tables.collect import axes_of, cell_summary
 from lossatlas.tables.phases import phases
 
 FEWEST = 3  # points that make a trend
 Range = tuple[float, float]
+Lines = tuple[list[np.ndarray], list[np.ndarray]]  # places and values, line by line
 EVERYWHERE: Range = (0, math.inf)
-
-
-class NotTestableError(Exception):
-    """This experiment cannot tell whether a claim holds; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,8 @@ class Grid:
     width: np.ndarray
     metrics: dict[str, np.ndarray]
     phase: np.ndarray
+    unconverged: int = 0  # numbers that are left out because they did not converge
+    read: set[str] = field(default_factory=set)  # quantities that were asked for
 
     def __getitem__(self, metric: str) -> np.ndarray:
         """Return a quantity (B, W), NaN where it is absent.
@@ -37,6 +37,7 @@ class Grid:
         Raises:
             NotTestableError: If no cell has it.
         """
+        self.read.add(metric)
         if metric not in self.metrics or np.isnan(self.metrics[metric]).all():
             raise NotTestableError(f"no cell has {metric}")
         return self.metrics[metric]
@@ -59,27 +60,109 @@ class Grid:
             raise NotTestableError(f"no cell has {_between('batch size', batch, 'width', width)}")
         cut = np.ix_(rows, columns)
         metrics = {name: values[cut] for name, values in self.metrics.items()}
-        return Grid(self.batch[rows], self.width[columns], metrics, self.phase[cut])
+        return replace(
+            self,
+            batch=self.batch[rows],
+            width=self.width[columns],
+            metrics=metrics,
+            phase=self.phase[cut],
+        )
 
-    def along_width(self, metric: str) -> dict[int, float]:
-        """Return batch size -> Spearman's rho of width and a quantity, for rows that have enough.
-
-        Raises:
-            NotTestableError: If no row has `FEWEST` numbers.
-        """
-        return _trends(self.batch, self.width, self[metric], f"widths with {metric}")
-
-    def along_batch(self, metric: str) -> dict[int, float]:
-        """Return width -> Spearman's rho of batch size and a quantity.
+    def along_width(self, metric: str) -> Lines:
+        """Return width and a quantity of each row that has at least `FEWEST` numbers.
 
         Raises:
-            NotTestableError: If no column has `FEWEST` numbers.
+            NotTestableError: If no row has.
         """
-        return _trends(self.width, self.batch, self[metric].T, f"batch sizes with {metric}")
+        return _lines(self.width, self[metric], f"widths with {metric}")
+
+    def along_batch(self, metric: str) -> Lines:
+        """Return batch size and a quantity of each column that has at least `FEWEST` numbers.
+
+        Raises:
+            NotTestableError: If no column has.
+        """
+        return _lines(self.batch, self[metric].T, f"batch sizes with {metric}")
+
+
+@dataclass(frozen=True)
+class Grids:
+    """An experiment, and the same with one replica left out of every cell, for each replica."""
+
+    whole: Grid
+    left_out: tuple[Grid, ...]
+
+    def same(self, names: set[str]) -> bool:
+        """Say whether some quantities stay the same whichever replica is left out: of one pair."""
+        return all(
+            np.array_equal(
+                self.whole.metrics[name], part.metrics.get(name, np.empty(0)), equal_nan=True
+            )
+            for name in names
+            for part in self.left_out
+        )
+
+
+def grids(table: pd.DataFrame, thresholds: Thresholds | None = None) -> Grids:
+    """Arrange the scalars of one experiment.
+
+    A quantity that would vanish from the whole experiment without a replica (the mode connectivity
+    of a single pair) stays as it is. Replicas that are equal in every number count once.
+
+    Args:
+        table: Scalars of its metrics.
+        thresholds: Of the phases.
+
+    Raises:
+        NotTestableError: If its axes are not width and batch size, it has no cells, or all its
+            replicas are equal, or there is one.
+    """
+    check_axes(table)
+    table = distinct(table)
+    seeds = sorted(table["replica"].dropna().unique())
+    if len(seeds) < 2:
+        raise NotTestableError("one independent replica")
+    whole = grid(cell_summary(table), thresholds)
+    return Grids(whole, tuple(grid(cell_summary(_without(table, s)), thresholds) for s in seeds))
+
+
+def _without(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    of_seed = ((table["replica"] == seed) | (table["partner"] == seed)).fillna(False).astype(bool)
+    stays = of_seed & ~table["metric"].isin(table.loc[~of_seed, "metric"].unique())
+    return table[~of_seed | stays]
+
+
+def distinct(table: pd.DataFrame) -> pd.DataFrame:
+    """Return scalars without replicas that equal one before them: they are no other runs."""
+    again = copies(table)
+    return table[~(table["replica"].isin(again) | table["partner"].isin(again))]
+
+
+def copies(table: pd.DataFrame) -> list[int]:
+    """Return the replicas that equal one before them in every number of every cell."""
+    alone = table[table["replica"].notna() & table["partner"].isna() & table["value"].notna()]
+    if alone.empty:
+        return []
+    place = alone.groupby(["cell", "metric"], sort=False).ngroup()
+    wide = alone.assign(place=place).pivot_table(index="replica", columns="place", values="value")
+    return [int(seed) for seed in wide.index[wide.duplicated()]]
+
+
+def check_axes(table: pd.DataFrame) -> None:
+    """Refuse an experiment that is not over width and batch size, or has no cells.
+
+    Raises:
+        NotTestableError: With the axes that it has.
+    """
+    axes = axes_of(table)
+    if sorted(axes) != ["batch_size", "width"]:
+        raise NotTestableError(f"its axes are {', '.join(axes)}, not width and batch_size")
+    if table.empty:
+        raise NotTestableError("it has no cells")
 
 
 def grid(summary: pd.DataFrame, thresholds: Thresholds | None = None) -> Grid:
-    """Arrange a summary of one experiment.
+    """Arrange a summary of one experiment. Numbers that did not converge count as absent.
 
     Args:
         summary: From `tables.collect.cell_summary`.
@@ -88,11 +171,9 @@ def grid(summary: pd.DataFrame, thresholds: Thresholds | None = None) -> Grid:
     Raises:
         NotTestableError: If its axes are not width and batch size, or it has no cells.
     """
-    axes = axes_of(summary)
-    if sorted(axes) != ["batch_size", "width"]:
-        raise NotTestableError(f"its axes are {', '.join(axes)}, not width and batch_size")
-    if summary.empty:
-        raise NotTestableError("it has no cells")
+    check_axes(summary)
+    rough = summary["status"] == "unconverged"
+    summary = summary.assign(value=summary["value"].where(~rough))
     metrics = {
         str(name): rows.pivot(index="batch_size", columns="width", values="value")
         for name, rows in summary.groupby("metric")
@@ -103,7 +184,8 @@ def grid(summary: pd.DataFrame, thresholds: Thresholds | None = None) -> Grid:
         for name, table in metrics.items()
     }
     phase = labels.fillna("").to_numpy(str)
-    return Grid(labels.index.to_numpy(), labels.columns.to_numpy(), arrays, phase)
+    unsure = int(rough.sum())
+    return Grid(labels.index.to_numpy(), labels.columns.to_numpy(), arrays, phase, unsure)
 
 
 def rho(x: np.ndarray, y: np.ndarray) -> float:
@@ -115,10 +197,7 @@ def rho(x: np.ndarray, y: np.ndarray) -> float:
     kept = np.isfinite(x) & np.isfinite(y)
     if kept.sum() < FEWEST:
         raise NotTestableError(f"{kept.sum()} points make no trend")
-    x, y = x[kept], y[kept]
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return 0.0
-    return float(spearmanr(x, y).statistic)
+    return float(unit(x[kept], ranks=True) @ unit(y[kept], ranks=True))
 
 
 def finite(values: np.ndarray, kept: np.ndarray, what: str) -> np.ndarray:
@@ -133,28 +212,26 @@ def finite(values: np.ndarray, kept: np.ndarray, what: str) -> np.ndarray:
     return found
 
 
-def best(values: np.ndarray) -> int:
-    """Return the place of the largest number of a row, NaN left out.
+def place_of_best(places: np.ndarray, values: np.ndarray) -> float:
+    """Return where the largest of a row's numbers lies, the mean place of those that tie.
 
     Raises:
         NotTestableError: If all are NaN.
     """
     if np.isnan(values).all():
         raise NotTestableError("a row has no numbers")
-    return int(np.nanargmax(values))
+    return float(places[values == np.nanmax(values)].mean())
 
 
-def _trends(
-    lines: np.ndarray, along: np.ndarray, values: np.ndarray, what: str
-) -> dict[int, float]:
-    found = {
-        int(line): rho(along, row)
-        for line, row in zip(lines, values, strict=True)
-        if np.isfinite(row).sum() >= FEWEST
-    }
+def _lines(along: np.ndarray, values: np.ndarray, what: str) -> Lines:
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    for row in values:
+        known = np.isfinite(row)
+        if known.sum() >= FEWEST:
+            found.append((along[known].astype(np.float64), row[known]))
     if not found:
         raise NotTestableError(f"fewer than {FEWEST} {what}")
-    return found
+    return [x for x, _ in found], [y for _, y in found]
 
 
 def _between(first: str, one: Range, second: str, two: Range) -> str:

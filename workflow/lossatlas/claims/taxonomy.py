@@ -1,127 +1,172 @@
 """Claims about phases of loss landscapes: Yang et al. (NeurIPS 2021), width x batch size.
 
-Sizes are those of the authors' published results, with one decay of the learning rate. They speak
-of ResNet18 on CIFAR-10; elsewhere the direction is what carries over, so read `observed` too.
-Where a cell lacks a number, the others decide.
+What is claimed of the authors' released run (ResNet18 on CIFAR-10, one decay of the learning rate,
+clean labels) as directions, each tested over cells and judged again without each replica. Ranges of
+widths and batch sizes come from their grid ("fitted"). Where a cell lacks a number, the others
+decide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Set
+from functools import partial
+
+import pandas as pd
 
 from lossatlas.claims import checks
-from lossatlas.claims.checks import Finding
-from lossatlas.claims.grid import Grid
+from lossatlas.claims.conditions import RELEASED, About, NotTestableError
+from lossatlas.claims.grid import Grid, Grids, check_axes, grids
+from lossatlas.claims.statements import Claim, Finding
+from lossatlas.reference import taxonomy_tables
 
 PAPER = "Yang et al. 2021"
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A statement with its direction and size, and how to check it."""
+def cells(table: pd.DataFrame, needs: str) -> set[str]:
+    """Return the cells of an experiment's scalars."""
+    del needs
+    return set(table["cell"])
 
-    name: str
-    statement: str
-    expected: str
-    check: Callable[[Grid], Finding]
+
+def tells(table: pd.DataFrame, claim: Claim) -> bool:
+    """Say whether an experiment has anything to say of a claim."""
+    del table, claim
+    return True
+
+
+def evidence(table: pd.DataFrame, known: About, judged: Set[str], experiment: str) -> Grids:
+    """Return the grids of an experiment without cells on which a claim was judged before.
+
+    Of the authors' results just the cells that they plotted are used.
+
+    Raises:
+        NotTestableError: As `grids`.
+    """
+    check_axes(table)
+    table = table[~table["cell"].isin(judged)]
+    if experiment == taxonomy_tables.EXPERIMENT:
+        table = taxonomy_tables.plotted(table)
+    if table.empty:
+        raise NotTestableError("it has no cells")
+    return grids(table, known.thresholds)
+
+
+def _claim(
+    name: str, statement: str, expected: str, threshold: str, check: Callable[[Grid], Finding]
+) -> Claim:
+    whole = partial(checks.jackknifed, check)
+    return Claim(name, statement, expected, RELEASED, threshold, "", whole)
 
 
 CLAIMS = (
-    Claim(
+    _claim(
         "T1",
         "At every batch size the training loss falls with width.",
-        "rho(width, loss) <= -0.87 in every row",
+        "rho(width, loss) < 0 in every row",
+        "none",
         checks.loss_falls_with_width,
     ),
-    Claim(
+    _claim(
         "T2",
-        "At batch sizes from 44 up, barriers between runs vanish as networks widen.",
-        "rho(width, mc) >= 0.91; |mc| <= 0.6 from width 23 up; mc <= -10 up to width 4 "
-        "(there from batch size 32 up)",
+        "At batch sizes from 44 up, barriers between runs shrink as networks widen.",
+        "mean rho(width, mc) > 0",
+        "fitted",
         checks.wide_is_connected,
     ),
-    Claim(
+    _claim(
         "T3",
         "At the hottest edge the middle of the path is better than its ends, most at medium width.",
-        "at batch size 16: mc > 2 from width 3 up, and the widest below the peak",
+        "at batch size 16 or less: mc > 0 in the mean from width 3 up, and the widest below the "
+        "peak",
+        "fitted",
         checks.hot_edge,
     ),
-    Claim(
+    _claim(
         "T4",
         "Larger batches raise the barriers between narrow networks.",
-        "rho(batch size, mc) <= -0.79 at widths 2 to 11",
+        "mean rho(batch size, mc) < 0 at widths 2 to 11",
+        "fitted",
         checks.cooling_disconnects_narrow,
     ),
-    Claim(
+    _claim(
         "T5",
         "Wider networks are flatter, but for the smallest batches.",
-        "rho(width, log trace) <= -0.64 from batch size 32 up",
+        "mean rho(width, log trace) < 0 from batch size 32 up",
+        "fitted",
         checks.trace_falls_with_width,
     ),
-    Claim(
+    _claim(
         "T6",
         "Sharpness drops in one step, which needs wider networks the smaller the batch; "
         "the training loss drops with it.",
-        "width of the largest drop never grows with batch size (from 44 up) and shrinks overall; "
-        "loss falls 4-fold or more (from 64 up)",
+        "rho(batch size, width of the largest drop) < 0 from 44 up; the loss falls more in that "
+        "step than in others (from 64 up)",
+        "fitted",
         checks.sharp_to_flat,
     ),
-    Claim(
+    _claim(
         "T7",
         "The top eigenvalue and the trace order cells alike.",
-        "rho >= 0.98",
+        "rho > 0 over all cells",
+        "none",
         checks.eigenvalue_follows_trace,
     ),
-    Claim(
+    _claim(
         "T8",
         "Similarity of runs grows with width and peaks at medium batch sizes.",
-        "rho(width, CKA) >= 0.92 from batch size 64 up; from width 16 up it peaks at 64 to 92, "
-        "and 16 and 1024 are 0.13 or more lower",
+        "mean rho(width, CKA) > 0 from batch size 64 up; from width 16 up CKA is larger at 64 to "
+        "92 than at 16 and 1024",
+        "fitted",
         checks.similarity_grows_with_width,
     ),
-    Claim(
+    _claim(
         "T9",
         "The best cells are flat, connected and similar.",
-        "best cell in IV-B; best tenth: |mc| <= 0.05, CKA >= 0.68, log trace <= 4.05",
+        "the tenth with the best accuracy has smaller |mc|, larger CKA and smaller log trace than "
+        "the rest",
+        "none",
         checks.best_is_globally_nice,
     ),
-    Claim(
+    _claim(
         "T10",
         "Mean accuracy orders the phases: IV-B > IV-A > III > I and II > I.",
-        "for every choice of thresholds",
+        "each difference > 0, by the thresholds of the config",
+        "config",
         checks.accuracy_orders_phases,
     ),
-    Claim(
+    _claim(
         "T11",
         "Flatness is not enough: of equally flat cells the connected ones are more accurate.",
-        "IV above III at log trace 4.4 to 5.1; at 4.3 to 5.3 CKA tells more than the trace",
+        "IV above III where their log traces overlap; there CKA tells more than the trace",
+        "config",
         checks.flat_is_not_enough,
     ),
-    Claim(
+    _claim(
         "T12",
         "CKA predicts test accuracy best, L2 distance worst.",
         f"largest and smallest |rho|, over cells with loss < {checks.CONVERGED} and over all",
+        "fitted",
         checks.similarity_predicts_best,
     ),
-    Claim(
+    _claim(
         "T13",
         "The best batch size shrinks as networks widen.",
-        "rho(width, best batch size) <= -0.65",
+        "rho(width, best batch size) < 0",
+        "none",
         checks.best_batch_shrinks,
     ),
-    Claim(
+    _claim(
         "T14",
-        "Wider is better up to batch size 128; for the largest batches accuracy peaks earlier; "
-        "on clean labels it never dips on the way.",
-        "widest is best in 6 of 7 rows or more up to 128; it is 0.65 points or more below the best "
-        "from 724 up; no step of width loses 1 point",
+        "Wider is better up to batch size 128; for the largest batches accuracy peaks earlier.",
+        "mean rho(width, accuracy) > 0 in rows up to 128, < 0 from width 45 up in rows from 724 up",
+        "fitted",
         checks.wider_is_better,
     ),
-    Claim(
+    _claim(
         "T15",
         "A path better than its ends means that the ends have not converged.",
-        "where mc > 1: train loss >= 0.038 and log trace >= 5.95",
+        "where mc > 1: larger train loss and log trace than elsewhere",
+        "fitted",
         checks.positive_means_unconverged,
     ),
 )

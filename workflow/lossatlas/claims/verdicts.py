@@ -2,100 +2,82 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from lossatlas.claims import diffusion, simplex, statements, taxonomy
-from lossatlas.claims.grid import Grid, NotTestableError, grid
-from lossatlas.reference import taxonomy_tables
-from lossatlas.spec.figures import Thresholds
+from lossatlas.claims import conditions, diffusion, simplex, taxonomy
+from lossatlas.claims.conditions import About, NotTestableError
+from lossatlas.claims.statements import COLUMNS, Claim, Judged, judge, rows
 
-Verdict = tuple[str, float, str]  # observed, effect, holds
-
-COLUMNS = [
-    "paper",
-    "claim",
-    "experiment",
-    "statement",
-    "expected",
-    "observed",
-    "effect",
-    "holds",
-]
+__all__ = ["COLUMNS", "claims", "together"]
 
 
-def claims(paper: str, told: Mapping[str, Any]) -> pd.DataFrame:
+def claims(
+    paper: str, told: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]] | None = None
+) -> pd.DataFrame:
     """Check every claim of a paper on every experiment that could tell.
+
+    A cell decides a claim once: an experiment that shares cells with one before it, on which the
+    claim was judged, is judged on its other cells.
 
     Args:
         paper: "taxonomy", "simplex" or "diffusion".
-        told: Experiment -> what `taxonomy_claims`, or else `statements.rows`, takes of it.
+        told: Experiment -> its tables: of the taxonomy the scalars of its metrics, else, by kind of
+            metric or study, scalars and series (`figures.Tables`). Studies count as one experiment.
+        known: Experiment -> what else is known of it (`spec.told.about`).
 
     Returns:
         One row per claim and experiment, with the columns of `COLUMNS`. `holds` is "yes", "no" or
-        "not testable", with the reason under `observed` and a NaN effect.
+        "not testable", with the reason under `observed`; of those that were measured `effect` has
+        the size all the same.
     """
-    if paper == "taxonomy":
-        return taxonomy_claims(told)
-    said = {"simplex": simplex, "diffusion": diffusion}[paper]
-    return pd.DataFrame(statements.rows(told, said.CLAIMS, said.PAPER), columns=COLUMNS)
+    said = {"taxonomy": taxonomy, "simplex": simplex, "diffusion": diffusion}[paper]
+    facts = {name: conditions.about((known or {}).get(name, {})) for name in told}
+    seen: dict[str, dict[str, str]] = {claim.name: {} for claim in said.CLAIMS}
+    found: list[tuple[Any, ...]] = []
+    for name, tables in told.items():
+        judged: dict[Claim, Judged] = {}
+        made: dict[frozenset[str], Any] = {}  # many claims look at the same cells
+        for claim in said.CLAIMS:
+            if said.tells(tables, claim):
+                one = _judge(said, claim, name, tables, facts[name], seen[claim.name], made)
+                judged[claim] = one
+                if one.finding is not None:
+                    own = said.cells(tables, claim.needs) - seen[claim.name].keys()
+                    seen[claim.name] |= dict.fromkeys(own, name)
+        found += rows(said.PAPER, name, judged)
+    order = {claim.name: place for place, claim in enumerate(said.CLAIMS)}
+    found.sort(key=lambda row: order[row[1]])
+    return pd.DataFrame(found, columns=COLUMNS)
+
+
+def _judge(
+    said: Any,
+    claim: Claim,
+    name: str,
+    tables: Any,
+    known: About,
+    seen: Mapping[str, str],
+    made: dict[frozenset[str], Any],
+) -> Judged:
+    """Check a claim on the cells of an experiment on which it has not been judged."""
+
+    def evidence() -> Any:
+        own = said.cells(tables, claim.needs)
+        if own and own <= seen.keys():
+            others = ", ".join(dict.fromkeys(seen[cell] for cell in sorted(own)))
+            raise NotTestableError(f"all its cells are cells of {others}, which is judged")
+        without = frozenset(seen.keys() & own)
+        if without not in made:
+            made[without] = said.evidence(tables, known, without, name)
+        return made[without]
+
+    return judge(claim, known, evidence)
 
 
 def together(paths: Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
     """Return tables of claims as one, every cell as it was written."""
     return pd.concat([pd.read_csv(path, dtype=str, keep_default_na=False) for path in paths])
-
-
-def taxonomy_claims(
-    tables: Mapping[str, pd.DataFrame], thresholds: Thresholds | None = None
-) -> pd.DataFrame:
-    """Check every claim of the taxonomy paper on every experiment, as `claims` does.
-
-    Args:
-        tables: Experiment -> summary of its cells, from `tables.collect.cell_summary`. Of the
-            authors' results just the cells that they plotted are used.
-        thresholds: Of the phases; default: rule R1.
-    """
-    found = {name: _verdicts(name, table, thresholds) for name, table in tables.items()}
-    rows = [
-        (
-            taxonomy.PAPER,
-            claim.name,
-            name,
-            claim.statement,
-            claim.expected,
-            *found[name][claim.name],
-        )
-        for claim in taxonomy.CLAIMS
-        for name in tables
-    ]
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _verdicts(
-    experiment: str, summary: pd.DataFrame, thresholds: Thresholds | None
-) -> dict[str, Verdict]:
-    """Return the verdict on each claim."""
-    if experiment == taxonomy_tables.EXPERIMENT:
-        summary = taxonomy_tables.plotted(summary)
-    try:
-        arranged = grid(summary, thresholds)
-    except NotTestableError as reason:
-        return {claim.name: _silent(reason) for claim in taxonomy.CLAIMS}
-    return {claim.name: _verdict(claim, arranged) for claim in taxonomy.CLAIMS}
-
-
-def _verdict(claim: taxonomy.Claim, arranged: Grid) -> Verdict:
-    try:
-        finding = claim.check(arranged)
-    except NotTestableError as reason:
-        return _silent(reason)
-    return finding.observed, finding.effect, "yes" if finding.holds else "no"
-
-
-def _silent(reason: NotTestableError) -> Verdict:
-    return str(reason), math.nan, "not testable"

@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import CenteredNorm, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 import lossatlas as la
@@ -129,7 +128,6 @@ def _key(figure: Figure, summary: pd.DataFrame, grid: Grid, limits: Thresholds) 
     axes, beside = _place(figure, 8)
     axes.set_axis_off()
     beside.remove()
-    outlined = Patch(facecolor="white", edgecolor=style.INK, linestyle=":", linewidth=0.8)
     dot = Line2D([], [], marker="o", linestyle="", color=style.INK, markersize=4)
     entries: list[tuple[Any, str]] = []
     if (summary["diverged"] > 0).any():
@@ -138,7 +136,7 @@ def _key(figure: Figure, summary: pd.DataFrame, grid: Grid, limits: Thresholds) 
     if summary["value"].isna().any() or len(summary) < len(style.PANELS) * np.prod(grid.shape):
         entries.append((style.cross(), "no number"))
     if (summary["status"] == "unconverged").any():
-        entries.append((outlined, "some numbers did not converge"))
+        entries.append((style.unsure(), "some numbers did not converge"))
     if grid.roomy and summary["stderr"].notna().any():
         nothing = Line2D([], [], linestyle="")
         entries.append((nothing, "±: standard error over replicas\nor pairs of them"))

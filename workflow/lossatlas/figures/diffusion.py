@@ -74,7 +74,7 @@ def displacement(tables: Tables, chosen: Chosen, load: str, temperature: str) ->
         windows(panels[5], shown, "msd_from_start", shown.some("msd"), "f", legend=False)
         loglog(panels[5], "steps since the start of the window", "squared displacement")
         titles = ["three windows", "all windows", "local exponent", "whole run (projected)"]
-        titled(panels, [*titles, "exponent, lags 10 to 100", "from the first point"])
+        titled(panels, [*titles, "exponent by window", "from the first point"])
         figure.suptitle(shown.label, fontsize=7, x=0.99, ha="right")
         figure.subplots_adjust(0.07, 0.09, 0.985, 0.9, wspace=0.3, hspace=0.45)
     return finish(figure, shown)

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Polygon, Rectangle
 from matplotlib.ticker import FixedLocator
 
 import lossatlas as la
@@ -21,6 +21,7 @@ from lossatlas.tables.collect import FIRST, SERIES, axes_of, cell_summary
 
 Place = tuple[float, float]  # load, temperature
 Panels = dict[Place, Axes]
+Marks = list[tuple[Any, str]]  # of the key: how it looks, and what it says
 
 ERROR, DENSITY = "train_error", "hessian_density"  # their series
 STRAIGHT = "linear"
@@ -60,13 +61,13 @@ def curves(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
             axes.set_xlim(-0.06, 1.06)
             axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
             _error_scale(axes, rows["y"])
-        hatched = _mark(panels, tables, rows, load, temperature)
+        marks = _mark(panels, tables, rows, load, temperature)
         paths = [
             (Line2D([], [], linewidth=1.5, **_look(path)), _words(path))
             for path in sorted(rows["path"].unique(), key=lambda path: path == STRAIGHT)
         ]
         thin = Line2D([], [], color=style.GREY, linewidth=0.4)
-        _key(figure, [*paths, (thin, "single pairs (thick: their mean)")], hatched)
+        _key(figure, [*paths, (thin, "single pairs (thick: their mean)")], marks)
     names = {load: "load", temperature: "temperature", "x": "t", "y": "train_error"}
     columns = ["load", "temperature", "path", "replica", "partner", "t", "train_error"]
     return Drawn(figure, rows.rename(columns=names)[columns].reset_index(drop=True))
@@ -100,8 +101,8 @@ def spectra(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn
             axes.plot(group["x"], group["y"], color=BLUE, linewidth=0.6, alpha=0.7)
         for axes in panels.values():
             _spectral_scales(axes, rows)
-        hatched = _mark(panels, tables, rows, load, temperature)
-        _key(figure, [(Line2D([], [], color=BLUE, linewidth=0.8), "one replica")], hatched)
+        marks = _mark(panels, tables, rows, load, temperature)
+        _key(figure, [(Line2D([], [], color=BLUE, linewidth=0.8), "one replica")], marks)
     names = {load: "load", temperature: "temperature", "x": "eigenvalue", "y": "density"}
     columns = ["load", "temperature", "replica", "eigenvalue", "density"]
     return Drawn(figure, rows.rename(columns=names)[columns].reset_index(drop=True))
@@ -239,10 +240,21 @@ def _spectral_scales(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_ylim(highest * _FLOOR, highest * 3)
 
 
-def _mark(panels: Panels, tables: Tables, rows: pd.DataFrame, load: str, temperature: str) -> bool:
-    """Hatch cells with diverged replicas, grey those without any curve; say if any is hatched."""
+def _mark(panels: Panels, tables: Tables, rows: pd.DataFrame, load: str, temperature: str) -> Marks:
+    """Hatch cells with diverged replicas, grey those without any curve, and mark unconverged ones.
+
+    Returns:
+        What the key must name.
+    """
     drawn = set(zip(rows[load], rows[temperature], strict=True))
     lost: set[Place] = set()
+    rough = rows[rows["status"] == "unconverged"]
+    unsure = set(zip(rough[load], rough[temperature], strict=True))
+    for place in unsure & panels.keys():
+        corner = Polygon(
+            [(0, 1), (0.12, 1), (0, 0.88)], transform=panels[place].transAxes, color=style.INK
+        )
+        panels[place].add_patch(corner).set_gid("unconverged")
     if not tables.scalars.empty:
         summary = cell_summary(tables.scalars)
         bad = summary[summary["diverged"] > 0]
@@ -262,11 +274,11 @@ def _mark(panels: Panels, tables: Tables, rows: pd.DataFrame, load: str, tempera
         elif place not in drawn:
             (cross,) = axes.plot(0.5, 0.5, "x", transform=axes.transAxes, color=style.GREY, ms=4)
             cross.set_gid("cross")
-    return bool(lost)
+    marks: Marks = [(style.hatched(), "replicas diverged")] if lost else []
+    return [*marks, (style.unsure(), "some numbers did not converge")] if unsure else marks
 
 
-def _key(figure: Figure, entries: list[tuple[Line2D, str]], hatched: bool) -> None:
-    """Name the lines, and the hatching if there is any, above the panels."""
-    marks = [(style.hatched(), "replicas diverged")] if hatched else []
+def _key(figure: Figure, entries: list[tuple[Line2D, str]], marks: Marks) -> None:
+    """Name the lines and the marks that there are above the panels."""
     handles, words = zip(*entries, *marks, strict=True)
     figure.legend(handles, words, loc="upper center", ncols=len(words), borderaxespad=0.4)

@@ -18,6 +18,7 @@ from matplotlib.colors import CenteredNorm, Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.path import Path
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -25,6 +26,7 @@ Floats = NDArray[np.float64]
 MM = 1 / 25.4  # inches
 PAGE = 180.0  # mm, two columns of a journal
 INK, GREY, MISSING = "#222222", "#777777", "#dcdcdc"
+CORNER = [(0.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.0, 0.0)]  # some number did not converge
 HATCH = "////"
 
 _RC = {
@@ -182,6 +184,11 @@ def inks(values: Floats, colours: Colormap, norm: Normalize) -> NDArray[np.str_]
 def hatched() -> Patch:
     """Return the key's sample of a tile with diverged replicas."""
     return Patch(facecolor="white", edgecolor=INK, hatch=HATCH, linewidth=0.5)
+
+
+def unsure() -> Line2D:
+    """Return the key's sample of a tile or panel with numbers that did not converge."""
+    return Line2D([], [], marker=Path(CORNER), linestyle="", color=INK, markersize=5)
 
 
 def cross() -> tuple[Patch, Line2D]:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection, LineCollection, QuadMesh
 from matplotlib.colors import Colormap, Normalize
+from matplotlib.patches import Polygon
 from numpy.typing import NDArray
 
 from lossatlas.figures import style
@@ -77,7 +78,18 @@ def mark(axes: Axes, grid: Grid, rows: pd.DataFrame, values: Floats, inks: Inks)
         look = {"edgecolor": inks[i, j], "hatch": style.HATCH, "linewidth": 0}
         _tile(axes, grid, i, j, "diverged", fill=False, **look)
     for i, j in np.argwhere(unsure & ~empty):
-        _tile(axes, grid, i, j, "unconverged", fill=False, edgecolor=inks[i, j], linestyle=":")
+        _corner(axes, grid, i, j, inks[i, j])
+
+
+def _corner(axes: Axes, grid: Grid, i: int, j: int, ink: str) -> None:
+    """Fill the upper left corner of a tile: what stays visible in tiles of any size."""
+    x, y = grid.load.edges, grid.temperature.edges
+    top, below = (y[i], y[i + 1]) if grid.temperature.name in COLD_AXES else (y[i + 1], y[i])
+    side = 0.35 * (x[j + 1] - x[j])
+    points = [(x[j], top), (x[j] + side, top), (x[j], top + 0.35 * (below - top))]
+    edge = "white" if ink == style.INK else style.INK  # what parts it from a dot of its colour
+    look = {"facecolor": ink, "edgecolor": edge, "linewidth": 0.3, "zorder": 2.5}
+    axes.add_patch(Polygon(points, gid="unconverged", **look))  # type: ignore[arg-type]
 
 
 def _tile(axes: Axes, grid: Grid, i: int, j: int, name: str, **look: Any) -> None:

@@ -266,7 +266,8 @@ def cell_summary(table: pd.DataFrame) -> pd.DataFrame:
     """Return, for each cell and each quantity of `PANELS` that was measured, what figures draw.
 
     The value is the mean over replicas or over unordered pairs (both orders of a pair are averaged
-    first), or the natural logarithm of that mean, as in the authors' notebook. Numbers of status
+    first), or the natural logarithm of that mean, as in the authors' notebook, which needs numbers
+    that are all positive: with one that is not it is `undefined`. Numbers of status
     `ok` and `unconverged` enter; `diverged` and `undefined` ones do not. The standard error is
     s / sqrt(n), divided by the mean under a logarithm (delta method), and NaN for n = 1. Pairs
     share replicas, so theirs is a lower bound.
@@ -323,7 +324,7 @@ def _summary(entries: list[_Entry], logarithm: bool) -> tuple[float, float, int,
     numbers = _per_pair(entered)
     count = len(numbers)
     value = float(numbers.mean()) if count else math.nan
-    if not count or (logarithm and value <= 0):
+    if not count or (logarithm and (numbers <= 0).any()):
         lost = entries and all(entry.status == "diverged" for entry in entries)
         return math.nan, math.nan, count, "diverged" if lost else "undefined"
     stderr = float(numbers.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan

@@ -1,0 +1,65 @@
+"""What the papers' claims must know of an experiment besides its tables: where a claim is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lossatlas.paths import REFERENCE, STUDIES
+from lossatlas.spec.catalogue import data_source
+from lossatlas.spec.config import Config
+from lossatlas.spec.shown import Shown, tables_told
+
+# The authors' released run: CIFAR-10, one decay of the learning rate, clean labels.
+_PUBLISHED = {
+    "classes": 10,
+    "label_noise": [0.0],
+    "pixel_noise": [0.0],
+    "momentum": [0.9],
+    "rate": "decay",
+}
+
+
+def about(config: Config, paper: str) -> dict[str, dict[str, Any]]:
+    """Return, by experiment that tells of a paper's claims, what `claims.conditions.About` holds.
+
+    Raises:
+        UserError: If a data set is unknown.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name in tables_told(config, paper):
+        if name == STUDIES:
+            found[name] = {}
+            continue
+        facts = _PUBLISHED if name == REFERENCE else _facts(config, name)
+        found[name] = {**facts, **_settings(config, name, paper)}
+    return found
+
+
+def _facts(config: Config, name: str) -> dict[str, Any]:
+    one = config.experiments[name]
+    cells, recipe = config.cells(name), config.recipes[one.recipe]
+    rate = "decay" if recipe.decay_epochs else "cosine" if recipe.cosine else "constant"
+    if recipe.rate_per_batch is not None:
+        rate += ", scaled by the batch size"
+    return {
+        "classes": data_source(config.datasets[one.dataset].source).classes,
+        "label_noise": sorted({cell.data.label_noise for cell in cells}),
+        "pixel_noise": sorted({cell.data.pixel_noise for cell in cells}),
+        "momentum": sorted({cell.recipe.momentum for cell in cells}),
+        "rate": rate,
+    }
+
+
+def _settings(config: Config, name: str, paper: str) -> Mapping[str, Any]:
+    """Return what the config sets for a paper's claims: thresholds of phases, lags of a fit."""
+    if paper == "taxonomy":
+        for figure, style in config.figures.items():
+            shown = Shown(config, figure)
+            phases = shown.style.draws in ("taxonomy_phases", "taxonomy_reference_phases")
+            if phases and shown.experiment == name:
+                return {"thresholds": style.thresholds.model_dump()}
+    if paper == "diffusion" and "diffusion" in (firsts := config.firsts(name)):
+        metric: Any = config.metric(firsts["diffusion"])
+        return {"fit": list(metric.fit)}
+    return {}
