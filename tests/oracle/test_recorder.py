@@ -17,7 +17,8 @@ from lossatlas.errors import UserError
 from lossatlas.spec.config import load
 from lossatlas.spec.parts import Recipe, Recording
 from lossatlas.training import engine as engine_module
-from lossatlas.training.engine import Engine, batches, initialise
+from lossatlas.training.batches import batches
+from lossatlas.training.engine import Engine, initialise
 from lossatlas.training.job import training_record
 from lossatlas.training.recorder import Projection, gram_of_ring
 from lossatlas.training.state import Preempted, State
@@ -57,7 +58,7 @@ def naive(chosen: Recipe, seed: int) -> tuple[np.ndarray, list[float], np.ndarra
 
     points.append(flat(parameters))
     for epoch in range(chosen.epochs):
-        for index in batches(len(data), [seed], epoch, chosen):
+        for index in batches(data, [seed], epoch, chosen):
             batch = data.take(index[0])
             loss = F.cross_entropy(module(batch.images), batch.labels)
             grads = torch.autograd.grad(loss, parameters)
@@ -231,7 +232,7 @@ def test_losses_after_steps_and_on_all_images(recorded: dict[str, np.ndarray]) -
     assert recorded["path_whole"].shape == (10, 2)
     for place, seed in enumerate(SEEDS):
         points, _, _ = naive(chosen, seed)
-        order = [index[0] for e in range(8) for index in batches(len(data), [seed], e, chosen)]
+        order = [index[0] for e in range(8) for index in batches(data, [seed], e, chosen)]
         after = [mean_loss(points[t + 1], data.take(order[t])) for t in range(0, 48, 4)]
         np.testing.assert_allclose(recorded["path_after"][:, place], after, rtol=1e-4)
         whole = [mean_loss(points[t], data) for t in range(0, 49, 5)]
@@ -284,7 +285,7 @@ def test_losses_of_a_network_with_norms(monkeypatch: pytest.MonkeyPatch) -> None
     path = Engine(normed, chosen, [2], split()).train().path
     module, data = initialise(normed, 2), split()
     after, whole = [], []
-    for step, index in enumerate(i for e in range(8) for i in batches(50, [2], e, chosen)):
+    for step, index in enumerate(i for e in range(8) for i in batches(data, [2], e, chosen)):
         if step % 5 == 0:
             with torch.no_grad():
                 whole.append(F.cross_entropy(module.eval()(data.images), data.labels).item())

@@ -32,7 +32,7 @@ def test_members_are_those_of_plain_sgd() -> None:
         cycle_epochs=2,
         rates=(0.1, 0.01),
         batch_size=16,
-        weight_decay=0.05,
+        settings=Spro(weight_decay=0.05),
         words=("some", 3),
     )
     optimiser = torch.optim.SGD(module.parameters(), 0.1, momentum=0.9, weight_decay=0.05)
@@ -66,7 +66,7 @@ def test_parameters_that_are_not_trained_stay() -> None:
     fixed = torch.cat([torch.full_like(p, "layers.1" in n).flatten() for n, p in params.items()])
     chosen = Spro(**{**FAST, "regularisation": 0.1})
     grown = spro.grow(functional, buffers, mode[None], train, single(0, 2), chosen).vertices
-    rates = {"count": 1, "cycle_epochs": 2, "rates": (0.1, 0.01)}
+    rates = {"count": 1, "cycle_epochs": 2, "rates": (0.1, 0.01), "settings": Spro()}
     (member,) = fge.members(functional, buffers, mode, train, **rates)
     for found in (grown[1], grown[2], member):
         moved = found != mode

@@ -8,11 +8,11 @@ import pytest
 import torch
 from test_simplex_ensembles import Normed, split
 
-from lossatlas.data.tensors import TensorData
+from lossatlas.data.tensors import Split, TensorData
 from lossatlas.metrics.simplex import Simplex
 from lossatlas.metrics.simplex_volume import SimplexVolume
-from lossatlas.models.functional import unflatten
-from lossatlas.simplex import measure, measure_volume, planes
+from lossatlas.models.functional import Functional, unflatten
+from lossatlas.simplex import measure, measure_volume, planes, points
 from lossatlas.simplex.complexes import Vertex, shared
 from lossatlas.simplex.points import loss_and_error, rows
 from lossatlas.simplex.spro import Grown
@@ -135,17 +135,36 @@ def test_axes_of_a_plane() -> None:
     assert table["inside"].sum() > 3
 
 
-def test_what_is_not_finite_has_neither_loss_nor_error() -> None:
-    logs = torch.log_softmax(torch.randn(2, 5, 3), 2)
-    logs[1, 2] = math.nan
-    loss, error = loss_and_error(logs, torch.arange(5) % 3)
+class Given(torch.nn.Module):
+    """Logits that are its parameters, whatever the inputs."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__()
+        self.logits = torch.nn.Parameter(logits)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.logits[: len(x)] + 0.0 * x[:, :1]
+
+
+def losses_of(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return loss and error of points (G, N, classes) that give these logits."""
+    functional = Functional(Given(logits[0]))
+    split = Split(torch.zeros(len(labels), 1), labels)
+    return loss_and_error(functional, logits.flatten(1), [{} for _ in logits], split)
+
+
+def test_what_is_not_finite_has_neither_loss_nor_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(2, 5, 3)
+    logits[1, 2] = math.nan
+    loss, error = losses_of(logits, torch.arange(5) % 3)
     assert torch.isfinite(loss[0])
     assert torch.isfinite(error[0])
     assert torch.isnan(loss[1])
     assert torch.isnan(error[1])
-    tiny = torch.log(torch.tensor([[[1 - 2.0**-24, 2.0**-24]]])).expand(1, 10_001, 2)
-    mean, _ = loss_and_error(tiny, torch.zeros(10_001, dtype=torch.int64))
-    assert float(mean) == pytest.approx(-float(tiny[0, 0, 0]), rel=1e-12)
+    monkeypatch.setitem(points.CHUNK, "cpu", 20_000)  # the logits are those of the first rows
+    tiny = torch.tensor([[[17.0, 0.0]]]).expand(1, 10_001, 2)
+    mean, _ = losses_of(tiny.contiguous(), torch.zeros(10_001, dtype=torch.int64))
+    assert float(mean) == pytest.approx(math.log1p(math.exp(-17.0)), rel=1e-12)
 
 
 def test_shape_against_connectors(networks: Networks) -> None:

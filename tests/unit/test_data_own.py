@@ -223,7 +223,10 @@ def refused(source: str, says: str) -> None:
 BAD = [
     ({"train_images": None}, "mine.npz: has no 'train_images' (it must hold train_images, "),
     ({"test_images": np.zeros((6, 4, 4, 1, 1), np.uint8)}, "has shape (6, 4, 4, 1, 1)"),
-    ({"train_images": np.zeros((12, 4, 5), np.uint8)}, "4 x 5 pixels (images must be square"),
+    (
+        {"train_images": np.zeros((12, 4, 5), np.uint8)},
+        "4 x 5 pixels (give them as train_inputs",
+    ),
     ({"train_images": np.zeros((12, 4, 4), np.int64)}, "has type int64 (give bytes (uint8) or"),
     ({"test_images": np.zeros((6, 5, 5), np.uint8)}, "images are 4 x 4 x 1 of uint8, test images"),
     ({"test_images": np.zeros((6, 4, 4))}, "4 x 4 x 1 of uint8, test images 4 x 4 x 1 of float32"),

@@ -12,6 +12,7 @@ from lossatlas.models.functional import Functional, stack, state_of
 from lossatlas.spec.catalogue import NETWORKS
 from lossatlas.spec.parts import Recipe, Recording
 from lossatlas.training import engine
+from lossatlas.training.trained import Trained
 
 BARE, PARTIAL = {"shortcut": False}, {"norm": "partial"}
 RESNET, WIDE = "resnet_cifar", "resnet_imagenet"
@@ -133,7 +134,7 @@ def test_trains_vectorised_and_recorded(
     given = {**arguments, "dropout": 0.0} if name == "vit_token" else arguments
     monkeypatch.setattr(engine, "is_small", lambda *_: True)
 
-    def train(seeds: list[int]) -> engine.Trained:
+    def train(seeds: list[int]) -> Trained:
         return engine.Engine(
             lambda: models.build(name, given, **shape), recipe, seeds, data
         ).train()

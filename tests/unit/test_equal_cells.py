@@ -13,7 +13,8 @@ from lossatlas.spec.cells import Cell, from_spec
 from lossatlas.spec.config import load
 from lossatlas.spec.parts import DataPart, EarlyStop, ModelPart, Recipe
 from lossatlas.spec.plan import make_plan
-from lossatlas.training.engine import Engine, Trained
+from lossatlas.training.engine import Engine
+from lossatlas.training.trained import Trained
 
 
 def cell(recipe: dict[str, Any], data: dict[str, Any] | None = None) -> Cell:

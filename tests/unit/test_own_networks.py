@@ -16,8 +16,10 @@ from lossatlas.data.tensors import Split
 from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, reestimate_norms, stack, state_of
 from lossatlas.spec.parts import Recipe
-from lossatlas.training.engine import Engine, Trained, batches, initialise, replica
+from lossatlas.training.batches import batches
+from lossatlas.training.engine import Engine, initialise
 from lossatlas.training.networks import evaluator
+from lossatlas.training.trained import Trained, replica
 
 torch.set_num_threads(1)
 CLASSES = 3
@@ -196,7 +198,7 @@ def test_buffers_that_are_replaced(seeds: list[int]) -> None:
     net, data = initialise(Replaces, 0).train(), split()
     moves = [torch.zeros_like(p) for p in net.parameters()]
     for epoch in range(RECIPE.epochs):
-        for index in batches(len(data), [0], epoch, RECIPE):
+        for index in batches(data, [0], epoch, RECIPE):
             loss = F.cross_entropy(net(data.images[index[0]]), data.labels[index[0]])
             gradients = torch.autograd.grad(loss, list(net.parameters()))
             with torch.no_grad():
@@ -211,7 +213,7 @@ def test_buffers_that_are_replaced(seeds: list[int]) -> None:
 REFUSED = [
     (Overwrites, "forward changes its images in place, and they are used again"),
     (Checkpointed, "runs a part of itself again during the backward pass"),
-    (TwoHeads, "forward returns a tuple, not a tensor of logits"),
+    (TwoHeads, "forward returns a tuple, not a tensor"),
     (Narrow, "forward returns 2 logits, and there are 3 classes"),
     (Pooled, r"a tensor of shape \(1, 3\) for 2 images, not \(N, classes\)"),
     (Wrong, r"fails on images \(2, 1, 4, 4\) of torch.float32: RuntimeError: .*mat1 .*\(test_own_"),

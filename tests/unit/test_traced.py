@@ -473,7 +473,7 @@ NOTED: list[tuple[str, str]] = [  # job, what it must have called: the traces ar
     ("train, recorded and augmented", "lossatlas.data.augment:Augmentation.__call__"),
     ("train, recorded and augmented", "lossatlas.training.recorder:Recorder.begin"),
     ("adopt", "lossatlas.training.foreign:divide"),
-    ("adopt", "lossatlas.models.functional:check_logits"),
+    ("adopt", "lossatlas.models.outputs:check_outputs"),
     ("train, gone on", "lossatlas.training.ends:_recorded"),
     ("hessian, 0", "lossatlas.training.checkpoints:read_weights"),
     ("hessian, 0", "lossatlas.models:build"),

@@ -1,9 +1,9 @@
 """Loss Atlas: maps the loss landscapes of neural networks.
 
 Importing this package imports neither torch nor Snakemake; each submodule says what it needs.
-What a metric of one's own is written with is here: `import lossatlas as la`, then `la.Metric`,
-`la.Output`, `la.Value` and `la.Series`. `lossatlas.load(cell, seed)` returns a replica of a cell of
-the workflow as a torch module, with its data and its loss.
+What plug-ins are written with is here: `import lossatlas as la`, then `la.Metric`, `la.Output`,
+`la.Value`, `la.Series`, `la.Task` and `la.Optimiser`. `lossatlas.load(cell, seed)` returns a
+replica of a cell of the workflow as a torch module, with its data and its loss.
 """
 
 import os
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from lossatlas.metrics.base import Value as Value
     from lossatlas.replicas import load as load
     from lossatlas.store import Series as Series
+    from lossatlas.tasks import Task as Task
+    from lossatlas.training.optimisers import Optimiser as Optimiser
 
 from lossatlas.figures import Drawn, Tables, figure
 
@@ -27,7 +29,8 @@ __version__ = "0.1.0"
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
 _HOMES = {"Metric": "metrics.base", "Output": "metrics.base", "Value": "metrics.base"}
-_HOMES |= {"Series": "store", "load": "replicas"}
+_HOMES |= {"Series": "store", "Task": "tasks", "Optimiser": "training.optimisers"}
+_HOMES["load"] = "replicas"
 
 
 def __getattr__(name: str) -> Any:

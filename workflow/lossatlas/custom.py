@@ -15,7 +15,8 @@ from lossatlas.data.loading import open_data
 from lossatlas.errors import UserError
 from lossatlas.metrics.base import Metric
 from lossatlas.metrics.reading import Reader, arrays_of
-from lossatlas.models.functional import Functional, Tensors, check_logits
+from lossatlas.models.functional import Functional, Tensors
+from lossatlas.models.outputs import check_outputs
 from lossatlas.similarity.rows import scalar
 from lossatlas.simplex import planes
 from lossatlas.simplex.complexes import Vertex
@@ -171,13 +172,13 @@ def read_networks(
         UserError: If something is missing or does not fit.
     """
     images = open_data(data, device.choose())
-    shape = {"in_channels": images.channels, "image_size": images.image_size}
-    network = models.build(model, arguments, num_classes=images.classes, **shape)
+    example = images.train.images[:2]
+    network = models.build(model, arguments, example=example, **images.shape)
     functional = Functional(network)
     weights: dict[int, tuple[Tensors, Tensors]] = {}
     for seed, file in enumerate(files):
         weights[seed] = divide(functional, unwrapped(functional, read_state(file)), file)
     networks = checkpoints.assemble(functional, weights, images, device.choose())
     first = networks.one(0)
-    check_logits(functional, *first, images.train.images[:2], images.classes, train=trains)
+    check_outputs(functional, *first, images.train, images.classes, train=trains)
     return networks

@@ -12,6 +12,7 @@ from lossatlas.metrics.base import Metric
 from lossatlas.models import target_of
 from lossatlas.spec.cells import Cell
 from lossatlas.spec.shown import STUDY_OF
+from lossatlas.tasks import Task, built_in, target_of_task
 
 Entries = tuple[str, ...]
 
@@ -40,7 +41,9 @@ _WITHOUT_NETWORKS = (
 
 def training(cell: Cell) -> Entries:
     """Return what trains a cell."""
-    found = ["script:train", target_of(cell.model.builder), *_unaugmented(cell)]
+    found = ["script:train", target_of(cell.model.builder), *_unaugmented(cell), *_task(cell)]
+    if ":" in cell.recipe.optimiser:
+        found.append(cell.recipe.optimiser)
     if cell.recipe.record is None:
         found.append("without:lossatlas.training.recorder:Recorder")
         found.append("without:lossatlas.training.ends")
@@ -57,7 +60,7 @@ def metric(kind: type[Metric], cell: Cell) -> Entries:
     own = kind.kind if ":" in kind.kind else f"{kind.__module__}:{kind.__qualname__}"
     found = ["script:metric", own]
     if kind.needs_torch():
-        found += [target_of(cell.model.builder), *_unaugmented(cell)]
+        found += [target_of(cell.model.builder), *_unaugmented(cell), *_task(cell)]
     else:
         found += _WITHOUT_NETWORKS
     if kind.reads != "path":
@@ -68,6 +71,15 @@ def metric(kind: type[Metric], cell: Cell) -> Entries:
 def _unaugmented(cell: Cell) -> Entries:
     unused = cell.recipe.augment is None
     return ("without:lossatlas.data.augment:Augmentation",) if unused else ()
+
+
+def _task(cell: Cell) -> Entries:
+    """Return the task: one of the user's own, and none of the built-in ones that are not used."""
+    own = target_of_task(cell.data.task)
+    unused = [task for name, task in built_in().items() if name != cell.data.task]
+    used = built_in().get(cell.data.task, Task).__mro__
+    kept = [task for task in unused if task not in used]
+    return (*([own] if own else []), *(f"without:{t.__module__}:{t.__qualname__}" for t in kept))
 
 
 def figure(target: str) -> Entries:

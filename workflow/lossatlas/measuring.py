@@ -16,7 +16,7 @@ from lossatlas.metrics import registry
 from lossatlas.metrics.base import Given, Metric, Unit
 from lossatlas.metrics.parts import Parts, divide, others, put_together
 from lossatlas.metrics.reading import Inputs, Reader, arrays_of, blocks_of
-from lossatlas.metrics.results import check
+from lossatlas.metrics.results import check, in_unit
 from lossatlas.models import target_of
 from lossatlas.spec.cells import Cell, from_spec
 from lossatlas.timing import stopwatch
@@ -94,7 +94,7 @@ def measure_networks(
     """
     if not snapshots:
         check_without_path(metric)
-    given = Given(networks, snapshots=snapshots or {})
+    given = Given(networks, snapshots=snapshots or {}, task=networks.data.task)
     if metric.reads == "arrays":
         given = arrays_of(networks)
     return measure_given(metric, given, networks.seeds, networks.diverged)
@@ -146,6 +146,7 @@ def _measured(
 ) -> dict[Unit, store.Record]:
     """Return unit -> its record."""
     made = check(metric, metric.measure_units(given, units, state))
+    made = in_unit(made, given.task.unit)
     return {units[0]: made} if metric.per == "cell" else divide(made, units)
 
 
@@ -191,7 +192,8 @@ class _Job:
         if missing:
             given = self.reader.given(sorted({seed for unit in missing for seed in unit}))
             for batch in _batches(self.metric, missing):
-                for unit, part in _measured(self.metric, given, batch, self.state(batch)).items():
+                state = self.state(batch)
+                for unit, part in _measured(self.metric, given, batch, state).items():
                     part.provenance = own
                     parts.write(unit, part)
                     found[unit] = part

@@ -20,7 +20,9 @@ from typing import Any
 from lossatlas.errors import UserError, nearest, told
 from lossatlas.modules import check_not_hidden, find_module
 
-GROUPS = ("lossatlas.models", "lossatlas.datasets", "lossatlas.figures", "lossatlas.metrics")
+GROUPS = tuple(
+    f"lossatlas.{kind}" for kind in ("models", "datasets", "figures", "metrics", "tasks")
+)
 SWITCH = "LOSSATLAS_PLUGINS"
 _OFF = ("off", "0", "no", "false")
 

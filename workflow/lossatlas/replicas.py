@@ -28,7 +28,8 @@ class Replica:
     Attributes:
         module: The network with its weights, in evaluation mode, on the CPU.
         data: What it was trained on (the load put on), and the test set; on the CPU.
-        loss: Mean loss in nats of logits (N, classes) and labels (N,): what training minimised.
+        loss: Mean loss of outputs (N, ...) and targets (N, ...), of the task: of classes, the mean
+            cross entropy in nats of logits (N, classes) and labels (N,).
         spec: The canonical specification of its cell.
         seed: Its seed.
         status: "ok" or "diverged".
@@ -87,8 +88,6 @@ def load(cell: str | os.PathLike[str], seed: int = 0, checkpoint: str = "") -> R
         >>> one = lossatlas.load("digits-mlp-w8-b64-1a2b3c4d", seed=0)
         >>> one.loss(one.module(one.data.test.images), one.data.test.labels)
     """
-    from torch.nn.functional import cross_entropy
-
     from lossatlas.data.loading import load as load_data
     from lossatlas.entry import find_user_modules
     from lossatlas.models.functional import Functional
@@ -107,7 +106,7 @@ def load(cell: str | os.PathLike[str], seed: int = 0, checkpoint: str = "") -> R
     checkpoints.match(Functional(module), params, buffers, f"{block.weights} (seed {seed})")
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         tensor.data.copy_({**params, **buffers}[name])
-    return Replica(module.eval(), data, cross_entropy, own.spec, seed, block.status)
+    return Replica(module.eval(), data, data.task.mean, own.spec, seed, block.status)
 
 
 def find(cell: str | os.PathLike[str]) -> Stored:

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from lossatlas.connectivity.curves import Curve, Network, straight_line
 from lossatlas.connectivity.summary import linear_barrier as barrier_of
-from lossatlas.data.tensors import Split
+from lossatlas.data.tensors import Inputs, Split
 from lossatlas.models.functional import Functional, Tensors, reestimate_norms
 from lossatlas.models.layout import fast
 from lossatlas.training.networks import chunk_of, evaluator
@@ -23,9 +21,9 @@ NORM_BATCH = 256  # images per batch from which BatchNorm statistics are estimat
 
 @dataclass(frozen=True)
 class Point:
-    """Values at one point: mean cross entropy in nats (no L2 term), error in percent.
+    """Values at one point: mean loss of the task (no L2 term), error in percent.
 
-    A loss that is not finite is NaN, and so is its error.
+    A loss that is not finite is NaN, and so is its error; it also is where a task counts none.
     """
 
     train_loss: float
@@ -54,27 +52,26 @@ def shuffled(split: Split, *words: object) -> Split:
 
     BatchNorm's variance is a mean over batches, so data sorted by class would make it too small.
     """
-    order = torch.randperm(len(split), generator=generator(*words)).to(split.labels.device)
+    order = torch.randperm(len(split), generator=generator(*words)).to(split.device)
     return split.take(order)
 
 
 @torch.no_grad()
 def loss_and_error(functional: Functional, network: Network, split: Split) -> tuple[float, float]:
-    """Return the mean cross entropy in nats and the error in percent, in evaluation mode.
+    """Return the mean loss and the error in percent, in evaluation mode.
 
-    Both are NaN where the loss is not finite: an argmax of NaN is a class like any other.
+    Both are NaN where the loss is not finite: an argmax of NaN is a class like any other. The error
+    is NaN where the task counts none.
     """
     forward, chunk = evaluator(functional, *network), chunk_of(split.images)
-    loss = torch.zeros((), dtype=torch.float64, device=split.labels.device)
-    wrong = torch.zeros((), dtype=torch.long, device=split.labels.device)
+    total = torch.zeros(3, dtype=torch.float64, device=split.device)
     for images, labels in zip(split.images.split(chunk), split.labels.split(chunk), strict=True):
-        logits = forward(images)
-        loss += F.cross_entropy(logits, labels, reduction="none").double().sum()
-        wrong += (logits.argmax(1) != labels).sum()
-    mean = loss.item() / len(split)
+        total += split.task.totals(forward(images), labels)
+    loss, wrong, units = total.tolist()
+    mean = loss / units
     if not math.isfinite(mean):
         return math.nan, math.nan
-    return mean, 100.0 * wrong.item() / len(split)
+    return mean, 100.0 * wrong / units
 
 
 def evaluate_point(
@@ -109,7 +106,7 @@ def evaluate_point(
     return Point(*values[0], *values[1])
 
 
-def estimate_norms(functional: Functional, network: Network, images: Tensor, batch: int) -> Tensors:
+def estimate_norms(functional: Functional, network: Network, images: Inputs, batch: int) -> Tensors:
     """Return buffers with the BatchNorm statistics of these images; dropout draws the same noise.
 
     A last batch of one image, which has no variance, is left out.

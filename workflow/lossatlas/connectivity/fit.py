@@ -1,8 +1,8 @@
 """Trains curves of low loss between networks (Garipov et al., 2018).
 
 Curves of the same network can be trained together as one vectorised network: the control points of
-G curves lie in one tensor (G, bends + 2, P), so that a step of SGD is a few operations whatever
-the number of layers.
+G curves lie in one tensor (G, bends + 2, P), so that a step is a few operations whatever the number
+of layers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lossatlas.connectivity.curves import Curve, Network, coefficients, straight_line
@@ -20,6 +19,7 @@ from lossatlas.data.augment import changed
 from lossatlas.data.tensors import Split
 from lossatlas.models.functional import Functional, Tensors, stack
 from lossatlas.models.layout import Layout
+from lossatlas.training.optimisers import decay, optimiser_of
 from lossatlas.training.seeds import generator, seed_default
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class CurveFit:
 
     Each step draws, for each curve, its own batch and its own t ~ U(0, 1), and descends
 
-        mean cross entropy at gamma(t) + weight_decay / 2 * |gamma(t)|^2
+        mean loss at gamma(t) + weight_decay / 2 * |gamma(t)|^2
 
     where gamma(t) = sum_i c_i(t) w_i. The gradient for the bend w_i is c_i(t) times the gradient at
     gamma(t), so one backward pass to that single point serves all bends. The L2 term runs over all
@@ -55,8 +55,8 @@ class CurveFit:
         starts: Parameters and buffers of the G first ends.
         ends: Of the G last ends.
         split: Training images and labels, on the device to train on.
-        settings: `curve`, `bends`, `start`, `epochs`, `batch_size`, `learning_rate`, `momentum`,
-            `weight_decay`; mode "paper" starts bends at random whatever `start` says.
+        settings: `curve`, `bends`, `start`, `epochs`, `batch_size`, `learning_rate`, `optimiser`,
+            `momentum`, `weight_decay`; mode "paper" starts bends at random whatever `start` says.
         words: What the random numbers of each curve are named after.
 
     Raises:
@@ -108,7 +108,7 @@ class CurveFit:
                 ]
             controls.append(torch.stack([first, *points, last]))
         self.controls = torch.stack(controls)
-        self.velocity = torch.zeros_like(self.controls[:, 1:-1])
+        self.optimiser = optimiser_of(settings, self.controls[:, 1:-1])
 
     def _bind(self) -> None:
         """Make the sampled points gamma(t): a matrix (G, P), and its named copies, the leaves.
@@ -182,30 +182,27 @@ class CurveFit:
             yield chunk, weights[:, number]
 
     def _step(self, index: Tensor, weights: Tensor, rate: float) -> None:
-        """One step of SGD with momentum, on all curves."""
-        settings = self.settings
+        """One step of the optimiser, on all curves."""
         with torch.no_grad():
             self.points.copy_(torch.bmm(weights[:, None], self.controls)[:, 0])
             torch._foreach_copy_(list(self.leaves.values()), self.views)
         gradient = self._gradient(index)
         with torch.no_grad():
-            inner = weights[:, 1:-1, None]
-            self.velocity.mul_(settings.momentum).addcmul_(inner, gradient[:, None])
-            self.controls[:, 1:-1].add_(self.velocity, alpha=-rate)
+            slopes = weights[:, 1:-1, None] * gradient[:, None]
+            self.optimiser.step(self.controls[:, 1:-1], slopes, rate)
 
     def _gradient(self, index: Tensor) -> Tensor:
         """Return the gradient (G, P) of the objective at the sampled points."""
         labels = self.labels[index]
         names = [(*words, self.step) for words in self.words]
         images = changed(self.split, self.layout.take(index), names)
-        logits = self.functional.many(self.leaves, self.buffers, images, train=True)
-        each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-        total = each.view_as(labels).mean(dim=1).sum()
+        outputs = self.functional.many(self.leaves, self.buffers, images, train=True)
+        total = self.split.task.means(outputs, labels).sum()
         leaves = list(self.leaves.values())
         pieces = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
         with torch.no_grad():
             gradient = torch.cat([piece.reshape(len(labels), -1) for piece in pieces], 1)
-            gradient.add_(self.points, alpha=self.settings.weight_decay)
+            gradient.add_(self.points, alpha=decay(self.settings, self.optimiser))
             if self.still is not None:
                 gradient.masked_fill_(self.still, 0.0)
         return gradient
@@ -213,13 +210,14 @@ class CurveFit:
     def state(self) -> dict[str, Tensor]:
         """Return all that changes while curves are trained, for `load`."""
         bends = self.controls[:, 1:-1]
-        return {"bends": bends, "velocity": self.velocity, "step": torch.tensor(self.step)}
+        own = {f"optimiser/{name}": tensor for name, tensor in self.optimiser.state().items()}
+        return {"bends": bends, "step": torch.tensor(self.step), **own}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Go on from a state: the result is that of a run without a break."""
         with torch.no_grad():
             self.controls[:, 1:-1].copy_(state["bends"])
-            self.velocity.copy_(state["velocity"])
+            self.optimiser.load({n: state[f"optimiser/{n}"] for n in self.optimiser.state()})
         self.step = int(state["step"])
 
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from lossatlas.training.state import State
 
 PAPER_POINTS = 5
-UNITS = {name: "percent" if name.endswith("error") else "nats" for name in VALUES}
 
 
 def measure(
@@ -55,7 +54,8 @@ def measure(
             without those that hold a diverged replica.
 
     Returns:
-        A record with, per pair (all in percentage points of training error):
+        A record with, per pair (all in percentage points of training error or, of tasks that count
+        no errors, in the unit of the loss):
         `mode_connectivity`, `path_dip`, `path_bump` (see `summary.extremes`) and `linear_barrier`
         (see `summary.linear_barrier`). Status "diverged" where the curve's training diverged,
         "undefined" where a loss along a path is not finite. Series over t, per pair and `path`
@@ -135,7 +135,12 @@ class _Ruler:
 def _add(record: Record, pair: Pair, curve: Curve, ruler: _Ruler, settings: Connectivity) -> None:
     """Add the scalars and series of one pair."""
     line = ruler.path(straight(curve), pair)
-    barrier = linear_barrier(ruler.t, line.values("train_error"))
+    task = ruler.train.task
+    measured = f"train_{task.ruler}"
+    units = {name: "percent" if name.endswith("error") else task.unit for name in VALUES}
+    if not task.scored:
+        units = {name: unit for name, unit in units.items() if name.endswith("loss")}
+    barrier = linear_barrier(ruler.t, line.values(measured))
     values = {"linear_barrier": barrier}
     paths = {"linear": line}
     status = "diverged"
@@ -144,14 +149,15 @@ def _add(record: Record, pair: Pair, curve: Curve, ruler: _Ruler, settings: Conn
         status = "undefined"
         paths[settings.curve] = path = ruler.path(curve, pair)
         reference: Reference = "mean" if settings.mode == "paper" else "line"
-        found = extremes(ruler.t, path.values("train_error"), reference)
+        found = extremes(ruler.t, path.values(measured), reference)
         values["mode_connectivity"], values["path_dip"], values["path_bump"] = found
     for name, value in sorted(values.items()):
         bad = "undefined" if name == "linear_barrier" else status
         state = "ok" if math.isfinite(value) else bad
-        record.scalars.append(Scalar(name, value, *pair, status=state, unit="percent"))
+        row = Scalar(name, value, *pair, status=state, unit=units.get(measured, ""))
+        record.scalars.append(row)
     for kind, walked in paths.items():
-        for name, unit in UNITS.items():
+        for name, unit in units.items():
             y = walked.values(name)
             state = "ok" if np.isfinite(y).all() else "undefined"
             about: Any = {"y_unit": unit, "status": state, "index": {"path": kind}}

@@ -49,14 +49,14 @@ def fit_curves(
         ValueError: As `CurveFit`.
         Preempted: If a signal asked the job to leave; the state has been saved.
     """
-    found = None if state is None else state.load(split.images.device)
+    found = None if state is None else state.load(split.device)
     resumed, kept = found[0] if found else {}, dict[str, Tensor]()
     curves: list[Curve] = []
     size = _size(functional, split, settings)
     for first in range(0, len(pairs), size):
         count = min(size, len(pairs) - first)
         places = [*range(first, first + count)]
-        if split.images.device.type == "cpu":
+        if split.device.type == "cpu":
             places += places[-1:] * (size - count)
         starts, ends = zip(*(pairs[place] for place in places), strict=True)
         fit = CurveFit(functional, starts, ends, split, settings, [words[p] for p in places])
@@ -73,7 +73,7 @@ def _size(functional: Functional, split: Split, settings: Connectivity) -> int:
     drops = any(isinstance(m, _DropoutNd) and m.p > 0 for m in functional.module.modules())
     if drops or settings.pairs == "first" or not is_small(functional, split.images):
         return 1  # what is dropped depends on the others; and one curve has no others
-    return TOGETHER if split.images.device.type == "cpu" else ON_GPU
+    return TOGETHER if split.device.type == "cpu" else ON_GPU
 
 
 def _named(fit: CurveFit, names: dict[str, str]) -> dict[str, Tensor]:

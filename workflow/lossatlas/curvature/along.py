@@ -158,7 +158,13 @@ def _scalars(record: Record, top: np.ndarray, converged: np.ndarray, seed: int) 
 def _operator(networks: Networks, index: int, split: Split, chunk: int) -> HessianOperator:
     params, buffers = networks.one(index)
     return HessianOperator(
-        networks.functional, params, buffers, split.images, split.labels, chunk=chunk
+        networks.functional,
+        params,
+        buffers,
+        split.images,
+        split.labels,
+        loss=split.task,
+        chunk=chunk,
     )
 
 
@@ -199,7 +205,7 @@ def _top(
             generator=draws("start"),
             progress=progress,
         )
-    places = torch.arange(len(split), device=split.images.device).split(settings.batch_size)
+    places = torch.arange(len(split), device=split.device).split(settings.batch_size)
     batches = [_operator(networks, index, split.take(one), settings.chunk) for one in places]
     return power_iteration(
         NextBatch(batches),

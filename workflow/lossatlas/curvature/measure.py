@@ -99,6 +99,7 @@ def _one(networks: Networks, index: int, settings: Hessian, progress: Progress) 
         buffers,
         split.images,
         split.labels,
+        loss=split.task,
         parameters=settings.parameters,
         chunk=settings.chunk,
     )

@@ -19,16 +19,18 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lossatlas.curvature.written_out import WrittenOut
+from lossatlas.data.tensors import Inputs
 from lossatlas.errors import UserError, nearest
 from lossatlas.models.functional import (
     Functional,
     Tensors,
     flatten,
-    runs_again,
     state_of,
     unflatten,
 )
 from lossatlas.models.layout import fast
+from lossatlas.models.outputs import runs_again
+from lossatlas.tasks import Task
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -58,7 +60,7 @@ class HessianOperator:
         buffers: Name -> tensor.
         images: (N, C, H, W), or whatever the network takes.
         labels: (N, ...).
-        loss: From outputs and labels to the mean over images of a loss.
+        loss: A task, or a function from outputs and labels to the mean over images of a loss.
         parameters: Regular expression; only the parameters whose names it finds vary.
         chunk: Images per pass. The loss is the mean over all images whatever the chunk; with more
             than one pass the graph is built anew for every product.
@@ -71,7 +73,8 @@ class HessianOperator:
         products: How many products were taken.
 
     Raises:
-        UserError: If no parameter is picked, or an operation has no second derivative.
+        UserError: If no parameter is picked, an operation has no second derivative, or the loss is
+            no mean over images.
     """
 
     def __init__(
@@ -79,10 +82,10 @@ class HessianOperator:
         functional: Functional,
         params: Mapping[str, Tensor],
         buffers: Tensors,
-        images: Tensor,
+        images: Inputs,
         labels: Tensor,
         *,
-        loss: Loss = F.cross_entropy,
+        loss: Loss | Task = F.cross_entropy,
         parameters: str = "",
         chunk: int = 512,
         differences: bool = False,
@@ -90,15 +93,19 @@ class HessianOperator:
         self.names = pick(functional.trainable, parameters)
         self._fixed = {name: p.detach() for name, p in params.items()}
         self._leaves = {name: self._fixed[name].clone().requires_grad_() for name in self.names}
-        self._functional, self._buffers, self._loss = functional, buffers, loss
+        self._functional, self._buffers = functional, buffers
+        self._loss = loss.mean if isinstance(loss, Task) else loss
         images = fast(images, functional)
         self._passes = list(zip(images.split(chunk), labels.split(chunk), strict=True))
-        self._shares = [len(x) / len(images) for x, _ in self._passes]
+        counts = [_units(loss, y) for _, y in self._passes]
+        self._shares = [count / sum(counts) for count in counts]
         self.size = sum(p.numel() for p in self._leaves.values())
         first = self._leaves[self.names[0]]
         self.dtype, self.device = first.dtype, first.device
         self.differences, self.products = differences, 0
         self._kept: Tensor | None = None
+        if len(self._passes) > 1 and not isinstance(loss, Task):
+            self._check_mean()
 
     def __call__(self, vector: Tensor) -> Tensor:
         """Return H v, detached, for a vector v (P,).
@@ -113,6 +120,23 @@ class HessianOperator:
         vector = vector.to(self.device, self.dtype)
         with torch.enable_grad(), _explained():
             return self._differ(vector) if self.differences else self._differentiate(vector)
+
+    @torch.no_grad()
+    def _check_mean(self) -> None:
+        """Refuse a loss that is not the mean over images of one: parts would not add up to it."""
+        x, y = self._passes[0]
+        half = len(x) // 2
+        if not half:
+            return
+        whole = self._value(self._leaves, x, y).item()
+        parts = [self._value(self._leaves, x[part], y[part]).item() for part in _halves(half)]
+        mean = (half * parts[0] + (len(x) - half) * parts[1]) / len(x)
+        if abs(whole - mean) > 1e-3 * max(abs(whole), abs(mean), 1e-6):
+            what = (
+                f"the loss of {len(x)} examples is {whole:.6g}, and {mean:.6g} as a mean of halves"
+            )
+            fix = "a Task whose `counts` says what it is a mean over, or a `chunk` that holds all"
+            raise UserError(what, where="Hessian", fix=fix)
 
     def gradient(self) -> Tensor:
         """Return the gradient (P,) of the mean loss, detached."""
@@ -141,13 +165,13 @@ class HessianOperator:
             self._kept = gradient if keep else None
         return total
 
-    def _graph(self, x: Tensor, y: Tensor) -> Tensor:
+    def _graph(self, x: Inputs, y: Tensor) -> Tensor:
         """Return the gradient (P,) of the mean loss over one pass, with its graph."""
         value = self._value(self._leaves, x, y)
         _refuse_once_differentiable(value)
         return _flat(_grad(value, list(self._leaves.values()), create_graph=True))
 
-    def _value(self, leaves: Tensors, x: Tensor, y: Tensor) -> Tensor:
+    def _value(self, leaves: Tensors, x: Inputs, y: Tensor) -> Tensor:
         weights = {**self._fixed, **leaves}
         with ExitStack() as stack:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # fused attention: only first order
@@ -175,10 +199,10 @@ class HessianOperator:
 
 def hessian_of(
     module: nn.Module,
-    images: Tensor,
+    images: Inputs,
     labels: Tensor,
     *,
-    loss: Loss = F.cross_entropy,
+    loss: Loss | Task = F.cross_entropy,
     parameters: str = "",
     chunk: int = 512,
     dtype: torch.dtype | None = None,
@@ -202,7 +226,8 @@ def hessian_of(
     params, buffers = state_of(module)
     if dtype is not None:
         params, buffers = _cast(params, dtype), _cast(buffers, dtype)
-        images = images.to(dtype) if images.is_floating_point() else images
+        if not isinstance(images, Tensor) or images.is_floating_point():
+            images = images.to(dtype)
     return HessianOperator(
         Functional(module),
         params,
@@ -214,6 +239,15 @@ def hessian_of(
         chunk=chunk,
         differences=differences,
     )
+
+
+def _units(loss: Loss | Task, labels: Tensor) -> float:
+    """Return how many units the loss of a pass is a mean over."""
+    return float(loss.units(labels[None])) if isinstance(loss, Task) else float(len(labels))
+
+
+def _halves(half: int) -> tuple[slice, slice]:
+    return slice(0, half), slice(half, None)
 
 
 def pick(names: list[str], pattern: str) -> list[str]:

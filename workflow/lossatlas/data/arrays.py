@@ -115,7 +115,7 @@ def check_images(images: Shape, where: str) -> Shape:
         fix = "give bytes (uint8) or floating point numbers"
         raise UserError(f"has type {dtype}", where=where, fix=fix)
     if shape[1] != shape[2]:
-        fix = "images must be square, as (N, H, W, C)"
+        fix = "give them as train_inputs (N, C, H, W) with train_targets, and so the test split"
         raise UserError(f"{shape[1]} x {shape[2]} pixels", where=where, fix=fix)
     shape = shape if len(shape) == 4 else (*shape, 1)
     return Shape(shape, np.dtype(np.float32) if dtype.kind == "f" else dtype)

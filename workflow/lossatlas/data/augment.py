@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lossatlas.data.tensors import Split, TensorData
+from lossatlas.data.tensors import Inputs, Split, TensorData
 from lossatlas.spec.parts import Augment
 from lossatlas.training.seeds import generator
 
@@ -72,15 +72,16 @@ def augmented(data: TensorData, plan: Augment | None) -> TensorData:
     """Return the data set with what shall be done to its training images, if anything."""
     if plan is None:
         return data
+    assert isinstance(data.train.images, Tensor)  # a config refuses others
     black = torch.zeros(data.channels)  # of a user's own tensors nothing is known: the mean
     if data.pixels is not None:
         mean, std = (torch.tensor(values) for values in (data.pixels.mean, data.pixels.std))
         black = -mean / std
-    augmentation = Augmentation(plan, black.to(data.train.images.device))
+    augmentation = Augmentation(plan, black.to(data.train.device))
     return replace(data, train=replace(data.train, augmentation=augmentation))
 
 
-def changed(split: Split, images: Tensor, names: Sequence[Words]) -> Tensor:
+def changed(split: Split, images: Inputs, names: Sequence[Words]) -> Inputs:
     """Return a training batch as networks shall see it.
 
     Args:
@@ -88,7 +89,7 @@ def changed(split: Split, images: Tensor, names: Sequence[Words]) -> Tensor:
         images: (G, N, C, H, W), of G replicas.
         names: G names of their draws.
     """
-    if split.augmentation is None:
+    if split.augmentation is None or not isinstance(images, Tensor):
         return images
     drawn = [torch.rand(3, images.shape[1], generator=generator("augment", *n)) for n in names]
     return split.augmentation(images, torch.stack(drawn))
@@ -96,6 +97,6 @@ def changed(split: Split, images: Tensor, names: Sequence[Words]) -> Tensor:
 
 def augmented_batch(batch: Split, name: Words) -> Split:
     """Return a training batch of one network as it shall see it; `name` is that of its draws."""
-    if batch.augmentation is None:
+    if batch.augmentation is None or not isinstance(batch.images, Tensor):
         return batch
     return replace(batch, images=changed(batch, batch.images[None], [name])[0])

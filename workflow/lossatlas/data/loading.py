@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ import torch
 from torch import Tensor
 
 from lossatlas import paths, store
-from lossatlas.data import own, transforms
+from lossatlas.data import examples, own, transforms
 from lossatlas.data.tensors import Pixels, Split, TensorData
 from lossatlas.errors import UserError, nearest
 from lossatlas.spec.catalogue import data_sources
 from lossatlas.spec.parts import DataPart
+from lossatlas.tasks import CLASSIFICATION, find
 
 NO_LOAD = DataPart()
 
@@ -25,7 +27,7 @@ def load(
     part: DataPart = NO_LOAD,
     device: torch.device | str = "cpu",
 ) -> TensorData:
-    """Return normalised float32 images and int64 labels on a device.
+    """Return normalised float32 images and int64 labels, or other examples, on a device.
 
     Args:
         data: A record of kind 'dataset', or its file.
@@ -36,6 +38,8 @@ def load(
         UserError: If the file is missing, damaged or of another kind, or the load leaves nothing.
     """
     record = data if isinstance(data, store.Record) else store.read(data, "dataset")
+    if "targets" in record.settings:
+        return _examples(record, part, device)
     try:
         arrays = {key: array.values for key, array in record.arrays.items()}
         images, labels = arrays["train_images"], arrays["train_labels"]
@@ -71,6 +75,31 @@ def load(
         held_out,
         Pixels(scale, tuple(mean), tuple(std)),
     )
+
+
+def _examples(record: store.Record, part: DataPart, device: torch.device | str) -> TensorData:
+    """Return inputs and targets of any task, with the load that they can have.
+
+    Raises:
+        UserError: If the load is one of images, or of labels that they have not.
+    """
+    task, classes = find(part.task), int(record.settings["classes"])
+    (images, labels), test = (examples.tensors(record, name, device) for name in examples.SPLITS)
+    whole = Split(images, labels, task=task)
+    plain = labels.dim() == 1
+    if part.pixel_noise or part.transforms == "paper" or (part.label_noise and not plain):
+        fix = "leave out 'pixel_noise', 'transforms: paper' and, of sequences, 'label_noise'"
+        raise UserError("this load is of images with labels", where=record.spec["name"], fix=fix)
+    strata = labels.cpu().numpy() if plain else np.zeros(len(labels), dtype=np.int64)
+    kept = transforms.fixed_subset(strata, part.fraction, part.seed)
+    train = whole.take(torch.from_numpy(kept).to(device)) if len(kept) < len(whole) else whole
+    if part.label_noise:
+        noisy = transforms.fixed_label_noise(strata, kept, part.label_noise, classes, part.seed)
+        train = replace(train, labels=torch.from_numpy(noisy).to(device))
+    rest = np.setdiff1d(np.arange(len(whole)), kept)
+    held_out = whole.take(torch.from_numpy(rest).to(device)) if len(rest) else None
+    name = str(record.spec["name"])
+    return TensorData(name, train, Split(*test, task=task), classes, held_out)
 
 
 def _unit(images: np.ndarray, scale: float, device: torch.device | str) -> Tensor:
@@ -135,7 +164,7 @@ def _from_object(text: str, device: torch.device | str) -> TensorData:
 
     def moved(name: str, split: Split) -> Split:
         _check_split(split, found, f"{text}, {name}")
-        return Split(split.images.to(device), split.labels.to(device))
+        return replace(split, images=split.images.to(device), labels=split.labels.to(device))
 
     held_out = None if found.held_out is None else moved("held_out", found.held_out)
     train, test = moved("train", found.train), moved("test", found.test)
@@ -143,6 +172,11 @@ def _from_object(text: str, device: torch.device | str) -> TensorData:
 
 
 def _check_split(split: Split, data: TensorData, where: str) -> None:
+    if not isinstance(split.images, Tensor) or split.task is not CLASSIFICATION:
+        if not len(split) or len(split.labels) != len(split):
+            what = f"{len(split)} inputs and {len(split.labels)} targets"
+            raise UserError(what, where=where, fix="one target for each input, at least one")
+        return
     images, labels = split.images, split.labels
     shape = (data.channels, data.image_size, data.image_size)
     if images.dim() != 4 or not len(images) or tuple(images.shape[1:]) != shape:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lossatlas import plugins
+from lossatlas.data import examples
 from lossatlas.data.arrays import (
     OPTIONS,
     Shape,
@@ -34,12 +35,15 @@ def record_of(arrays: Mapping[str, Any], name: str) -> Record:
     """Return a record of kind 'dataset' from the user's arrays.
 
     Args:
-        arrays: Four of images and labels, and optionally classes, mean and std.
+        arrays: Four of images and labels, and optionally classes, mean and std; or of other tasks
+            four of inputs and targets (`examples.to_record`).
         name: Of the data.
 
     Raises:
         UserError: If something is missing or is not as it should be.
     """
+    if examples.are_examples(arrays):
+        return examples.to_record(name, arrays)
     options = {key: arrays[key] for key in OPTIONS if key in arrays}
     try:
         plain = {key: np.asarray(value) for key, value in arrays.items()}
@@ -87,7 +91,7 @@ def arrays_of(target: str, where: str) -> Mapping[str, Any]:
     """
     found = given_by(target, where)
     if not isinstance(found, Mapping):
-        fix = "give a mapping with train_images, train_labels, test_images, test_labels"
+        fix = "give a mapping with train_images, train_labels, test_images, test_labels, or inputs"
         raise UserError(f"'{target}' gives a {type(found).__name__}", where=where, fix=fix)
     return found
 
@@ -110,6 +114,8 @@ def given_by(target: str, where: str) -> Any:
 
 def describe_record(record: Record, target: str) -> DataSource:
     """Return the row of a table that would describe a record of an object's arrays."""
+    if "targets" in record.settings:
+        return replace(_examples_row(record), sha256=content(record), target=target)
     train, test = record.arrays["train_images"].values, record.arrays["test_images"].values
     row = _row(Shape(train.shape, train.dtype), len(test), int(record.settings["classes"]))
     return replace(row, sha256=content(record), target=target)
@@ -123,6 +129,11 @@ def describe_npz(path: Path) -> DataSource:
     """
     name = str(path)
     shapes = _headers(path)
+    if examples.are_examples(shapes):
+        with np.load(path, allow_pickle=False) as file:
+            record = examples.to_record(name, {key: file[key] for key in shapes})
+        row = _examples_row(record)
+        return replace(row, file=name, size=path.stat().st_size, sha256=file_content(path))
     names, images, labels = names_in(shapes, name), {}, {}
     with np.load(path, allow_pickle=False) as file:
         for split in ("train", "test"):
@@ -159,6 +170,28 @@ def file_content(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _examples_row(record: Record) -> DataSource:
+    """Return the row of inputs and targets; sizes are those that builders are told."""
+    kind, channels, size = examples.shape_of(record)
+    targets = record.arrays["train_targets"].values
+    return DataSource(
+        name="",
+        version="own",
+        file="",
+        size=0,
+        sha256="",
+        mirrors=(),
+        licence="",
+        train=len(targets),
+        test=len(record.arrays["test_targets"].values),
+        classes=int(record.settings["classes"]),
+        channels=channels,
+        image_size=size,
+        targets=f"{record.settings['targets']} {targets.ndim}",
+        inputs=kind,
+    )
 
 
 def _row(train: Shape, test: int, classes: int) -> DataSource:

@@ -32,6 +32,7 @@ from pydantic import Field, model_validator
 from lossatlas.errors import UserError
 from lossatlas.spec.parts import Strict
 from lossatlas.spec.sizes import images_of
+from lossatlas.tasks import CLASSIFICATION, Task
 
 if TYPE_CHECKING:
     from lossatlas.diffusion.recorded import Recorded
@@ -48,6 +49,7 @@ Reads = Literal["networks", "networks and snapshots", "snapshots", "path", "arra
 Unit = tuple[int, ...]  # seeds of what is measured at once: (3,), (0, 1), or all of a cell
 
 IMAGES = 1024  # that metrics pass through a network at once
+OPTIMISER = Field("sgd", description="sgd, adam, adamw, or your own 'package.module:object'")
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ class Given:
         snapshots: Epoch -> the replicas with the weights kept then.
         paths: Seed -> the recorded path of training.
         weights: Seed -> name -> trained parameters as an array.
-        logits: Seed -> logits of the test images, from `performance`.
+        logits: Seed -> logits of the test images, from `performance`; outputs of other tasks.
+        task: What the replicas are for.
     """
 
     loaded: Networks | None = None
@@ -99,6 +102,7 @@ class Given:
     paths: Mapping[int, Recorded] = field(default_factory=dict)
     weights: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     logits: Mapping[int, Any] = field(default_factory=dict)
+    task: Task = CLASSIFICATION
 
     @property
     def networks(self) -> Networks:
@@ -176,6 +180,7 @@ class Metric(Strict):
         keeps_vertices: Whether it trains vertices of simplexes, which outlive the job.
         trains: Whether it trains networks, which then must run in training mode.
         needs_held_out: Whether it needs training images that were not trained on.
+        needs_classes: Whether it needs a task with classes; `needs_images`: images to change.
         at_once: Whether `measure_units` gets all units that are to be measured in one call, because
             they share work; else one after another, and each is kept when it is done.
         costs_only: Settings that change memory or time but no number beyond rounding; a result
@@ -192,6 +197,8 @@ class Metric(Strict):
     keeps_vertices: ClassVar[bool] = False
     trains: ClassVar[bool] = False
     needs_held_out: ClassVar[bool] = False
+    needs_classes: ClassVar[bool] = False
+    needs_images: ClassVar[bool] = False
     at_once: ClassVar[bool] = False
     costs_only: ClassVar[Sequence[str]] = ()
     files: ClassVar[Sequence[str]] = ()

@@ -33,7 +33,9 @@ class Cka(Metric):
     batch_size: int = Field(128, ge=4, description="images blended with one coefficient")
     mixup_alpha: float = Field(16.0, ge=0, description="Beta(alpha, alpha) of the blend; 0: none")
     layers: list[str] = Field(
-        ["softmax", "output"], min_length=1, description="'softmax', 'output' or names of modules"
+        ["softmax", "output"],
+        min_length=1,
+        description="'softmax' (of classes), 'output' or names of modules",
     )
     seed: int = Field(0, ge=0, description="seed of the images and of the blend")
 

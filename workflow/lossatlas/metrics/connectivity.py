@@ -10,7 +10,18 @@ from pydantic import Field, field_validator, model_validator
 
 from lossatlas.connectivity.pairs import pairs_of
 from lossatlas.errors import UserError, nearest
-from lossatlas.metrics.base import IMAGES, Asked, Given, Memory, Metric, Mode, Output, Passes, Unit
+from lossatlas.metrics.base import (
+    IMAGES,
+    OPTIMISER,
+    Asked,
+    Given,
+    Memory,
+    Metric,
+    Mode,
+    Output,
+    Passes,
+    Unit,
+)
 from lossatlas.spec.sizes import images_of
 
 if TYPE_CHECKING:
@@ -48,6 +59,7 @@ class Connectivity(Metric):
     )
     batch_size: int = Field(128, ge=1, description="images per step")
     learning_rate: float = Field(0.01, gt=0, description="initial step size")
+    optimiser: str = OPTIMISER
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(5e-4, ge=0, description="L2 on the sampled point")
     start: Literal["linear", "random"] = Field("linear", description="where bends start")

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class Distance(Metric):
-    """Distance of weights, and how differently two replicas predict."""
+    """Distance of weights, and how differently two replicas predict.
+
+    Of tasks without classes there is no disagreement and no divergence.
+    """
 
     per = "pair"
     outputs = (
@@ -22,7 +25,7 @@ class Distance(Metric):
         Output("normalised_distance", "", "the same in units of the parameters' own size"),
         Output("disagreement", "percent", "test images that are classified differently"),
         Output("js_divergence", "nats", "Jensen-Shannon divergence of the predictions"),
-        Output("logit_cosine", "", "cosine between the logits of all test images"),
+        Output("logit_cosine", "", "cosine between the logits, or outputs, of all test images"),
     )
     reads = "arrays"
 
@@ -30,7 +33,8 @@ class Distance(Metric):
         """Compare each pair."""
         from lossatlas.similarity.distance import measure
 
-        return measure(given.weights, given.logits, self, [(first, last) for first, last in units])
+        pairs = [(first, last) for first, last in units]
+        return measure(given.weights, given.logits, self, pairs, classes=given.task.classes)
 
     def passes(self, planned: PlannedCell) -> Passes:
         """No network is run."""

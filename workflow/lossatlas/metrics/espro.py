@@ -36,6 +36,8 @@ class Espro(Spro):
     )
 
     needs_held_out = True
+    needs_classes = True
+    needs_images = True
 
     vertices: int = Field(2, ge=1, description="trained vertices per replica: dimension at most")
     draws: int = Field(25, ge=1, description="networks sampled in each simplex (H)")

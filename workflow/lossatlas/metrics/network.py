@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lossatlas.curvature.operator import HessianOperator
-    from lossatlas.data.tensors import Split
+    from lossatlas.data.tensors import Inputs, Split
     from lossatlas.training.networks import Networks
 
 
@@ -45,23 +45,18 @@ class Network:
 
         return flatten(self.parameters)
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return logits (N, classes) of images (N, C, H, W), without gradients."""
-        import torch
+    def __call__(self, images: Inputs) -> Tensor:
+        """Return outputs of inputs, such as logits of images (N, C, H, W), without gradients."""
+        from lossatlas.training.networks import outputs
 
-        from lossatlas.training.networks import chunk_of, evaluator
-
-        forward = evaluator(self._networks.functional, *self._networks.one(self._index))
-        return torch.cat([forward(x) for x in images.split(chunk_of(images))])
+        return outputs(self._networks, self._index, images)
 
     def loss(self, split: Split) -> Tensor:
-        """Return the mean cross entropy on images and their labels, in nats, without gradients."""
-        from torch.nn.functional import cross_entropy
-
-        return cross_entropy(self(split.images), split.labels)
+        """Return the mean loss of the task, without gradients: of images, cross entropy in nats."""
+        return split.task.mean(self(split.images), split.labels)
 
     def gradient(self, split: Split, *, parameters: str = "") -> Tensor:
-        """Return the gradient (P,) of the mean cross entropy, detached.
+        """Return the gradient (P,) of the mean loss, detached.
 
         Args:
             split: Images and labels.
@@ -70,7 +65,7 @@ class Network:
         return self.hessian(split, parameters=parameters).gradient()
 
     def hessian(self, split: Split, *, parameters: str = "", chunk: int = 512) -> HessianOperator:
-        """Return the Hessian of the mean cross entropy, as a function of vectors (P,).
+        """Return the Hessian of the mean loss, as a function of vectors (P,).
 
         Args:
             split: Images and labels.
@@ -85,11 +80,12 @@ class Network:
             dict(self.buffers),
             split.images,
             split.labels,
+            loss=split.task,
             parameters=parameters,
             chunk=chunk,
         )
 
-    def features(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    def features(self, images: Inputs, layers: Sequence[str]) -> dict[str, Tensor]:
         """Return layer -> features (N, D): "output", "softmax", or names of modules."""
         from lossatlas.similarity.features import features
 

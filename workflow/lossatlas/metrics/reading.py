@@ -106,7 +106,8 @@ class Reader:
         """Return seed -> predictions of the test images."""
         if not self._logits:
             arrays = store.read(self.inputs.performance, "performance").arrays
-            seeds, tables = arrays["seeds"].values.tolist(), arrays["test_logits"].values
+            name = "test_logits" if "test_logits" in arrays else "test_outputs"
+            seeds, tables = arrays["seeds"].values.tolist(), arrays[name].values
             self._logits = dict(zip(seeds, tables, strict=True))
         return self._logits
 
@@ -118,19 +119,20 @@ class Reader:
             from lossatlas.diffusion.recorded import read
 
             histories = dict.fromkeys(self.blocks[seed].history for seed in seeds)
-            return Given(paths=read(histories, seeds))
+            return Given(paths=read(histories, seeds), task=cell.task)
         if reads == "arrays":
             found = checkpoints.read_weights(
                 files, seeds, self._checkpoint, "np", cell.digest, frozen=False
             )
             weights = {seed: params for seed, (params, _) in found.items()}
-            return Given(weights=weights, logits={seed: self.logits()[seed] for seed in seeds})
+            chosen = {seed: self.logits()[seed] for seed in seeds}
+            return Given(weights=weights, logits=chosen, task=cell.task)
         if reads == "snapshots":
-            return Given(snapshots=self._snapshots(seeds, files))
+            return Given(snapshots=self._snapshots(seeds, files), task=cell.task)
         networks = self.networks(seeds)
         if reads == "networks and snapshots" and cell.recipe.record is not None:
-            return Given(networks, snapshots=self._snapshots(seeds, files))
-        return Given(networks)
+            return Given(networks, self._snapshots(seeds, files), task=cell.task)
+        return Given(networks, task=cell.task)
 
     def networks(self, seeds: list[int]) -> Networks:
         """Load some replicas and their data."""
@@ -184,13 +186,14 @@ def _digest(array: Any) -> str:
 
 def arrays_of(networks: Networks) -> Given:
     """Return trained parameters and predictions of networks in memory, as arrays."""
-    from lossatlas.training.networks import logits
+    from lossatlas.similarity.performance import kept
+    from lossatlas.training.networks import outputs
 
-    images = networks.data.test.images
+    test = networks.data.test
     weights, predictions = {}, {}
     for index, seed in enumerate(networks.seeds):
         params, _ = networks.one(index)
         names = networks.functional.trainable
         weights[seed] = {name: params[name].cpu().numpy() for name in names}
-        predictions[seed] = logits(networks, index, images).cpu().numpy()
-    return Given(weights=weights, logits=predictions)
+        predictions[seed] = kept(outputs(networks, index, test.images), test)
+    return Given(weights=weights, logits=predictions, task=networks.data.task)

@@ -107,7 +107,7 @@ def _number(metric: Metric, name: str, given: Any) -> float:
 
 
 def check(metric: Metric, record: Any) -> Record:
-    """Refuse numbers that a metric does not declare; give the others their units.
+    """Refuse numbers that a metric does not declare; give those without a unit the declared one.
 
     Raises:
         UserError: With the number.
@@ -121,6 +121,26 @@ def check(metric: Metric, record: Any) -> Record:
             names = [one.name for one in metric.outputs]
             what = f"writes '{row.name}', which it does not declare"
             raise UserError(what, where=metric.kind, fix=nearest(row.name, names))
-        if row.unit != declared.unit:
+        if not row.unit:
             record.scalars[place] = replace(row, unit=declared.unit)
+    return record
+
+
+def in_unit(record: Record, unit: str) -> Record:
+    """Put the unit of a task's loss in the place of nats, in which formulas name losses."""
+    if unit == "nats":
+        return record
+
+    def renamed(old: str) -> str:
+        return unit if old == "nats" else old
+
+    record.scalars = [replace(row, unit=renamed(row.unit)) for row in record.scalars]
+    record.series = [
+        replace(one, x_unit=renamed(one.x_unit), y_unit=renamed(one.y_unit))
+        for one in record.series
+    ]
+    record.tables = [
+        replace(table, units={key: renamed(old) for key, old in table.units.items()})
+        for table in record.tables
+    ]
     return record

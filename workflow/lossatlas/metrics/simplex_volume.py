@@ -32,6 +32,8 @@ class SimplexVolume(Spro):
         Output("log_volume_paper", "", "the same by the rule of the authors' code"),
     )
 
+    needs_classes = True
+
     epochs: int = Field(10, ge=1, description="passes over the training data, per vertex")
     connectors: int = Field(12, ge=1, description="vertices trained, one after another")
     regularisations: list[Annotated[float, Field(ge=0)]] = Field(

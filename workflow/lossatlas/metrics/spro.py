@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from lossatlas.metrics.base import IMAGES, Metric, Mode, Passes
+from lossatlas.metrics.base import IMAGES, OPTIMISER, Metric, Mode, Passes
 from lossatlas.spec.catalogue import NETWORKS
 from lossatlas.spec.sizes import images_of
 
@@ -30,6 +30,7 @@ class Spro(Metric):
     epochs: int = Field(20, ge=1, description="passes over the training data, per vertex")
     batch_size: int = Field(128, ge=1, description="images per step")
     learning_rate: float = Field(0.01, gt=0, description="initial step size; annealed by a cosine")
+    optimiser: str = OPTIMISER
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(5e-4, ge=0, description="L2 on the vertex that is trained")
     samples: int = Field(5, ge=1, description="points of the complex per step")

@@ -48,5 +48,5 @@ def count(arguments: Mapping[str, Any], classes: int, channels: int, size: int) 
 
 
 NETWORKS = {
-    "convnet": Network("ConvNet", {"width": 16}, count, smallest=4),
+    "convnet": Network("ConvNet", {"width": 16}, count, smallest=4, inputs=("square", "oblong")),
 }

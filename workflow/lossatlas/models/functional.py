@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from lossatlas.data.tensors import Inputs, Named
 from lossatlas.errors import UserError, told
 from lossatlas.models.safe_convolution import avoid_faults
 from lossatlas.models.together import Together
@@ -33,8 +34,9 @@ class Functional:
     """A module without weights of its own.
 
     Args:
-        module: Any module from images to logits; copied. The copy has no weights, and every call
-            must bring all of its own. Tied weights stay tied, under their first name.
+        module: Any module from inputs to outputs, such as images to logits; copied. The copy has no
+            weights, and every call must bring all of its own. Tied weights stay tied, under their
+            first name.
 
     Attributes:
         narrowest: Fewest output channels of a convolution of images; 0 if there is none.
@@ -65,24 +67,27 @@ class Functional:
         self._layers: Together | None = None
         self._layered: bool | None = None
 
-    def __call__(self, params: Tensors, buffers: Tensors, x: Tensor, *, train: bool) -> Tensor:
-        """Return logits of one network.
+    def __call__(self, params: Tensors, buffers: Tensors, x: Inputs, *, train: bool) -> Tensor:
+        """Return outputs of one network, such as logits.
 
         Args:
             params: Name -> tensor; differentiable.
             buffers: Name -> tensor; what the module changes of them, such as BatchNorm statistics
                 if `train`, is changed in place.
-            x: Images (N, C, H, W).
+            x: Images (N, C, H, W), or whatever the module takes; several by name are keyword
+                arguments of its forward.
             train: Training mode (batch statistics, dropout) or evaluation mode.
 
         Returns:
-            Logits (N, classes).
+            Outputs (N, ...), such as logits (N, classes).
 
         Raises:
             UserError: If the module writes into its images.
         """
         if self.module.training != train:
             self.module.train(train)
+        if isinstance(x, Named):
+            return self._forward(params, buffers, x.tensors)
         x = self._arranged(params, buffers, x, train=train)
         writes = 0 if x.is_inference() else x._version  # noqa: SLF001 -- there is no public one
         logits = self._forward(params, buffers, x)
@@ -92,7 +97,9 @@ class Functional:
             raise UserError(what, where=self.name, fix=fix)
         return logits
 
-    def _forward(self, params: Tensors, buffers: Tensors, x: Tensor) -> Tensor:
+    def _forward(
+        self, params: Tensors, buffers: Tensors, x: Tensor | Mapping[str, Tensor]
+    ) -> Tensor:
         # As torch.func.functional_call, which looks all places up anew each time: a tenth of the
         # step of a small network.
         tensors, places = {**params, **buffers}, self._places
@@ -102,7 +109,7 @@ class Functional:
         try:
             for held, key, name in places:
                 held[key] = tensors[name]
-            logits: Tensor = self.module(x)
+            logits: Tensor = self.module(x) if isinstance(x, Tensor) else self.module(**x)
             with torch.no_grad():
                 for held, key, name in places:  # `self.mean = ...` puts another in its place
                     if name in buffers and held[key] is not buffers[name]:
@@ -112,8 +119,8 @@ class Functional:
                 held[key] = nothing
         return logits
 
-    def many(self, params: Tensors, buffers: Tensors, x: Tensor, *, train: bool) -> Tensor:
-        """Return logits of G networks, each on its own images.
+    def many(self, params: Tensors, buffers: Tensors, x: Inputs, *, train: bool) -> Tensor:
+        """Return outputs of G networks, each on its own inputs.
 
         Ordinary layers run for all of them at once, in training on the CPU; other modules are one
         vectorised network. A module that `torch.vmap` does not take, such as one that branches on
@@ -122,23 +129,23 @@ class Functional:
         Args:
             params: Name -> (G, ...).
             buffers: Name -> (G, ...); updated in place if `train`.
-            x: Images (G, N, C, H, W).
+            x: Images (G, N, C, H, W), or other inputs (G, N, ...).
             train: As in `__call__`.
 
         Returns:
-            Logits (G, N, classes).
+            Outputs (G, N, ...).
         """
-        if len(x) > 1 and train and self._takes_layers(buffers, x):
+        if isinstance(x, Tensor) and len(x) > 1 and train and self._takes_layers(buffers, x):
             assert self._layers is not None
             return self._layers(params, buffers, x)
-        if not x[0].is_contiguous():
+        if isinstance(x, Tensor) and not x[0].is_contiguous():
             self._arranged(one_of(params, 0), one_of(buffers, 0), x[0], train=train)
             x = x if self._takes_last[train] else x.contiguous()
         if len(x) > 1 and self._takes_vmap(params, buffers, x, train=train):
             return self._vectorised(params, buffers, x, train=train)
         each = [
-            self(one_of(params, index), one_of(buffers, index), images, train=train)
-            for index, images in enumerate(x)
+            self(one_of(params, index), one_of(buffers, index), x[index], train=train)
+            for index in range(len(x))
         ]
         return torch.stack(each)
 
@@ -154,7 +161,7 @@ class Functional:
             if self.module.training != train:
                 self.module.train(train)
             fresh = {name: b.detach().clone() for name, b in buffers.items()}
-            with torch.no_grad(), torch.random.fork_rng(_devices(x)):
+            with torch.no_grad(), torch.random.fork_rng(devices_of(x)):
                 try:
                     self._forward(params, fresh, x[:2].clone())
                     self._takes_last[train] = True
@@ -162,17 +169,18 @@ class Functional:
                     self._takes_last[train] = False
         return x if self._takes_last[train] else x.contiguous()
 
-    def _vectorised(self, params: Tensors, buffers: Tensors, x: Tensor, *, train: bool) -> Tensor:
+    def _vectorised(self, params: Tensors, buffers: Tensors, x: Inputs, *, train: bool) -> Tensor:
         if self.module.training != train:
             self.module.train(train)
-        return torch.vmap(self._forward, randomness="different")(params, buffers, x)
+        given = x.tensors if isinstance(x, Named) else x
+        return torch.vmap(self._forward, randomness="different")(params, buffers, given)
 
-    def _takes_vmap(self, params: Tensors, buffers: Tensors, x: Tensor, *, train: bool) -> bool:
+    def _takes_vmap(self, params: Tensors, buffers: Tensors, x: Inputs, *, train: bool) -> bool:
         """Say whether `torch.vmap` takes the module; tried once, on two images of each network."""
         mode = train, torch.is_grad_enabled()  # transformers take a shorter way without gradients
         if mode not in self._vectorises:
             fresh = {name: b.clone() for name, b in buffers.items()}
-            with torch.random.fork_rng(_devices(x)):
+            with torch.random.fork_rng(devices_of(x)):
                 try:
                     self._vectorised(params, fresh, x[:, :2].clone(), train=train)
                     self._vectorises[mode] = True
@@ -217,7 +225,7 @@ class Functional:
                 norm.momentum = original
 
 
-def _devices(x: Tensor) -> list[torch.device]:
+def devices_of(x: Inputs) -> list[torch.device]:
     """Return the devices, besides the CPU, whose random state a module may draw from."""
     return [x.device] if x.device.type == "cuda" else []
 
@@ -258,81 +266,6 @@ def _without_weights(module: nn.Module) -> nn.Module:
     return module
 
 
-def check_logits(
-    functional: Functional,
-    params: Tensors,
-    buffers: Tensors,
-    images: Tensor,
-    classes: int,
-    *,
-    train: bool,
-) -> None:
-    """Refuse a network whose forward pass fails, or gives no logits.
-
-    Args:
-        functional: The network.
-        params: Name -> tensor, of one network.
-        buffers: Name -> tensor; not changed.
-        images: (N, C, H, W); the first two are used.
-        classes: How many the labels have.
-        train: Look at training mode and at the backward pass, too.
-
-    Raises:
-        UserError: If it fails, or returns anything but a tensor (N, classes) or wider.
-    """
-    some = images[:2].clone()
-    modes = (False, True) if train and len(some) > 1 else (False,)  # one image has no variance
-    with torch.random.fork_rng(_devices(some)):
-        for mode in modes:
-            fresh = {name: b.clone() for name, b in buffers.items()}
-            leaves = {
-                name: p.detach().requires_grad_(mode and p.dtype.is_floating_point)
-                for name, p in params.items()
-            }
-            try:
-                with torch.set_grad_enabled(mode):
-                    out: object = functional(leaves, fresh, some, train=mode)
-                _check_shape(out, len(some), classes, functional.name)
-                if isinstance(out, Tensor) and out.requires_grad:
-                    torch.autograd.backward(out.sum())
-            except UserError:
-                raise
-            except Exception as error:  # a user's module may fail in any way
-                raise _failed(error, some, functional.name) from error
-
-
-def _check_shape(out: object, count: int, classes: int, where: str) -> None:
-    """Refuse what is not a tensor of logits (N, classes) for so many images."""
-    fix = "wrap it in a module whose forward returns the logits alone"
-    if not isinstance(out, Tensor):
-        what = f"forward returns a {type(out).__name__}, not a tensor of logits"
-        raise UserError(what, where=where, fix=fix)
-    if out.dim() != 2 or len(out) != count or not out.is_floating_point():
-        kind = "" if out.is_floating_point() else f" of {out.dtype}"
-        what = f"forward returns a tensor of shape {tuple(out.shape)}{kind} for {count} images"
-        raise UserError(f"{what}, not (N, classes)", where=where, fix=fix)
-    if out.shape[1] < classes:
-        what = f"forward returns {out.shape[1]} logits, and there are {classes} classes"
-        fix = "let its builder take `num_classes`, and have so many outputs"
-        raise UserError(what, where=where, fix=fix)
-
-
-def _failed(error: Exception, images: Tensor, where: str) -> UserError:
-    """Say how a module failed."""
-    if (again := runs_again(error, where)) is not None:
-        return again
-    what = f"forward fails on images {tuple(images.shape)} of {images.dtype}: {told(error)}"
-    return UserError(what, where=where, fix="mend it; images are (N, C, H, W)")
-
-
-def runs_again(error: Exception, where: str = "model") -> UserError | None:
-    """Explain the error of a part that runs again in the backward pass, where it has no weights."""
-    if "meta" not in str(error):
-        return None
-    what = "forward runs a part of itself again during the backward pass"
-    return UserError(what, where=where, fix="switch activation checkpointing off")
-
-
 def state_of(module: nn.Module) -> tuple[Tensors, Tensors]:
     """Return detached copies of a module's parameters and buffers, by name."""
     params = {name: p.detach().clone() for name, p in module.named_parameters()}
@@ -367,7 +300,7 @@ def unflatten(vector: Tensor, like: Mapping[str, Tensor | torch.Size]) -> Tensor
 
 @torch.no_grad()
 def reestimate_norms(
-    functional: Functional, params: Tensors, buffers: Tensors, images: Tensor, batch: int = 1024
+    functional: Functional, params: Tensors, buffers: Tensors, images: Inputs, batch: int = 1024
 ) -> Tensors:
     """Return buffers whose BatchNorm statistics are those of `params` on `images`.
 

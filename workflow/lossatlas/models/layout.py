@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lossatlas.data.tensors import Inputs, Named, places
 from lossatlas.models.functional import Functional
 
 SMALL = 5e7  # most (parameters x pixels) of a network that is faster in company on the CPU
 FEW = 8  # fewest channels with which channels last is faster on the CPU
 
 
-def is_small(functional: Functional, images: Tensor) -> bool:
+def is_small(functional: Functional, images: Inputs) -> bool:
     """Say whether several of these networks are faster together.
 
     Measured with ResNet18 on one CPU core, a step of three networks together costs, against three
@@ -20,21 +21,25 @@ def is_small(functional: Functional, images: Tensor) -> bool:
     more, so all networks that share a job are run together.
     """
     parameters = sum(shape.numel() for shape in functional.shapes.values())
-    return images.device.type != "cpu" or parameters * images[0, 0].numel() <= SMALL
+    return images.device.type != "cpu" or parameters * places(images) <= SMALL
 
 
-def takes_channels_last(functional: Functional, images: Tensor) -> bool:
+def takes_channels_last(functional: Functional, images: Inputs) -> bool:
     """Say whether a network is faster on images (N, C, H, W) channels last: on the CPU, if wide.
 
     Measured with ResNet18 on 32 x 32 images, one core with AVX2: a training step is 0.83, 1.28 and
     1.53 times as fast at widths 2, 8 and 32, evaluation 0.5, 1.4 and 1.5 times.
     """
-    return images.dim() == 4 and images.device.type == "cpu" and functional.narrowest >= FEW
+    return _are_images(images) and images.device.type == "cpu" and functional.narrowest >= FEW
 
 
-def fast(images: Tensor, functional: Functional) -> Tensor:
-    """Return images (N, C, H, W) laid out as a network is fastest on them."""
-    if not takes_channels_last(functional, images):
+def _are_images(inputs: Inputs) -> bool:
+    return isinstance(inputs, Tensor) and inputs.dim() == 4 and inputs.is_floating_point()
+
+
+def fast(images: Inputs, functional: Functional) -> Inputs:
+    """Return images (N, C, H, W) laid out as a network is fastest on them; others as they are."""
+    if isinstance(images, Named) or not takes_channels_last(functional, images):
         return images
     return images.contiguous(memory_format=torch.channels_last)
 
@@ -51,14 +56,17 @@ class Layout:
         together: G.
     """
 
-    def __init__(self, images: Tensor, functional: Functional, together: int = 1) -> None:
-        grouped = together > 1 and images.dim() == 4 and images.device.type == "cpu"
+    def __init__(self, images: Inputs, functional: Functional, together: int = 1) -> None:
+        grouped = together > 1 and _are_images(images) and images.device.type == "cpu"
         self.last = grouped or takes_channels_last(functional, images)
-        self.images = images.permute(0, 2, 3, 1).contiguous() if self.last else images
+        self.images: Inputs = images
+        if self.last:
+            assert isinstance(images, Tensor)
+            self.images = images.permute(0, 2, 3, 1).contiguous()
 
-    def take(self, index: Tensor) -> Tensor:
+    def take(self, index: Tensor) -> Inputs:
         """Return the images (G, N, ...) at the places (G, N)."""
-        if not self.last:
+        if isinstance(self.images, Named) or not self.last:
             return self.images[index]
         chosen = self.images[index.T].permute(0, 2, 3, 1, 4).contiguous()
         return chosen.permute(3, 0, 4, 1, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -16,22 +17,31 @@ from lossatlas.spec.networks import Network
 FULLY_CONNECTED = at_least(2)  # layers
 
 
+def _places(image_size: int | tuple[int, ...]) -> int:
+    return image_size**2 if isinstance(image_size, int) else math.prod(image_size)
+
+
 class MLP(nn.Module):
-    """`depth` hidden layers of `width` ReLU units on the flattened image.
+    """`depth` hidden layers of `width` ReLU units on the flattened image, signal or row.
 
     Args:
         num_classes: Number of classes.
         in_channels: Channels of an image.
-        image_size: Height and width of an image.
+        image_size: Height and width of an image, or the shape of what is not square.
         width: Units per hidden layer.
         depth: Hidden layers; 0 is softmax regression, whose loss is convex.
     """
 
     def __init__(
-        self, num_classes: int, in_channels: int, image_size: int, width: int = 64, depth: int = 2
+        self,
+        num_classes: int,
+        in_channels: int,
+        image_size: int | tuple[int, ...],
+        width: int = 64,
+        depth: int = 2,
     ) -> None:
         super().__init__()
-        sizes = [in_channels * image_size**2] + [width] * depth
+        sizes = [in_channels * _places(image_size)] + [width] * depth
         layers: list[nn.Module] = [nn.Flatten()]
         for inputs, outputs in pairwise(sizes):
             layers += [nn.Linear(inputs, outputs), nn.ReLU()]
@@ -48,7 +58,7 @@ class FullyConnected(nn.Module):
     Args:
         num_classes: Number of classes.
         in_channels: Channels of an image.
-        image_size: Height and width of an image.
+        image_size: Height and width of an image, or the shape of what is not square.
         width: Units per hidden layer.
         depth: Linear layers, at least 2.
         linear_std: As in `initial.draw`. At the paper's 0.001 the output of `depth` 20 is about
@@ -59,14 +69,14 @@ class FullyConnected(nn.Module):
         self,
         num_classes: int,
         in_channels: int,
-        image_size: int,
+        image_size: int | tuple[int, ...],
         width: int = 100,
         depth: int = 3,
         linear_std: float = 0.0,
     ) -> None:
         super().__init__()
         FULLY_CONNECTED.check(depth)
-        sizes = [in_channels * image_size**2] + [width] * (depth - 1)
+        sizes = [in_channels * _places(image_size)] + [width] * (depth - 1)
         layers: list[nn.Module] = [nn.Flatten()]
         for inputs, outputs in pairwise(sizes):
             layers += [nn.Linear(inputs, outputs, bias=False), nn.ReLU()]
@@ -96,12 +106,14 @@ def count_fully_connected(
     return weights, weights
 
 
+INPUTS = ("square", "oblong", "rows")
 NETWORKS = {
-    "mlp": Network("MLP", {"width": 64, "depth": 2}, count, depths=at_least(0)),
+    "mlp": Network("MLP", {"width": 64, "depth": 2}, count, depths=at_least(0), inputs=INPUTS),
     "fully_connected": Network(
         "FullyConnected",
         {"width": 100, "depth": 3, "linear_std": 0.0},
         count_fully_connected,
         depths=FULLY_CONNECTED,
+        inputs=INPUTS,
     ),
 }

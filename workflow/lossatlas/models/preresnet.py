@@ -140,5 +140,6 @@ NETWORKS = {
         depths=DEPTHS,
         activations=40.0,
         norms=True,
+        inputs=("square", "oblong"),
     ),
 }

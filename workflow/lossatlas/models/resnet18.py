@@ -77,5 +77,5 @@ def count(arguments: Mapping[str, Any], classes: int, channels: int, size: int) 
 
 
 NETWORKS = {
-    "resnet18": Network("ResNet18", {"width": 64}, count, norms=True),
+    "resnet18": Network("ResNet18", {"width": 64}, count, norms=True, inputs=("square", "oblong")),
 }

@@ -144,5 +144,6 @@ NETWORKS = {
         depths=DEPTHS,
         choices={"norm": NORMS},
         norms=True,
+        inputs=("square", "oblong"),
     ),
 }

@@ -150,5 +150,6 @@ NETWORKS = {
         depths=DEPTHS,
         activations=40.0,
         norms=True,
+        inputs=("square", "oblong"),
     ),
 }

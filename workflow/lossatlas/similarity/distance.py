@@ -76,18 +76,22 @@ def measure(
     logits: Mapping[int, np.ndarray],
     settings: Distance,  # noqa: ARG001 - every metric takes its settings
     pairs: Sequence[tuple[int, int]] | None = None,
+    *,
+    classes: bool = True,
 ) -> Record:
     """Compare pairs of replicas.
 
     Args:
         weights: Seed -> parameter name -> array; trainable parameters, no buffers.
-        logits: Seed -> logits (N, classes) of the same test images.
+        logits: Seed -> logits (N, classes), or outputs (N, ...), of the same test images.
         settings: Of the metric; it has no options of its own.
         pairs: Seeds; default: every two replicas.
+        classes: Whether the task has classes.
 
     Returns:
-        A record with, per pair: l2_distance, normalised_distance, disagreement (percent),
-        js_divergence (nats), logit_cosine. A number that is not finite is NaN and `undefined`.
+        A record with, per pair: l2_distance, normalised_distance, logit_cosine and, of tasks with
+        classes, disagreement (percent) and js_divergence (nats). A number that is not finite is NaN
+        and `undefined`.
 
     Raises:
         ValueError: If seeds, names or shapes differ.
@@ -95,16 +99,20 @@ def measure(
     if weights.keys() != logits.keys():
         odd = sorted(weights.keys() ^ logits.keys())
         raise ValueError(f"seeds {odd} have weights or logits, not both")
-    log_probs = {seed: predictions.log_softmax(table) for seed, table in logits.items()}
+    logits = {seed: table.reshape(len(table), -1) for seed, table in logits.items()}
+    chosen = logits if classes else {}
+    log_probs = {seed: predictions.log_softmax(table) for seed, table in chosen.items()}
     record = Record("distance")
     for a, b in combinations(sorted(weights), 2) if pairs is None else pairs:
         values = {
             "l2_distance": (l2_distance(weights[a], weights[b]), ""),
             "normalised_distance": (normalised_distance(weights[a], weights[b]), ""),
-            "disagreement": (predictions.disagreement(logits[a], logits[b]), "percent"),
-            "js_divergence": (predictions.js_divergence(log_probs[a], log_probs[b]), "nats"),
-            "logit_cosine": (predictions.logit_cosine(logits[a], logits[b]), ""),
         }
+        if classes:
+            apart = predictions.disagreement(logits[a], logits[b])
+            divergence = predictions.js_divergence(log_probs[a], log_probs[b])
+            values |= {"disagreement": (apart, "percent"), "js_divergence": (divergence, "nats")}
+        values["logit_cosine"] = (predictions.logit_cosine(logits[a], logits[b]), "")
         record.scalars += [
             scalar(name, value, replica=a, partner=b, unit=unit)
             for name, (value, unit) in values.items()

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lossatlas.data.tensors import Inputs
 from lossatlas.errors import UserError, nearest
+from lossatlas.tasks import IGNORED
 from lossatlas.training.networks import Networks, chunk_of, evaluator
 
 OUTPUTS = ("softmax", "output")
@@ -56,16 +58,22 @@ def _keep(
 
 @torch.no_grad()
 def features(
-    networks: Networks, index: int, images: Tensor, layers: Sequence[str]
+    networks: Networks,
+    index: int,
+    images: Inputs,
+    layers: Sequence[str],
+    targets: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Return the features of one replica in evaluation mode; each image passes through once.
 
     Args:
         networks: The replicas.
         index: Which one.
-        images: Images (N, C, H, W).
+        images: Images (N, C, H, W), or other inputs (N, ...).
         layers: 'output' (logits), 'softmax', or names of modules. A module that runs several times
             in one pass counts with its last output.
+        targets: (N, L) of sequences: where they do not count, outputs are 0, so that more padding
+            changes nothing.
 
     Returns:
         Layer -> (N, D): convolutional features are flattened over channels and places.
@@ -76,11 +84,15 @@ def features(
     parts: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     hidden = [layer for layer in parts if layer not in OUTPUTS]
     with recording(networks.functional.module, hidden) as kept:
-        forward = evaluator(networks.functional, *networks.one(index))
+        forward, first = evaluator(networks.functional, *networks.one(index)), 0
         for chunk in images.split(chunk_of(images)):
             kept.clear()
             logits = forward(chunk)
-            found = {**kept, "output": logits, "softmax": logits.softmax(dim=1)}
+            found = {"output": logits, "softmax": logits.softmax(dim=-1)}
+            if targets is not None and targets.dim() == 2 and logits.dim() == 3:
+                counts = (targets[first : first + len(chunk)] != IGNORED)[..., None]
+                found = {name: rows * counts for name, rows in found.items()}
+            found, first = {**kept, **found}, first + len(chunk)
             for layer, collected in parts.items():
                 collected.append(_rows(found, layer, len(chunk)))
     return {layer: torch.cat(collected) for layer, collected in parts.items()}

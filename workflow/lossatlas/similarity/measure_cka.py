@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from scipy.special import betaincinv
-from torch import Tensor
 
+from lossatlas.data.tensors import Inputs, Named
 from lossatlas.errors import UserError
 from lossatlas.similarity.alignment import Centred, centre, estimates
 from lossatlas.similarity.features import features
@@ -47,7 +47,11 @@ def measure(
     Raises:
         UserError: If a layer does not exist or there are fewer than 4 training images.
     """
-    places, images, blend = blended_images(networks.data.train.images, settings)
+    train = networks.data.train
+    places, images, blend = blended_images(train.images, settings)
+    targets = (
+        train.labels[torch.from_numpy(places).to(train.device)] if train.task.sequence else None
+    )
     record = Record("cka", mode=settings.mode)
     record.arrays = {
         "images": Array(places, ("image",), description="places in the training set"),
@@ -58,9 +62,11 @@ def measure(
     at = {seed: place for place, seed in enumerate(networks.seeds)}
     indices = [(at[one], at[other]) for one, other in pairs]
     layers = list(dict.fromkeys(settings.layers))
+    if not train.task.classes:
+        layers = [layer for layer in layers if layer != "softmax"] or ["output"]
     centred: dict[str, list[Centred]] = {layer: [] for layer in layers}
     for index in range(len(networks.seeds)):
-        for layer, rows in features(networks, index, images, layers).items():
+        for layer, rows in features(networks, index, images, layers, targets).items():
             centred[layer].append(centre(rows))
     for layer in layers if pairs else []:
         found = estimates(centred[layer], indices)
@@ -77,14 +83,14 @@ def measure(
     return record
 
 
-def blended_images(images: Tensor, settings: Cka) -> tuple[np.ndarray, Tensor, np.ndarray]:
+def blended_images(images: Inputs, settings: Cka) -> tuple[np.ndarray, Inputs, np.ndarray]:
     """Draw training images and blend each batch with a permutation of itself (mixup).
 
     x' = lambda x + (1 - lambda) x[permutation], with one lambda ~ Beta(alpha, alpha) per batch
-    (Zhang et al., 2018); no blend at alpha = 0.
+    (Zhang et al., 2018); no blend at alpha = 0, nor of tokens and of inputs by name.
 
     Args:
-        images: Training images (M, C, H, W).
+        images: Training images (M, C, H, W), or other inputs.
         settings: `samples`, `batch_size`, `mixup_alpha`, `seed`.
 
     Returns:
@@ -98,6 +104,9 @@ def blended_images(images: Tensor, settings: Cka) -> tuple[np.ndarray, Tensor, n
         raise UserError(what, where="cka: samples", fix="train on more images")
     order = torch.randperm(len(images), generator=generator("cka", settings.seed, "images"))
     places = order[: settings.samples]
+    if isinstance(images, Named) or not images.is_floating_point():
+        chosen = images[places.to(images.device)]
+        return places.numpy(), chosen, np.ones(len(places.split(settings.batch_size)))
     batches, blend = [], []
     for number, chosen in enumerate(torch.split(places, settings.batch_size)):
         words = generator("cka", settings.seed, "blend", number)

@@ -7,54 +7,95 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from torch import Tensor
 
 from lossatlas import uncertainty
+from lossatlas.data.tensors import Split
 from lossatlas.similarity import predictions
 from lossatlas.similarity.rows import scalar
 from lossatlas.store import Array, Record, Scalar
-from lossatlas.training.networks import Networks, logits
+from lossatlas.tasks import IGNORED
+from lossatlas.training.networks import Networks, outputs
 
 
 def measure_replicas(networks: Networks, indices: Sequence[int]) -> Record:
     """Evaluate replicas on both splits.
 
-    Evaluation mode (stored BatchNorm statistics), no gradients. Mean cross entropy in nats and
-    accuracy in percent, as in Yang et al. (2021). A collapsed network (constant output) has the
-    loss and the accuracy that it has.
+    Evaluation mode (stored BatchNorm statistics), no gradients. The mean loss of the task, and
+    accuracy in percent where the task counts errors, as in Yang et al. (2021). A collapsed network
+    (constant output) has the loss and the accuracy that it has.
 
     Args:
         networks: The replicas; labels of the training split are the ones trained on.
         indices: Which of them.
 
     Returns:
-        A record with, per replica, train_loss, train_accuracy, test_loss, test_accuracy; arrays
-        `test_logits` (replica, image, class), `test_labels` (image), `seeds` (replica). A number
-        that is not finite is NaN and `undefined`.
+        A record with, per replica, train_loss, test_loss and, where errors are counted,
+        train_accuracy, test_accuracy. Arrays: `test_logits` (replica, image, class) and
+        `test_labels` (image) of tasks with classes, of sequences those of all tokens that count;
+        else `test_outputs` and `test_targets`; and `seeds` (replica). A number that is not finite
+        is NaN and `undefined`.
     """
     record = Record("performance")
-    test = networks.data.test
-    members: list[np.ndarray] = []
+    data, task, members = networks.data, networks.data.task, []
     for index in indices:
         seed = networks.seeds[index]
         for name in ("train", "test"):
-            split = networks.data.train if name == "train" else test
-            scores = logits(networks, index, split.images).float().cpu().numpy()
-            loss = predictions.nll(predictions.log_softmax(scores), split.labels)
-            record.scalars.append(scalar(f"{name}_loss", loss, replica=seed, unit="nats"))
-            right = predictions.accuracy(scores, split.labels)
-            record.scalars.append(scalar(f"{name}_accuracy", right, replica=seed, unit="percent"))
-        members.append(scores)  # the test set comes last
+            split = data.train if name == "train" else data.test
+            found = outputs(networks, index, split.images)
+            loss, right = _scores(found, split)
+            record.scalars.append(scalar(f"{name}_loss", loss, replica=seed, unit=task.unit))
+            if task.scored:
+                row = scalar(f"{name}_accuracy", right, replica=seed, unit="percent")
+                record.scalars.append(row)
+        members.append(kept(found, data.test))  # the test set comes last
     seeds = np.array([networks.seeds[index] for index in indices], dtype=np.int64)
-    record.arrays = {
-        "test_logits": Array(np.stack(members), ("replica", "image", "class")),
-        "test_labels": Array(test.labels.cpu().numpy(), ("image",)),
-        "seeds": Array(seeds, ("replica",), description="of the rows of the other arrays"),
-    }
+    record.arrays = _arrays(np.stack(members), data.test)
+    record.arrays["seeds"] = Array(seeds, ("replica",), description="of the rows of other arrays")
     return record
 
 
+def _scores(found: Tensor, split: Split) -> tuple[float, float]:
+    """Return the mean loss and the accuracy in percent, NaN where the task counts no errors."""
+    if split.task.classes:
+        table, labels = _flat(found, split.labels)
+        scores = table.float().cpu().numpy()
+        loss = predictions.nll(predictions.log_softmax(scores), labels)
+        return loss, predictions.accuracy(scores, labels)
+    loss, wrong, units = split.task.totals(found.double(), split.labels).tolist()
+    return loss / units, 100.0 * (1.0 - wrong / units) if math.isfinite(loss) else math.nan
+
+
+def _flat(found: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits (M, classes) and labels (M,): of sequences, those of the tokens that count."""
+    counts = labels.flatten() != IGNORED
+    return found.flatten(0, -2)[counts], labels.flatten()[counts]
+
+
+def kept(found: Tensor, test: Split) -> np.ndarray:
+    """Return what is kept of outputs on the test set: logits (M, classes), or outputs (N, ...)."""
+    table = _flat(found, test.labels)[0] if test.task.classes else found
+    return table.float().cpu().numpy()
+
+
+def _arrays(members: np.ndarray, test: Split) -> dict[str, Array]:
+    if not test.task.classes:
+        axes = ("replica", "image", *(f"axis_{n}" for n in range(1, members.ndim - 1)))
+        targets = test.labels.cpu().numpy()
+        return {
+            "test_outputs": Array(members, axes),
+            "test_targets": Array(targets, ("image", *axes[2:][: targets.ndim - 1])),
+        }
+    counted = test.labels.flatten()
+    labels = counted[counted != IGNORED].cpu().numpy()
+    return {
+        "test_logits": Array(members, ("replica", "image", "class")),
+        "test_labels": Array(labels, ("image",)),
+    }
+
+
 def add_ensemble(record: Record) -> Record:
-    """Add what needs all replicas: the ensemble on the test set.
+    """Add what needs all replicas: the ensemble on the test set, of tasks with classes.
 
     It averages probabilities.
 
@@ -66,6 +107,8 @@ def add_ensemble(record: Record) -> Record:
         out one replica at a time (`uncertainty.jackknife`), chance_loss = ln(classes), and what any
         later tool needs to evaluate ensembles without a network: the array `test_log_probs`.
     """
+    if "test_logits" not in record.arrays:
+        return record
     log_probs = predictions.log_softmax(record.arrays["test_logits"].values)
     record.scalars += _ensemble(log_probs, record.arrays["test_labels"].values)
     axes = ("replica", "image", "class")

@@ -9,6 +9,7 @@ from lossatlas.data.augment import augmented_batch
 from lossatlas.data.tensors import Split
 from lossatlas.models.functional import Functional, Tensors
 from lossatlas.simplex.spro import loss_and_gradient
+from lossatlas.training.optimisers import Settings, decay, optimiser_of
 from lossatlas.training.seeds import generator, seed_default
 
 
@@ -29,8 +30,7 @@ def members(
     cycle_epochs: int,
     rates: tuple[float, float],
     batch_size: int = 128,
-    momentum: float = 0.9,
-    weight_decay: float = 5e-4,
+    settings: Settings,
     words: tuple[object, ...] = (),
 ) -> Tensor:
     """Train on from a network and keep its weights at the lowest rate of each cycle.
@@ -46,14 +46,14 @@ def members(
         cycle_epochs: Passes over the data per cycle.
         rates: Largest and smallest learning rate.
         batch_size: Images per step; an incomplete last batch is left out.
-        momentum: Of SGD.
-        weight_decay: L2.
+        settings: `optimiser`, `momentum`, `weight_decay`.
         words: What the random numbers are named after.
 
     Returns:
         (count, P).
     """
-    theta, velocity, found = start.clone(), torch.zeros_like(start), []
+    theta, found = start.clone(), list[Tensor]()
+    optimiser = optimiser_of(settings, theta)
     size = min(batch_size, len(split))
     steps = len(split) // size
     cycle = cycle_epochs * steps
@@ -71,11 +71,10 @@ def members(
             name = ("fge", *words, step)
             batch = augmented_batch(split.take(order[first : first + size]), name)
             _, gradient = loss_and_gradient(functional, buffers, nothing, theta, alone, batch)
-            gradient.add_(theta, alpha=weight_decay)
+            gradient.add_(theta, alpha=decay(settings, optimiser))
             if still is not None:
                 gradient.masked_fill_(still, 0.0)
-            velocity.mul_(momentum).add_(gradient)
-            theta.add_(velocity, alpha=-cyclic_rate(step + 1, cycle, *rates))
+            optimiser.step(theta, gradient, cyclic_rate(step + 1, cycle, *rates))
             if (step + 1) % cycle == cycle // 2:
                 found.append(theta.clone())
     return torch.stack(found)

@@ -156,8 +156,10 @@ def _inside(record: Record, plan: Complex, grown: Grown, ruler: Ruler, settings:
     record.scalars += [
         scalar("inside_loss", float(losses.mean()), replica=seed, unit="nats"),
         scalar("inside_loss_max", float(losses.max()), replica=seed, unit="nats"),
-        scalar("inside_accuracy_min", 100.0 - float(errors.max()), replica=seed, unit="percent"),
     ]
+    if ruler.train.task.scored:
+        least = 100.0 - float(errors.max())
+        record.scalars.append(scalar("inside_accuracy_min", least, replica=seed, unit="percent"))
     record.tables += found.tables("inside")
     axes = ("simplex", "point", "vertex")
     record.arrays["weights"] = Array(table, axes, "", "barycentric, of the random points")

@@ -209,8 +209,7 @@ def _geometric(
         cycle_epochs=settings.cycle_epochs,
         rates=(largest, smallest),
         batch_size=settings.batch_size,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
+        settings=settings,
         words=(settings.seed, seed),
     )
 
@@ -243,7 +242,7 @@ def _predict(
         return log_probs(functional, points, own, images).cpu().numpy()
 
     return Predicted(
-        {"test": predict(networks.data.test.images), "held_out": predict(held_out.images)},
+        {"test": predict(networks.data.test.tensor), "held_out": predict(held_out.tensor)},
         {
             kind: np.stack(
                 [ensembles.mixture(predict(x)).astype(np.float32) for x in shifts.images(kind)]

@@ -163,7 +163,7 @@ def _inside(
     points = weights.to(vertices.device, vertices.dtype) @ vertices
     functional, buffers = networks.functional, networks.one(0)[1]
     own = buffers_at(functional, points, buffers, train.images)
-    losses, errors = loss_and_error(log_probs(functional, points, own, train.images), train.labels)
+    losses, errors = loss_and_error(functional, points, own, train)
     test = networks.data.test
     mixed = ensembles.mixture(log_probs(functional, points, own, test.images).cpu().numpy())
     labels = test.labels.cpu().numpy()

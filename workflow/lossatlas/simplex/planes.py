@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lossatlas.data.tensors import Split
+from lossatlas.data.tensors import Inputs, Split
 from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, Tensors
 from lossatlas.simplex.complexes import Vertex
 from lossatlas.simplex.geometry import tolerance_of
-from lossatlas.simplex.points import buffers_at, group_size, log_probs, loss_and_error
+from lossatlas.simplex.points import buffers_at, group_size, loss_and_error
 from lossatlas.store import Table
 
 Floats = NDArray[np.float64]
@@ -106,7 +106,7 @@ def evaluate(
     weights: Floats,
     buffers: Tensors,
     split: Split,
-    norm_images: Tensor | None = None,
+    norm_images: Inputs | None = None,
 ) -> tuple[Floats, Floats]:
     """Return loss (nats) and error (percent) at points of a plane, or of any simplex.
 
@@ -134,7 +134,7 @@ def evaluate_each(
     weights: Floats,
     buffers: Tensors,
     splits: Sequence[Split],
-    norm_images: Tensor | None = None,
+    norm_images: Inputs | None = None,
 ) -> list[tuple[Floats, Floats]]:
     """Return what `evaluate` does for each split; BatchNorm statistics are estimated once."""
     table = torch.from_numpy(np.ascontiguousarray(weights)).reshape(-1, len(corners))
@@ -144,8 +144,7 @@ def evaluate_each(
         points = some @ corners
         own = buffers_at(functional, points, buffers, norm_images)
         for split, pieces in zip(splits, found, strict=True):
-            logs = log_probs(functional, points, own, split.images)
-            pieces.append(torch.stack(loss_and_error(logs, split.labels)))
+            pieces.append(torch.stack(loss_and_error(functional, points, own, split)))
     shape = np.shape(weights)[:-1]
     both = (torch.cat(pieces, 1).cpu().numpy() for pieces in found)
     return [(loss.reshape(shape), error.reshape(shape)) for loss, error in both]

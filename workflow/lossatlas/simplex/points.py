@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from lossatlas.data.tensors import Inputs, Split, places, repeated
 from lossatlas.models.functional import (
     Functional,
     Tensors,
@@ -38,15 +39,15 @@ def named(points: Tensor, shapes: Mapping[str, torch.Size]) -> Tensors:
     }
 
 
-def group_size(functional: Functional, images: Tensor) -> int:
+def group_size(functional: Functional, images: Inputs) -> int:
     """Return how many points share a pass: the more, the smaller the network; see `is_small`."""
     parameters = sum(shape.numel() for shape in functional.shapes.values())
-    return max(1, min(MOST, int(SMALL // (parameters * images[0, 0].numel()))))
+    return max(1, min(MOST, int(SMALL // (parameters * places(images)))))
 
 
 @torch.no_grad()
 def buffers_at(
-    functional: Functional, points: Tensor, buffers: Tensors, images: Tensor | None
+    functional: Functional, points: Tensor, buffers: Tensors, images: Inputs | None
 ) -> list[Tensors]:
     """Return the buffers of each point (G, P): BatchNorm statistics estimated on `images` (N, ...).
 
@@ -65,7 +66,7 @@ def log_probs(
     functional: Functional,
     points: Tensor,
     buffers: list[Tensors],
-    images: Tensor,
+    images: Inputs,
 ) -> Tensor:
     """Return log-probabilities (G, N, classes), float32, in evaluation mode.
 
@@ -73,33 +74,58 @@ def log_probs(
         functional: The network.
         points: (G, P).
         buffers: Of each point, from `buffers_at`.
-        images: (N, C, H, W).
+        images: (N, C, H, W), or other inputs (N, ...).
     """
-    size, found = group_size(functional, images), []
+    found = []
+    for _, pieces in _outputs(functional, points, buffers, images):
+        found.append(torch.log_softmax(torch.cat(list(pieces), 1).double(), -1).float())
+    return torch.cat(found)
+
+
+def _outputs(
+    functional: Functional, points: Tensor, buffers: list[Tensors], images: Inputs
+) -> Iterator[tuple[int, Iterator[Tensor]]]:
+    """Yield, for groups of points, how many they are and their outputs (G, n, ...) by pieces."""
+    size = group_size(functional, images)
     chunk = CHUNK.get(images.device.type, CHUNK["cuda"])
     images = fast(images, functional)
     for first in range(0, len(points), size):
         some = points[first : first + size]
         params, state = named(some, functional.shapes), stack(buffers[first : first + size])
-        chunks = [
-            functional.many(params, state, x.expand(len(some), *x.shape), train=False)
-            for x in images.split(chunk if len(some) == 1 else max(64, IMAGES // len(some)))
-        ]
-        found.append(torch.log_softmax(torch.cat(chunks, 1).double(), 2).float())
-    return torch.cat(found)
+        pieces = images.split(chunk if len(some) == 1 else max(64, IMAGES // len(some)))
+        forward = partial(functional.many, params, state, train=False)
+        yield len(some), (forward(repeated(x, len(some))) for x in pieces)
 
 
-def loss_and_error(logs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean cross entropy in nats and the error in percent of each network.
+@torch.no_grad()
+def loss_and_error(
+    functional: Functional, points: Tensor, buffers: list[Tensors], split: Split
+) -> tuple[Tensor, Tensor]:
+    """Return the mean loss and the error in percent of each point, in evaluation mode.
 
     Args:
-        logs: Log-probabilities (G, N, classes).
-        labels: (N,).
+        functional: The network.
+        points: (G, P).
+        buffers: Of each point, from `buffers_at`.
+        split: Examples.
 
     Returns:
-        Two float64 tensors (G,); both NaN where a log-probability is NaN.
+        Two float64 tensors (G,); both NaN where the loss is not finite, the error also where the
+        task counts none.
     """
-    each = labels.expand(len(logs), -1)
-    losses = F.nll_loss(logs.double().transpose(1, 2), each, reduction="none").mean(1)
-    errors = 100.0 * (logs.argmax(2) != labels).double().mean(1)
-    return losses, torch.where(losses.isfinite(), errors, torch.nan)
+    task, found = split.task, []
+    for count, pieces in _outputs(functional, points, buffers, split.images):
+        total = torch.zeros(3, count, dtype=torch.float64, device=split.device)
+        first = 0
+        for outputs in pieces:
+            wanted = split.labels[first : first + outputs.shape[1]]
+            wanted = wanted.expand(count, *wanted.shape)
+            first += outputs.shape[1]
+            units = task.units(wanted)
+            total[0] += task.means(outputs.double(), wanted) * units
+            total[1] += task.errors(outputs, wanted)
+            total[2] += units
+        found.append(total)
+    losses, wrong, units = torch.cat(found, 1)
+    losses = losses / units
+    return losses, torch.where(losses.isfinite(), 100.0 * wrong / units, torch.nan)

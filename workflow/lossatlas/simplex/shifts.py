@@ -57,7 +57,7 @@ class Shifts:
 
     def images(self, kind: str) -> Iterator[Tensor]:
         """Yield the shifted images (N, C, H, W), normalised, of each severity of a kind."""
-        clean = self.data.test.images
+        clean = self.data.test.tensor
         for index, severity in enumerate(self.severities[kind]):
             if kind == NOISE:
                 noise = torch.randn(clean.shape, generator=generator("gaussian noise", index))

@@ -117,6 +117,10 @@ class Toy:
         """Return log-probabilities (G, N, 2) of points (G, P) at places (N, 2, 1, 1)."""
         return log_probs(self.functional, points, [{} for _ in points], where).numpy()
 
+    def losses(self, points: Tensor) -> Tensor:
+        """Return mean training losses (G,) of points (G, P), in nats."""
+        return loss_and_error(self.functional, points, [{} for _ in points], self.train)[0]
+
 
 def study() -> Record:
     """Run the notebook over several seeds.
@@ -135,8 +139,7 @@ def study() -> Record:
         data = [spirals(n, generator("spirals", seed, n)) for n in (50, 100)]
         toy = Toy(Functional(Binary()), data[0], data[1], seed)
         base = toy.base()
-        logs = _tensor(toy.logs(base[None], toy.train.images))
-        loss = float(loss_and_error(logs, toy.train.labels)[0])
+        loss = float(toy.losses(base[None]))
         seed += 1
         if loss >= CONVERGED:
             continue
@@ -150,10 +153,6 @@ def study() -> Record:
     return record
 
 
-def _tensor(logs: np.ndarray) -> Tensor:
-    return torch.from_numpy(logs)
-
-
 def _points(toy: Toy, vertices: Tensor, count: int) -> Tensor:
     draw = generator("spiral samples", toy.seed)
     return sampling.uniform(count, len(vertices), draw).float() @ vertices
@@ -162,9 +161,9 @@ def _points(toy: Toy, vertices: Tensor, count: int) -> Tensor:
 def _summarise(summary: Rows, toy: Toy, vertices: Tensor, regularisation: float) -> None:
     points = _points(toy, vertices, MEMBERS)
     labels = toy.test.labels.numpy()
-    train, _ = loss_and_error(_tensor(toy.logs(points, toy.train.images)), toy.train.labels)
-    base = toy.logs(vertices[:1], toy.test.images)[0]
-    members = toy.logs(points, toy.test.images)
+    train = toy.losses(points)
+    base = toy.logs(vertices[:1], toy.test.tensor)[0]
+    members = toy.logs(points, toy.test.tensor)
     mixed = ensembles.mixture(members)
     logits = predictions.log_softmax(members.astype(np.float64).mean(0))
     squared = [math.exp(2 * shape_of(vertices[:n]).log_volume) for n in (2, 3, 4)]
@@ -186,7 +185,7 @@ def _summarise(summary: Rows, toy: Toy, vertices: Tensor, regularisation: float)
 
 def _pictures(toy: Toy, vertices: Tensor) -> list[Table]:
     """Return data, decision fields and faces."""
-    xy = toy.train.images[:, :, 0, 0].numpy()
+    xy = toy.train.tensor[:, :, 0, 0].numpy()
     points = {"x": xy[:, 0], "y": xy[:, 1], "label": toy.train.labels.numpy()}
     edge = np.abs(xy).max() + 3.0
     line = np.linspace(-edge, edge, 61)

@@ -14,20 +14,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lossatlas.data.augment import augmented_batch
-from lossatlas.data.tensors import Split
+from lossatlas.data.tensors import Split, repeated
 from lossatlas.errors import UserError
 from lossatlas.metrics.spro import Spro
-from lossatlas.models.functional import Functional, Tensors, check_logits, unflatten
+from lossatlas.models.functional import Functional, Tensors, unflatten
 from lossatlas.models.layout import fast
+from lossatlas.models.outputs import check_outputs, outputs_of
 from lossatlas.simplex import sampling
 from lossatlas.simplex.complexes import Complex, check_dimension
 from lossatlas.simplex.points import group_size, named
 from lossatlas.simplex.strength import strength
 from lossatlas.simplex.volume_term import VolumeTerm
+from lossatlas.training.optimisers import decay, optimiser_of
 from lossatlas.training.seeds import generator, seed_default
 from lossatlas.training.state import State
 
@@ -78,7 +79,7 @@ def grow(
 
     Raises:
         UserError: If two modes are the same point, a mode is not finite, a simplex has more
-            dimensions than there are parameters, or the network gives no logits.
+            dimensions than there are parameters, or outputs are not those of the task.
         Preempted: If a signal asked the job to leave; the state has been saved.
     """
     _check(functional, buffers, modes, split, plan)
@@ -124,8 +125,8 @@ def _check(
         raise ValueError(f"{len(modes)} modes for a complex of {len(plan.modes)}")
     check_dimension(plan, modes.shape[1])
     check_modes(modes, plan.modes)
-    first, classes = unflatten(modes[0], functional.shapes), int(split.labels.max()) + 1
-    check_logits(functional, first, buffers, split.images[:2], classes, train=True)
+    first = unflatten(modes[0], functional.shapes)
+    check_outputs(functional, first, buffers, split, outputs_of(split), train=True)
 
 
 def check_modes(modes: Tensor, seeds: Sequence[int]) -> None:
@@ -163,7 +164,7 @@ class _Vertex:
         self.simplexes = plan.around(connector)
         self.still = functional.untrained(grown.vertices.device)
         self.theta = self._start()
-        self.velocity = torch.zeros_like(self.theta)
+        self.optimiser = optimiser_of(settings, self.theta)
         self.volume = VolumeTerm(
             self.frozen, self.simplexes, strength(functional, plan, connector, settings), settings
         )
@@ -229,23 +230,22 @@ class _Vertex:
         )
 
     def _move(self, weights: Tensor, batch: Split, rate: float) -> None:
-        """One step of SGD with momentum and L2 on the new vertex."""
+        """One step of the optimiser, with L2, on the new vertex."""
         settings = self.settings
         loss, gradient = loss_and_gradient(
             self.functional, self.buffers, self.frozen, self.theta, weights, batch
         )
         if settings.mode == "paper":  # the authors' code sums where the paper averages
             gradient *= settings.samples
-        gradient.add_(self.theta, alpha=settings.weight_decay)
+        gradient.add_(self.theta, alpha=decay(settings, self.optimiser))
         self.volume.add_gradient(self.theta, gradient)
         if self.still is not None:
             gradient.masked_fill_(self.still, 0.0)
-        self.velocity.mul_(settings.momentum).add_(gradient)
-        self.theta.add_(self.velocity, alpha=-rate)
+        self.optimiser.step(self.theta, gradient, rate)
         self.total += loss
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {"theta": self.theta, "velocity": self.velocity}
+        return {"theta": self.theta, **self.optimiser.state()}
 
     def _values(self) -> dict[str, object]:
         numbers = {"epoch": self.epoch, "step": self.step, "total": self.total, "loss": self.loss}
@@ -261,7 +261,8 @@ class _Vertex:
         tensors, values = found or ({}, {})
         if values.get("vertex") != key:
             return
-        self.theta, self.velocity = tensors["theta"].clone(), tensors["velocity"].clone()
+        self.theta = tensors["theta"].clone()
+        self.optimiser.load(tensors)
         for name in ("epoch", "step", "total", "loss"):
             setattr(self, name, values[name])
 
@@ -285,10 +286,10 @@ def loss_and_gradient(
         frozen: (V, P) the vertices that do not move.
         theta: (P,) the one that does.
         weights: Barycentric (S, V + 1), the last column that of `theta`.
-        batch: Images and labels.
+        batch: Examples.
 
     Returns:
-        Mean cross entropy, and the gradient (P,) of the mean over the S points.
+        Mean loss, and the gradient (P,) of the mean over the S points.
     """
     with torch.no_grad():
         coefficients = weights.to(theta.device, theta.dtype)
@@ -315,17 +316,13 @@ def _point_gradients(
     if count == 1:
         leaves = {n: t.requires_grad_() for n, t in unflatten(points[0], functional.shapes).items()}
         own = {name: b.clone() for name, b in buffers.items()}
-        losses = F.cross_entropy(functional(leaves, own, batch.images, train=True), batch.labels)[
-            None
-        ]
+        outputs = functional(leaves, own, batch.images, train=True)
+        losses = batch.task.mean(outputs, batch.labels)[None]
     else:
         leaves = {n: t.requires_grad_() for n, t in named(points, functional.shapes).items()}
         own = {name: b.expand(count, *b.shape).clone() for name, b in buffers.items()}
-        images = batch.images.expand(count, *batch.images.shape)
-        logits = functional.many(leaves, own, images, train=True)
-        labels = batch.labels.repeat(count)
-        each = F.cross_entropy(logits.flatten(0, 1), labels, reduction="none")
-        losses = each.view(count, -1).mean(1)
+        outputs = functional.many(leaves, own, repeated(batch.images, count), train=True)
+        losses = batch.task.means(outputs, batch.labels.expand(count, *batch.labels.shape))
     pieces = torch.autograd.grad(
         losses.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
     )

@@ -34,6 +34,8 @@ class DataSource:
     image_size: int
     parts: tuple[str, ...] = ()
     target: str = ""  # of the user's own: the object that gives them
+    targets: str = ""  # of examples of any task: "classes" or "values", and their axes
+    inputs: str = ""  # of these: "numbers", "tokens", or "named"
 
     @property
     def own(self) -> bool:
@@ -129,7 +131,8 @@ def files_of(source: DataSource) -> list[DataSource]:
 def identity(source: DataSource) -> dict[str, Any]:
     """Return what a row says of its data: not where they come from, nor under which licence."""
     row = dataclasses.asdict(source)
-    return {key: value for key, value in row.items() if key not in ("mirrors", "licence")}
+    left = {"mirrors", "licence"} | {key for key in ("targets", "inputs") if not row[key]}
+    return {key: value for key, value in row.items() if key not in left}
 
 
 def corrupted_source(name: str, where: str = "corruptions") -> DataSource:

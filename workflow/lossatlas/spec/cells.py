@@ -19,6 +19,7 @@ from typing import Any
 
 from lossatlas.spec.catalogue import NETWORKS
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe
+from lossatlas.tasks import Task, find
 
 SPEC_VERSION = 1
 
@@ -115,6 +116,15 @@ class Cell:
             **({"origin": self.origin} if self.adopted else {}),
         }
         return {"version": SPEC_VERSION, **canonical(parts)}
+
+    @property
+    def task(self) -> Task:
+        """What the network is for.
+
+        Raises:
+            UserError: If there is no such task.
+        """
+        return find(self.data.task)
 
     @cached_property
     def digest(self) -> str:

@@ -11,7 +11,7 @@ from lossatlas import plugins
 from lossatlas.errors import UserError, nearest
 from lossatlas.metrics import registry
 from lossatlas.metrics.base import Asked, Metric
-from lossatlas.spec import names, own
+from lossatlas.spec import fits, names, own
 from lossatlas.spec.catalogue import NETWORKS, data_source
 from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES, Cell, axis_target
 from lossatlas.spec.complaints import explain
@@ -46,6 +46,7 @@ def _check_data(config: Config) -> None:
         if source.known and len(part.mean) not in (0, source.channels):
             what = f"{len(part.mean)} numbers for {source.channels} channels"
             raise UserError(what, where=f"datasets.{name}.mean", fix="one for each channel")
+        fits.check_data(part, f"datasets.{name}")
 
 
 def _check_models(config: Config) -> None:
@@ -116,7 +117,8 @@ def _check_metrics(config: Config) -> None:
 
 def _check_experiment(config: Config, name: str) -> None:
     one, where = config.experiments[name], f"experiments.{name}"
-    if "origin" in one.model_fields_set and not one.checkpoints:
+    usual = type(one).model_fields["origin"].default
+    if one.origin != usual and not one.checkpoints:
         what = "says where checkpoints come from, and there are none"
         raise UserError(what, where=f"{where}.origin", fix="add 'checkpoints', or leave it out")
     if not (one.recipe or one.checkpoints):
@@ -141,6 +143,7 @@ def _check_experiment(config: Config, name: str) -> None:
         check_cell(cell, where)
     if len({cell.id for cell in cells}) != len(cells):
         raise UserError("two points of the grid are the same cell", where=where)
+    fits.check_blocks(config.recipe(name), one.together, where)
     _check_enough(config, name, where)
 
 
@@ -171,6 +174,7 @@ def check_cell(cell: Cell, where: str) -> None:
     Raises:
         UserError: If the network or its images do not exist, or batch or record are too long.
     """
+    fits.check_cell(cell, f"{where}: cell {cell.id}")
     _check_network(cell, f"{where}: cell {cell.id}")
     source, augment = data_source(cell.data.source), cell.recipe.augment
     if not source.known:
@@ -250,6 +254,7 @@ def _check_enough(config: Config, experiment: str, where: str) -> None:
             what = f"'{name}' compares replicas, and there is one seed"
             raise UserError(what, where=f"{where}.seeds", fix="at least 2 seeds")
         _check_recorded(recipe, one.recipe, name, metric)
+        fits.check_metric(metric, name, data, where)
         metric.check(Asked(name, where, one.seed_list, *place, adopted=bool(one.checkpoints)))
         for output in metric.outputs:
             kind, other = writers.setdefault(output.name, (metric.kind, name))

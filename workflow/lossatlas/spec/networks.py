@@ -34,6 +34,7 @@ class Network:
         activations: Numbers per image that a backward pass holds, as a multiple of
             multiply-adds / sqrt(parameters); a bound.
         norms: Whether it has BatchNorm.
+        inputs: What it takes of "square" images, "oblong" ones (of any shape) and "rows".
     """
 
     target: str
@@ -45,6 +46,7 @@ class Network:
     channels: int = 0
     activations: float = 20.0
     norms: bool = False
+    inputs: tuple[str, ...] = ("square",)
 
 
 def built_in(folder: Path = paths.LIBRARY / "models") -> dict[str, Network]:

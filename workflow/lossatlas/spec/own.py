@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from lossatlas import modules, plugins
 from lossatlas.errors import UserError, nearest
 
-SHAPE = ("num_classes", "in_channels", "image_size")  # what builders are given if they take it
+# What builders are given if they take it.
+SHAPE = ("num_classes", "in_channels", "image_size", "input_shape", "vocabulary")
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

@@ -34,10 +34,16 @@ def _with(part: _Part, **values: Any) -> _Part:
 
 
 class DataPart(Strict):
-    """A data set and the load put on it."""
+    """A data set, what networks do with it, and the load put on it."""
 
     source: str = Field(
         "", description="row of resources/datasets.tsv, or your own data; default: the name"
+    )
+    task: str = Field(
+        "classification",
+        description="what networks are for: classification, regression, multi_label, "
+        "token_classification, language_model, sequence_to_sequence, or your own "
+        "'package.module:object'",
     )
     fraction: float = Field(
         1.0, gt=0, le=1, description="share of the training images that is kept"
@@ -163,20 +169,47 @@ class Recording(Strict):
 
 
 _DECAY_FACTOR = 0.1
+OPTIMISERS = ("sgd", "adam", "adamw")
+_BETAS = (0.9, 0.999)
+_EPSILON = 1e-8
 
 
 class Recipe(Strict):
-    """How a network is trained: SGD with momentum on the cross entropy."""
+    """How a network is trained: by default, SGD with momentum on the loss of the task."""
 
     epochs: int = Field(100, ge=1, description="passes over the training data")
     batch_size: int = Field(128, ge=1, description="images per step")
+    batch_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="most targets per step, in place of `batch_size`: tokens of sequences",
+    )
+    optimiser: str = Field(
+        "sgd", description="sgd, adam, adamw, or your own 'package.module:object'"
+    )
     learning_rate: float = Field(0.1, gt=0, description="initial step size")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD, without dampening")
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        _BETAS, description="of Adam: decay of the mean gradient and of its mean square"
+    )
+    epsilon: float = Field(_EPSILON, gt=0, description="of Adam: added to the root of the square")
     nesterov: bool = Field(False, description="Nesterov's form of momentum")
-    weight_decay: float = Field(5e-4, ge=0, description="L2 on every parameter, added to gradients")
+    weight_decay: float = Field(
+        5e-4, ge=0, description="L2 on every parameter, added to gradients; of adamw decoupled"
+    )
+    clip_norm: float | None = Field(
+        None, gt=0, description="largest norm of the gradient, which is scaled down to it"
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of each training label spread over all classes"
+    )
     decay_epochs: list[int] = Field([], description="epochs at whose start the rate is multiplied")
     decay_factor: float = Field(_DECAY_FACTOR, gt=0, description="what the rate is multiplied by")
     cosine: bool = Field(False, description="anneal the rate to 0 over the epochs, per epoch")
+    warmup_steps: int = Field(0, ge=0, description="steps over which the rate rises from 0")
+    inverse_sqrt: bool = Field(
+        False, description="after the warm-up, lower the rate as sqrt(warmup_steps / step)"
+    )
     rate_per_batch: int | None = Field(
         None, ge=1, description="scale the rate by batch_size / this (linear scaling rule)"
     )
@@ -207,11 +240,24 @@ class Recipe(Strict):
         if self.decay_epochs and self.decay_epochs[-1] >= self.epochs:
             late, count = self.decay_epochs[-1], self.epochs
             raise ValueError(f"'decay_epochs' has {late}, and there are {count} epochs, from 0")
-        if self.cosine and self.decay_epochs:
-            raise ValueError("choose one of 'cosine' and 'decay_epochs'")
+        rules = {"cosine": self.cosine, "decay_epochs": self.decay_epochs}
+        rules["inverse_sqrt"] = self.inverse_sqrt
+        if len(chosen := [name for name, there in rules.items() if there]) > 1:
+            raise ValueError(f"choose one of '{chosen[0]}' and '{chosen[1]}'")
+        if self.optimiser not in OPTIMISERS and ":" not in self.optimiser:
+            known = ", ".join(OPTIMISERS)
+            what = f"'optimiser' is '{self.optimiser}': {known}, or 'package.module:object'"
+            raise ValueError(what)
+        others = {"batch_tokens", "warmup_steps", "inverse_sqrt", "clip_norm", "optimiser"}
+        if self.record is not None and (odd := sorted(others & self._changed())):
+            raise ValueError(f"'record' follows the steps of plain SGD: leave out '{odd[0]}'")
         if not 0 < self.initial_rate < math.inf:
             raise ValueError(f"'rate_per_batch' makes the learning rate {self.initial_rate}")
         return self
+
+    def _changed(self) -> set[str]:
+        """Return the keys that do not have their defaults."""
+        return set(self.model_dump(exclude_defaults=True))
 
     @property
     def initial_rate(self) -> float:
@@ -234,7 +280,16 @@ class Recipe(Strict):
             decay_factor=self.decay_factor if decays else _DECAY_FACTOR,
             cosine=self.cosine and self.epochs > 1,  # it starts at 1
             early_stop=self._effective_stop(),
+            **self._effective_optimiser(),
         )
+
+    def _effective_optimiser(self) -> dict[str, Any]:
+        """Return settings that this optimiser does not read at their defaults."""
+        if self.optimiser == "sgd":
+            return {"betas": _BETAS, "epsilon": _EPSILON}
+        if self.optimiser in OPTIMISERS:
+            return {"momentum": 0.9, "nesterov": False}
+        return {}
 
     def _effective_stop(self) -> EarlyStop | None:
         """Return the rule of early stopping as it acts; None where it has no effect."""

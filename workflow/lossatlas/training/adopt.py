@@ -13,7 +13,8 @@ import torch
 from lossatlas import device, store
 from lossatlas.data.loading import load
 from lossatlas.errors import UserError
-from lossatlas.models.functional import Functional, Tensors, check_logits
+from lossatlas.models.functional import Functional, Tensors
+from lossatlas.models.outputs import check_outputs
 from lossatlas.spec.cells import from_spec
 from lossatlas.timing import stopwatch
 from lossatlas.training import checkpoints
@@ -57,7 +58,7 @@ def adopt_replica(
     functional = Functional(builder_of(cell, data)())
     both = divide(functional, unwrapped(functional, state_in(content, file)), file)
     params, buffers = ({name: t.clone() for name, t in some.items()} for some in both)  # no views
-    check_logits(functional, params, buffers, data.train.images, data.classes, train=False)
+    check_outputs(functional, params, buffers, data.train, data.classes, train=False)
     tensors = checkpoints.named(KIND, seed, params, buffers, functional)
     checkpoints.write(weights, tensors, cell.digest)
     record = store.Record("training", scalars=[_norm(functional, params, buffers, seed)])

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from lossatlas.data.tensors import TensorData
     from lossatlas.models.functional import Functional, Tensors
-    from lossatlas.training.engine import Trained
     from lossatlas.training.networks import Networks
+    from lossatlas.training.trained import Trained
 
 ENDS = ("final_train_loss", "weight_norm")  # scalars whose status says how a replica ended
 REDO = "delete it and run the same command again: it will be made anew"

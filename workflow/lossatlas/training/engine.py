@@ -1,4 +1,4 @@
-"""The training engine: G replicas of one cell by SGD, data on the device, no loader.
+"""The training engine: G replicas of one cell, data on the device, no loader.
 
 Replicas of a small network are trained as one vectorised network (`torch.vmap` over stacked
 parameters), those of a larger one side by side. Parameters of all replicas lie in one matrix
@@ -8,70 +8,38 @@ parameters), those of a larger one side by side. Parameters of all replicas lie 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossatlas.data.augment import changed
-from lossatlas.data.tensors import Split
+from lossatlas.data.tensors import Inputs, Split
 from lossatlas.errors import UserError
 from lossatlas.models.functional import (
     Functional,
     Tensors,
-    check_logits,
-    one_of,
     stack,
     state_of,
 )
 from lossatlas.models.layout import Layout, is_small
+from lossatlas.models.outputs import check_outputs, explained, outputs_of
 from lossatlas.spec.parts import Recipe
-from lossatlas.store import Array
+from lossatlas.training.batches import batches
 from lossatlas.training.networks import chunk_of
+from lossatlas.training.optimisers import decay, optimiser_of
 from lossatlas.training.recorder import PREFIX, Recorder, Snapshot
 from lossatlas.training.rows import Group, Run
 from lossatlas.training.schedules import has_settled, learning_rate
-from lossatlas.training.seeds import generator, seed_default
+from lossatlas.training.seeds import seed_default
 from lossatlas.training.state import State
+from lossatlas.training.trained import Trained
 
 Report = Callable[[dict[str, Any]], None]
 Earlier = Callable[[Functional, Tensors], Snapshot | None]
-
-
-@dataclass
-class Trained:
-    """What training left behind.
-
-    Attributes:
-        functional: The network without weights.
-        seeds: The G seeds.
-        checkpoints: "final", "best", "early", and "epoch-5" and the like where the recipe keeps
-            weights along the way -> (parameters, buffers), stacked (G, ...).
-        history: name -> (epochs run, G): "train_loss" in nats and "train_accuracy" in percent,
-            both running means in training mode.
-        rates: Learning rate of each epoch.
-        diverged: Booleans (G,).
-        epoch_of: "best", "early" -> epoch (G,), from 1; 0 where there is none.
-        ends: Epochs (G,) that each replica ran before it stopped; its history ends there.
-        path: What the recipe's `record` asked for.
-        end: Where a longer run could go on, if the recipe records and the run could be resumed.
-    """
-
-    functional: Functional
-    seeds: list[int]
-    checkpoints: dict[str, tuple[Tensors, Tensors]]
-    history: dict[str, np.ndarray]
-    rates: list[float]
-    diverged: np.ndarray
-    epoch_of: dict[str, np.ndarray]
-    ends: np.ndarray
-    path: dict[str, Array] = field(default_factory=dict)
-    end: Snapshot | None = None
 
 
 def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -81,20 +49,6 @@ def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
         return build()
 
 
-def batches(images: int, seeds: list[int], epoch: int, recipe: Recipe) -> Iterator[Tensor]:
-    """Yield the indices (G, B) of an epoch's batches, in each replica's own order, or as they are.
-
-    The authors' "gauss" data are never shuffled: every epoch visits the same batches.
-    """
-    orders = [torch.randperm(images, generator=generator("order", s, epoch)) for s in seeds]
-    if not recipe.shuffle:
-        orders = [torch.arange(images) for _ in seeds]
-    together = torch.stack(orders)
-    for chunk in together.split(recipe.batch_size, dim=1):
-        if chunk.shape[1] == recipe.batch_size or recipe.incomplete_batch == "keep":
-            yield chunk
-
-
 class Engine:
     """Trains the replicas of one cell.
 
@@ -102,14 +56,15 @@ class Engine:
         build: Makes the network.
         recipe: How to train.
         seeds: One per replica.
-        split: Training images and labels, on the device to train on.
+        split: Training examples, on the device to train on.
         state: Where unfinished work is kept.
         report: Called once per epoch with numbers for the log.
         earlier: Returns the end of a shorter run from which to go on, from the network and its
             buffers; called where nothing was saved and the recipe records (`ends`).
 
     Raises:
-        UserError: If there are fewer images than a batch needs, or the network gives no logits.
+        UserError: If there are fewer images than a batch needs, or the network's outputs are not
+            those of the task.
     """
 
     def __init__(
@@ -122,11 +77,11 @@ class Engine:
         report: Report | None = None,
         earlier: Earlier | None = None,
     ) -> None:
-        self.recipe, self.seeds, self.split = recipe, seeds, split
+        self.recipe, self.seeds, self.split, self.task = recipe, seeds, split, split.task
         self.state = state or State(None, "")
         self.report = report or (lambda _: None)
         self.earlier = earlier
-        self.device = split.images.device
+        self.device = split.device
         if recipe.steps(len(split)) == 0:
             what = f"batch_size {recipe.batch_size} is more than the {len(split)} training images"
             raise UserError(what, where="recipe", fix=f"at most {len(split)}")
@@ -135,8 +90,9 @@ class Engine:
         modules = [initialise(build, seed) for seed in seeds]
         self.functional = Functional(modules[0])
         states = [state_of(module) for module in modules]
-        classes = int(split.labels.max()) + 1
-        check_logits(self.functional, *states[0], split.images[:2].cpu(), classes, train=True)
+        some = split.take(slice(0, 2))
+        some = replace(some, images=some.images.to("cpu"), labels=some.labels.cpu())
+        check_outputs(self.functional, *states[0], some, outputs_of(split), train=True)
         self._start(stack([s[0] for s in states]), stack([s[1] for s in states]))
 
     def _start(self, params: Tensors, buffers: Tensors) -> None:
@@ -149,8 +105,8 @@ class Engine:
         kinds: list[str] = [k for k in ("best", "early") if k in wanted]
         copies = {k: (flat.clone(), {n: b.clone() for n, b in moved.items()}) for k in kinds}
         epochs = {k: torch.zeros(count, dtype=torch.long, device=device) for k in kinds}
-        sums = torch.zeros(2, count, device=device, dtype=torch.float64)
-        self.run = Run(flat, torch.zeros_like(flat), moved, copies, epochs, sums)
+        sums = torch.zeros(3, count, device=device, dtype=torch.float64)
+        self.run = Run(flat, optimiser_of(self.recipe, flat), moved, copies, epochs, sums)
         self._bind()
 
     def _bind(self) -> None:
@@ -193,7 +149,7 @@ class Engine:
             started = time.perf_counter()
             if self.recorder is not None and run.step == 0:
                 self.recorder.keep(run.epoch, run.flat, run.buffers)
-            with _explained():
+            with explained():
                 self._epoch()
             self._close_epoch(time.perf_counter() - started)
         if self.recorder is not None:
@@ -204,35 +160,35 @@ class Engine:
         return self._trained()
 
     def _epoch(self) -> None:
-        run, rate = self.run, learning_rate(self.recipe, self.run.epoch)
-        images = len(self.split)
-        for step, index in enumerate(batches(images, self.seeds, run.epoch, self.recipe)):
+        run, recipe = self.run, self.recipe
+        for step, index in enumerate(batches(self.split, self.seeds, run.epoch, recipe)):
             if step < run.step:
                 continue
-            self._step(index.to(self.device), rate)
+            self._step(index.to(self.device), learning_rate(recipe, run.epoch, run.total))
+            run.total += 1
             run.step = step + 1
             if self.state.due():
                 self._save()
 
     def _step(self, index: Tensor, rate: float) -> None:
-        """One step of SGD with momentum and L2, as torch.optim.SGD defines it, on all replicas."""
+        """One step of the optimiser on all replicas."""
         run, recipe, recorder = self.run, self.recipe, self.recorder
         if recorder is not None:
             recorder.begin(self._now)
             if recorder.wants_whole():
                 recorder.whole(self._whole_loss())
-        before = run.sums[0].clone()
+        before = run.sums.clone()
         gradient = torch.cat([self._gradient(group, index[group.rows]) for group in self.groups])
         with torch.no_grad():
             if recorder is not None:
-                recorder.step(run.flat, gradient, (run.sums[0] - before) / index.shape[1])
-            if recipe.weight_decay:
-                gradient.add_(run.flat, alpha=recipe.weight_decay)
-            run.velocity.mul_(recipe.momentum).add_(gradient)
-            move = run.velocity
-            if recipe.nesterov:
-                move = gradient.add_(run.velocity, alpha=recipe.momentum)
-            run.flat.add_(move, alpha=-rate)
+                loss, _, units = run.sums - before
+                recorder.step(run.flat, gradient, loss / units)
+            if recipe.clip_norm is not None:
+                norms = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
+                gradient.mul_((recipe.clip_norm / (norms + 1e-6)).clamp(max=1.0))
+            if l2 := decay(recipe, run.optimiser):
+                gradient.add_(run.flat, alpha=l2)
+            run.optimiser.step(run.flat, gradient, rate)
         if recorder is not None and recorder.wants_after():
             recorder.after(self._loss_again(index))
 
@@ -245,72 +201,76 @@ class Engine:
 
     @torch.no_grad()
     def _whole_loss(self) -> Tensor:
-        """Return the losses (G,) on all training images, in evaluation mode."""
+        """Return the losses (G,) on all training examples, in evaluation mode."""
         count, images = len(self.seeds), len(self.split)
         total = torch.zeros(count, dtype=torch.float64, device=self.device)
         everything = torch.arange(images, device=self.device).expand(count, -1)
+        seen = torch.zeros_like(total)
         for index in everything.split(chunk_of(self.split.images), dim=1):
             for group in self.groups:
                 losses = self._losses(group, index[group.rows], self.run.buffers, train=False)
-                total[group.rows] += losses.double() * index.shape[1]
-        return total / images
+                units = self.task.units(self.split.labels[index[group.rows]])
+                total[group.rows] += losses.double() * units
+                seen[group.rows] += units
+        return total / seen
 
     def _losses(self, group: Group, index: Tensor, buffers: Tensors, *, train: bool) -> Tensor:
-        """Return the mean cross entropies (g,) of a group's replicas on images (g, B)."""
+        """Return the mean losses (g,) of a group's replicas on examples (g, B)."""
         group.refresh()
         self._seed(group)
         params = {**{name: p[group.rows] for name, p in self.frozen.items()}, **group.leaves}
         own = {name: b[group.rows] for name, b in buffers.items()}
         images = self._images(group, index) if train else self.layout.take(index)
-        logits = self.functional.many(params, own, images, train=train)
-        labels = self.split.labels[index]
-        each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-        return each.view_as(labels).mean(dim=1)
+        outputs = self.functional.many(params, own, images, train=train)
+        return self.task.means(outputs, self.split.labels[index])
 
     def _seed(self, group: Group) -> None:
         """Let whatever a module draws, such as dropout, depend on the replicas and the step."""
         seeds = self.seeds[group.rows]
         seed_default(self.device, "noise", *seeds, self.run.epoch, self.run.step)
 
-    def _images(self, group: Group, index: Tensor) -> Tensor:
-        """Return the images (g, B, C, H, W) of a step, augmented if that was asked for."""
+    def _images(self, group: Group, index: Tensor) -> Inputs:
+        """Return the inputs (g, B, ...) of a step, augmented if that was asked for."""
         names = [(seed, self.run.epoch, self.run.step) for seed in self.seeds[group.rows]]
         return changed(self.split, self.layout.take(index), names)
 
     def _gradient(self, group: Group, index: Tensor) -> Tensor:
-        """Return the gradients (g, P) of the mean cross entropies of a group's replicas."""
+        """Return the gradients (g, P) of the mean losses of a group's replicas."""
         group.refresh()
         self._seed(group)
-        labels = self.split.labels[index]
+        labels, task, smoothing = self.split.labels[index], self.task, self.recipe.label_smoothing
         params = {**{name: p[group.rows] for name, p in self.frozen.items()}, **group.leaves}
         buffers = {name: b[group.rows] for name, b in self.run.buffers.items()}
         images = self._images(group, index)
-        logits = self.functional.many(params, buffers, images, train=True)
-        each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-        losses = each.view_as(labels).mean(dim=1)
+        outputs = self.functional.many(params, buffers, images, train=True)
+        losses = task.means(outputs, labels, smoothing)
         pieces = torch.autograd.grad(
             losses.sum(), list(group.leaves.values()), allow_unused=True, materialize_grads=True
         )
         with torch.no_grad():
-            self.run.sums[0, group.rows] += losses * labels.shape[1]
-            self.run.sums[1, group.rows] += (logits.argmax(2) == labels).sum(1)
+            if smoothing:  # what is minimised is not what is reported
+                losses = task.means(outputs, labels)
+            units = task.units(labels)
+            self.run.sums[0, group.rows] += losses * units.to(losses.dtype)
+            self.run.sums[1, group.rows] += task.errors(outputs, labels)
+            self.run.sums[2, group.rows] += units
             return torch.cat([piece.reshape(len(labels), -1) for piece in pieces], 1)
 
     def _close_epoch(self, seconds: float) -> None:
         run, recipe = self.run, self.recipe
-        images = len(self.split)
-        if recipe.incomplete_batch == "drop":
-            images -= images % recipe.batch_size
-        loss, right = (run.sums / images).tolist()
-        accuracy = [100.0 * share for share in right]
-        run.history.setdefault("train_loss", []).append(loss)
-        run.history.setdefault("train_accuracy", []).append(accuracy)
+        summed, wrong, units = run.sums
+        now = {"train_loss": (summed / units).tolist()}
+        if self.task.scored:
+            right = ((units - wrong) / units).tolist()
+            now["train_accuracy"] = [100.0 * share for share in right]
+        for name, values in now.items():
+            run.history.setdefault(name, []).append(values)
         run.epoch, run.step = run.epoch + 1, 0
         run.sums.zero_()
         self._keep()
-        rate = learning_rate(recipe, run.epoch - 1)
-        line = {"epoch": run.epoch, "epochs": recipe.epochs, "learning_rate": rate}
-        self.report(line | {"train_loss": loss, "train_accuracy": accuracy, "seconds": seconds})
+        run.rates.append(learning_rate(recipe, run.epoch - 1, max(0, run.total - 1)))
+        line = {"epoch": run.epoch, "epochs": recipe.epochs, "learning_rate": run.rates[-1]}
+        self.report(line | now | {"seconds": seconds})
 
     def _keep(self) -> None:
         """Copy the weights of the replicas that are at their best, or have just settled."""
@@ -347,7 +307,7 @@ class Engine:
 
     def _now(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         run = self.run
-        return run.tensors(), {"epoch": run.epoch, "step": run.step, "history": run.history}
+        return run.tensors(), run.values()
 
     def _save(self) -> None:
         now = self._now()
@@ -366,8 +326,7 @@ class Engine:
         with torch.no_grad():
             for name, tensor in mine.items():
                 tensor.copy_(tensors[name])
-        self.run.epoch, self.run.step = values["epoch"], values["step"]
-        self.run.history = values["history"]
+        self.run.restore(values)
         if self.recorder is not None:
             self.recorder.restore(tensors, values)
 
@@ -392,17 +351,16 @@ class Engine:
         if self.recorder is not None:
             for epoch, (flat, buffers) in self.recorder.snapshots(run.epoch, run.buffers).items():
                 checkpoints[f"epoch-{epoch}"] = (self._named(flat), buffers)
-        rates = [learning_rate(self.recipe, epoch) for epoch in range(run.epoch)]
         return Trained(
             self.functional,
             self.seeds,
             checkpoints,
             history,
-            rates,
+            run.rates,
             diverged,
             {kind: epochs.cpu().numpy() for kind, epochs in run.epoch_of.items()},
             ends,
-            {} if self.recorder is None else self.recorder.arrays(self.recipe, rates),
+            {} if self.recorder is None else self.recorder.arrays(self.recipe, run.rates),
             self._end(),
         )
 
@@ -432,22 +390,3 @@ class Engine:
             for (n, shape), piece in zip(shapes.items(), pieces, strict=True)
         }
         return {name: {**named, **self.frozen}[name] for name in self.functional.shapes}
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn BatchNorm's complaint about a single image into advice."""
-    try:
-        yield
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        fix = "another 'batch_size', or 'incomplete_batch: drop'"
-        what = "a batch has one image, over which BatchNorm has no variance"
-        raise UserError(what, where="recipe", fix=fix) from None
-
-
-def replica(trained: Trained, checkpoint: str, index: int) -> tuple[Tensors, Tensors]:
-    """Return parameters and buffers of one replica."""
-    params, buffers = trained.checkpoints[checkpoint]
-    return one_of(params, index), one_of(buffers, index)

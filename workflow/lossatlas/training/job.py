@@ -21,15 +21,16 @@ from lossatlas.files import atomic
 from lossatlas.spec.cells import Cell, from_spec
 from lossatlas.timing import stopwatch
 from lossatlas.training import checkpoints, ends
-from lossatlas.training.engine import Engine, Trained
+from lossatlas.training.engine import Engine
 from lossatlas.training.state import State
+from lossatlas.training.trained import Trained
 
 
 def builder_of(cell: Cell, data: TensorData) -> Callable[[], nn.Module]:
     """Return a function that builds the cell's network for the shape of its data."""
-    shape = {"in_channels": data.channels, "image_size": data.image_size}
+    example = data.train.images[:2]
     return lambda: models.build(
-        cell.model.builder, cell.model.arguments, num_classes=data.classes, **shape
+        cell.model.builder, cell.model.arguments, example=example, **data.shape
     )
 
 
@@ -68,7 +69,7 @@ def train_block(
     )
     trained = engine.train()
     checkpoints.save(weights, trained, cell.digest)
-    record = training_record(trained)
+    record = training_record(trained, data.task.unit)
     record.spec, record.times = cell.spec, {**used(), **device.peak_gpu()}
     record.provenance = device.provenance(code=code, seeds=seeds)
     store.write(history, record, [weights])
@@ -85,21 +86,33 @@ def write_spec(cell: Cell) -> None:
         temporary.write_text(yaml.safe_dump(cell.spec, sort_keys=False), encoding="utf-8")
 
 
-def training_record(trained: Trained) -> store.Record:
-    """Return what training measured: final losses with statuses, histories, learning rates."""
+def training_record(trained: Trained, unit: str = "nats") -> store.Record:
+    """Return what training measured: final losses with statuses, histories, learning rates.
+
+    Args:
+        trained: What training left behind.
+        unit: Of the loss.
+    """
     record = store.Record("training")
     epochs = np.arange(1, len(trained.rates) + 1)
     for index, seed in enumerate(trained.seeds):
         status = "diverged" if trained.diverged[index] else "ok"
-        for name, unit in (("train_loss", "nats"), ("train_accuracy", "percent")):
+        units = {"train_loss": unit, "train_accuracy": "percent"}
+        for name in (name for name in units if name in trained.history):
             curve = trained.history[name][: trained.ends[index], index]
             final = float("nan") if status == "diverged" else float(curve[-1])
             record.scalars.append(
-                store.Scalar(f"final_{name}", final, seed, status=status, unit=unit)
+                store.Scalar(f"final_{name}", final, seed, status=status, unit=units[name])
             )
             record.series.append(
                 store.Series(
-                    name, epochs[: len(curve)], curve, "epoch", seed, y_unit=unit, status=status
+                    name,
+                    epochs[: len(curve)],
+                    curve,
+                    "epoch",
+                    seed,
+                    y_unit=units[name],
+                    status=status,
                 )
             )
         for kind, epoch in trained.epoch_of.items():

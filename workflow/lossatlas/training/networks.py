@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from lossatlas.data.tensors import TensorData
+from lossatlas.data.tensors import Inputs, TensorData, places
 from lossatlas.models.functional import Functional, Tensors, one_of
 from lossatlas.models.layout import fast
 
@@ -37,7 +37,7 @@ class Networks:
     @property
     def device(self) -> torch.device:
         """Where everything lies."""
-        return self.data.train.images.device
+        return self.data.train.device
 
     def one(self, index: int) -> tuple[Tensors, Tensors]:
         """Return parameters and buffers of the replica at `index` (views)."""
@@ -49,29 +49,29 @@ class Networks:
         return [(i, j) for i in range(count) for j in range(i + 1, count)]
 
 
-def chunk_of(images: torch.Tensor) -> int:
-    """Return how many images to send through a network at once without gradients.
+def chunk_of(images: Inputs) -> int:
+    """Return how many examples to send through a network at once without gradients.
 
     A CPU is fastest while activations stay in its cache (128 images of 32 x 32 took a third of the
     time per image of 1024), a GPU when it has much to do.
     """
     pixels = 2**17 if images.device.type == "cpu" else 2**21
-    return max(1, pixels // images[0, 0].numel())
+    return max(1, pixels // places(images))
 
 
 def evaluator(
     functional: Functional, params: Tensors, buffers: Tensors
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return one network in evaluation mode, without gradients: images (N, ...) to logits."""
+) -> Callable[[Inputs], torch.Tensor]:
+    """Return one network in evaluation mode, without gradients: inputs (N, ...) to outputs."""
 
     @torch.no_grad()
-    def forward(images: torch.Tensor) -> torch.Tensor:
+    def forward(images: Inputs) -> torch.Tensor:
         return functional(params, buffers, fast(images, functional), train=False)
 
     return forward
 
 
-def logits(networks: Networks, index: int, images: torch.Tensor) -> torch.Tensor:
-    """Return logits (N, classes) of one replica in evaluation mode, computed chunk by chunk."""
+def outputs(networks: Networks, index: int, images: Inputs) -> torch.Tensor:
+    """Return outputs (N, ...) of one replica in evaluation mode, computed chunk by chunk."""
     forward = evaluator(networks.functional, *networks.one(index))
     return torch.cat([forward(x) for x in images.split(chunk_of(images))])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lossatlas.models.functional import Tensors
+from lossatlas.training.optimisers import Optimiser
 
 
 @dataclass
@@ -15,23 +18,38 @@ class Run:
     """Everything that changes while G replicas train."""
 
     flat: Tensor
-    velocity: Tensor
+    optimiser: Optimiser
     buffers: Tensors
     kept: dict[str, tuple[Tensor, Tensors]]
     epoch_of: dict[str, Tensor]
-    sums: Tensor  # (2, G): summed loss and number correct of the running epoch
+    sums: Tensor  # (3, G): summed loss, wrong units and all units of the running epoch
     epoch: int = 0
     step: int = 0
+    total: int = 0  # steps of all epochs
     history: dict[str, list[list[float]]] = field(default_factory=dict)
+    rates: list[float] = field(default_factory=list)
 
     def tensors(self) -> dict[str, Tensor]:
         """Name every tensor, for the resume state."""
-        found = {"flat": self.flat, "velocity": self.velocity, "sums": self.sums}
+        found = {"flat": self.flat, "sums": self.sums}
+        found |= {f"optimiser/{name}": t for name, t in self.optimiser.state().items()}
         found |= {f"buffer/{name}": b for name, b in self.buffers.items()}
         for kind, (flat, buffers) in self.kept.items():
             found[f"{kind}/flat"] = flat
             found |= {f"{kind}/buffer/{name}": b for name, b in buffers.items()}
         return found | {f"epoch/{kind}": e for kind, e in self.epoch_of.items()}
+
+    def values(self) -> dict[str, Any]:
+        """Name every number, for the resume state."""
+        return {name: getattr(self, name) for name in _NUMBERS}
+
+    def restore(self, values: Mapping[str, Any]) -> None:
+        """Take numbers from a resume state."""
+        for name in _NUMBERS:
+            setattr(self, name, values[name])
+
+
+_NUMBERS = ("epoch", "step", "total", "history", "rates")
 
 
 @dataclass(frozen=True)

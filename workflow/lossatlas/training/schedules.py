@@ -1,4 +1,4 @@
-"""Learning rates and stopping rules, as functions of the epoch."""
+"""Learning rates and stopping rules, as functions of epoch and step."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ import numpy as np
 from lossatlas.spec.parts import EarlyStop, Recipe
 
 
-def learning_rate(recipe: Recipe, epoch: int) -> float:
-    """Return the learning rate of an epoch.
+def learning_rate(recipe: Recipe, epoch: int, step: int = 0) -> float:
+    """Return the learning rate of a step.
 
     Args:
         recipe: `learning_rate`, scaled by batch_size / rate_per_batch where that is set (linear
             scaling rule), times `decay_factor` at the start of each of `decay_epochs`, or cosine
-            annealing to 0.
+            annealing to 0. With `warmup_steps` w it rises linearly over the first w steps; with
+            `inverse_sqrt` it then falls as sqrt(w / step) (Vaswani et al., 2017, equation 3).
         epoch: From 0.
+        step: Of the whole run, from 0.
     """
     rate = recipe.initial_rate
+    if (steps := recipe.warmup_steps) > 0:
+        rate *= min(1.0, (step + 1) / steps)
+    if recipe.inverse_sqrt:
+        return rate * math.sqrt(max(1, steps) / max(step + 1, steps, 1))
     if recipe.cosine:
         return rate * 0.5 * (1.0 + math.cos(math.pi * epoch / recipe.epochs))
     return rate * recipe.decay_factor ** sum(epoch >= start for start in recipe.decay_epochs)

@@ -1,0 +1,115 @@
+"""Refuses networks whose outputs are not those of their task, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from lossatlas.data.tensors import Inputs, Named, Split
+from lossatlas.errors import UserError, told
+from lossatlas.models.functional import Functional, Tensors, devices_of
+from lossatlas.tasks import Task
+
+
+def outputs_of(split: Split) -> int:
+    """Return how many classes, or values per example, the targets have."""
+    if split.task.values:
+        return split.labels[0].numel()
+    return max(0, int(split.labels.max())) + 1
+
+
+def check_outputs(
+    functional: Functional,
+    params: Tensors,
+    buffers: Tensors,
+    split: Split,
+    classes: int,
+    *,
+    train: bool,
+) -> None:
+    """Refuse a network whose forward pass fails, or whose outputs are not those of its task.
+
+    Args:
+        functional: The network.
+        params: Name -> tensor, of one network.
+        buffers: Name -> tensor; not changed.
+        split: Examples, of which the first two are used.
+        classes: How many classes, or values per example, the targets have.
+        train: Look at training mode, the loss and the backward pass, too.
+
+    Raises:
+        UserError: If it fails, or returns anything but what the task takes.
+    """
+    some = split.take(slice(0, 2))
+    modes = (False, True) if train and len(some) > 1 else (False,)  # one image has no variance
+    with torch.random.fork_rng(devices_of(some.images)):
+        for mode in modes:
+            fresh = {name: b.clone() for name, b in buffers.items()}
+            leaves = {
+                name: p.detach().requires_grad_(mode and p.dtype.is_floating_point)
+                for name, p in params.items()
+            }
+            try:
+                with torch.set_grad_enabled(mode):
+                    out: object = functional(leaves, fresh, some.images.clone(), train=mode)
+                if not isinstance(out, Tensor):
+                    what = f"forward returns a {type(out).__name__}, not a tensor"
+                    fix = "wrap it in a module whose forward returns the outputs alone"
+                    raise UserError(what, where=functional.name, fix=fix)
+                split.task.check(out, some.labels, classes, functional.name)
+                if mode:
+                    _check_loss(split.task, out, some.labels)
+            except UserError:
+                raise
+            except Exception as error:  # a user's module may fail in any way
+                raise _failed(error, some.images, functional.name) from error
+
+
+def _check_loss(task: Task, outputs: Tensor, targets: Tensor) -> None:
+    """Refuse a loss that is no number per example, or has no gradient."""
+    each = task.per_example(outputs, targets)
+    if each.shape != targets.shape[:1] or not each.is_floating_point():
+        what = f"per_example returns {tuple(each.shape)} of {each.dtype}"
+        fix = f"return floating point numbers ({len(targets)},), one per example"
+        raise UserError(what, where=f"task {task.name}", fix=fix)
+    if not outputs.requires_grad:  # a network without trained parameters
+        return
+    if not each.requires_grad:
+        fix = "compute it from the outputs by operations of torch"
+        raise UserError("the loss has no gradient", where=f"task {task.name}", fix=fix)
+    torch.autograd.backward(task.mean(outputs, targets))
+
+
+def _failed(error: Exception, inputs: Inputs, where: str) -> UserError:
+    """Say how a module failed."""
+    if (again := runs_again(error, where)) is not None:
+        return again
+    if isinstance(inputs, Named):
+        given = ", ".join(f"{k} {tuple(t.shape)}" for k, t in inputs.tensors.items())
+        return UserError(f"forward fails on inputs {given}: {told(error)}", where=where)
+    what = f"forward fails on images {tuple(inputs.shape)} of {inputs.dtype}: {told(error)}"
+    return UserError(what, where=where, fix="mend it; images are (N, C, H, W)")
+
+
+def runs_again(error: Exception, where: str = "model") -> UserError | None:
+    """Explain the error of a part that runs again in the backward pass, where it has no weights."""
+    if "meta" not in str(error):
+        return None
+    what = "forward runs a part of itself again during the backward pass"
+    return UserError(what, where=where, fix="switch activation checkpointing off")
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn BatchNorm's complaint about a single image into advice."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        fix = "another 'batch_size', or 'incomplete_batch: drop'"
+        what = "a batch has one image, over which BatchNorm has no variance"
+        raise UserError(what, where="recipe", fix=fix) from None

@@ -1,0 +1,113 @@
+"""Whether data, task, network, recipe and metrics fit together; refused when the config is read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lossatlas.errors import UserError
+from lossatlas.spec.catalogue import NETWORKS, DataSource, data_source
+from lossatlas.tasks import Task, find
+
+if TYPE_CHECKING:
+    from lossatlas.metrics.base import Metric
+    from lossatlas.spec.cells import Cell
+    from lossatlas.spec.parts import DataPart, Recipe
+
+
+def check_data(part: DataPart, where: str) -> None:
+    """Refuse a task that a data set has no targets for, and a load that its examples cannot have.
+
+    Raises:
+        UserError: With the key that is wrong and the nearest fix.
+    """
+    task, source = find(part.task, f"{where}.task"), data_source(part.source, where)
+    if not source.known:
+        return
+    kind, _, axes = source.targets.partition(" ")
+    if (wrong := _mismatch(task, kind or "classes", int(axes or 1))) is not None:
+        what, fix = wrong
+        raise UserError(f"'{task.name}' {what}", where=f"{where}.task", fix=fix)
+    if not source.targets:
+        return
+    unfit = {
+        "pixel_noise": part.pixel_noise,
+        "mean": part.mean,
+        "transforms": part.transforms == "paper",
+        "label_noise": part.label_noise and source.targets != "classes 1",
+    }
+    for key, given in unfit.items():
+        if given:
+            what = f"'{key}' is for images with labels, and '{part.source}' has inputs and targets"
+            raise UserError(what, where=f"{where}.{key}", fix="leave it out")
+
+
+def _mismatch(task: Task, kind: str, axes: int) -> tuple[str, str] | None:
+    """Return what is wrong with targets of a kind for a task, and the fix."""
+    if task.values != (kind == "values"):
+        wants = "numbers of floating point" if task.values else "classes, as whole numbers"
+        other = "regression or multi_label" if kind == "values" else "classification"
+        if not task.values and not task.classes:
+            other = "'values = True' in the task"
+        return f"needs targets that are {wants}", f"give these, or: {other}"
+    if task.sequence != (axes == 2) and not task.values:
+        wants = "sequences (N, L)" if task.sequence else "one class per example (N,)"
+        other = "classification" if task.sequence else "token_classification"
+        return f"needs targets that are {wants}", f"give these, or: {other}"
+    return None
+
+
+def check_blocks(recipe: Recipe, together: int, where: str) -> None:
+    """Refuse replicas that are trained together on batches that differ in size.
+
+    Raises:
+        UserError: If there are some.
+    """
+    if recipe.batch_tokens is not None and together > 1:
+        what = "batches that are counted by tokens differ between replicas"
+        raise UserError(what, where=f"{where}.together", fix="1")
+
+
+def check_cell(cell: Cell, where: str) -> None:
+    """Refuse a recipe that the task cannot have, and inputs that a built-in network does not take.
+
+    Raises:
+        UserError: With the nearest fix.
+    """
+    task, recipe, source = cell.task, cell.recipe, data_source(cell.data.source)
+    if recipe.label_smoothing and not task.classes:
+        what = f"'label_smoothing' needs classes, and '{task.name}' has none"
+        raise UserError(what, where=where, fix="leave it out")
+    if recipe.batch_tokens is not None and not task.sequence:
+        what = f"'batch_tokens' counts tokens, and '{task.name}' has none"
+        raise UserError(what, where=where, fix="'batch_size'")
+    if source.targets and recipe.augment is not None:
+        what = "'augment' is for images with labels"
+        raise UserError(what, where=where, fix="leave it out, or give train_images")
+    if source.known and cell.model.builder in NETWORKS:
+        _check_inputs(cell.model.builder, source, where)
+
+
+def _check_inputs(builder: str, source: DataSource, where: str) -> None:
+    kind = source.inputs or "square"
+    if kind not in NETWORKS[builder].inputs:
+        names = {"oblong": "images that are not square", "named": "inputs by name"}
+        what = f"'{builder}' does not take {names.get(kind, kind)}"
+        takes = [name for name, network in NETWORKS.items() if kind in network.inputs]
+        fix = ", ".join([*takes, "or your own 'package.module:object'"])
+        raise UserError(what, where=where, fix=fix)
+
+
+def check_metric(metric: Metric, name: str, data: DataPart, where: str) -> None:
+    """Refuse a metric that a task cannot have.
+
+    Raises:
+        UserError: With the nearest fix.
+    """
+    task, source = find(data.task), data_source(data.source)
+    what = ""
+    if metric.needs_classes and (not task.classes or task.sequence):
+        what = f"'{name}' needs one class per example, and the task is '{task.name}'"
+    elif metric.needs_images and source.targets:
+        what = f"'{name}' needs images with labels, and '{data.source}' has inputs and targets"
+    if what:
+        raise UserError(what, where=f"{where}.metrics", fix="leave it out")
