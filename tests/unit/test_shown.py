@@ -91,6 +91,8 @@ def test_what_claims_know_besides_tables(grid: Config) -> None:
     assert list(facts) == ["grid", "taxonomy_reference"]
     assert facts["grid"] == {
         "classes": 10,
+        "task": "classification",
+        "optimiser": "sgd",
         "label_noise": [0.0],
         "pixel_noise": [0.0],
         "momentum": [0.9],

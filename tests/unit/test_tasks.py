@@ -12,6 +12,7 @@ from torch import nn
 
 import lossatlas as la
 from lossatlas import tasks
+from lossatlas.claims import conditions
 from lossatlas.data import own
 from lossatlas.data.examples import to_record
 from lossatlas.data.loading import load
@@ -19,7 +20,7 @@ from lossatlas.data.tensors import Named, Split
 from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, state_of
 from lossatlas.models.outputs import check_outputs
-from lossatlas.spec import config
+from lossatlas.spec import config, told
 from lossatlas.spec.parts import DataPart, Recipe
 from lossatlas.training.batches import batches, by_tokens
 
@@ -273,3 +274,31 @@ def test_a_task_is_a_part_of_the_cell_and_the_default_is_none() -> None:
     (cell,) = plain.cells("e")
     assert "task" not in cell.spec["data"]
     assert cell.task is tasks.CLASSIFICATION
+
+
+@pytest.mark.parametrize(
+    ("data", "recipe", "reason"),
+    [
+        ({}, {"decay_epochs": [5]}, ""),
+        ({}, {"decay_epochs": [5], "optimiser": "adam"}, "the optimiser is adam"),
+        (
+            {},
+            {"inverse_sqrt": True, "warmup_steps": 3},
+            "the learning rate is falling as",
+        ),
+        ({"source": "values.npz", "task": "regression"}, {}, "the task is regression"),
+    ],
+)
+def test_claims_are_made_for_classification_by_sgd(
+    folder: Path, data: dict[str, Any], recipe: dict[str, Any], reason: str
+) -> None:
+    made = read(data.get("source", "digits"), data=data, recipe={"epochs": 10, **recipe})
+    raw = made.model_dump() | {"datasets": {"d": {"source": "digits", **data}}}
+    raw["figures"] = {"phases": {"draws": "taxonomy_phases", "experiment": "e"}}
+    raw["metrics"] = {}
+    measured = ["performance", "hessian", "connectivity", "cka", "distance"]
+    grid = {"load": {"width": [2, 4]}, "temperature": {"batch_size": [5, 10]}}
+    raw["experiments"]["e"] |= {"metrics": measured, **grid}
+    known = conditions.about(told.about(config.load(raw), "taxonomy")["e"])
+    assert conditions.RELEASED.lacks(known).startswith(reason)
+    assert bool(conditions.RELEASED.lacks(known)) is bool(reason)

@@ -34,6 +34,8 @@ class About:
         pixel_noise: Standard deviations of noise on training pixels, of all cells.
         momentum: Of SGD, of all cells.
         rate: Rule of the learning rate: "decay", "cosine", "constant".
+        optimiser: Of the recipe.
+        task: Of the data set.
         thresholds: Of the phases.
         fit: Lags (steps) between which exponents were fitted.
     """
@@ -43,6 +45,8 @@ class About:
     pixel_noise: tuple[float, ...] | None = None
     momentum: tuple[float, ...] | None = None
     rate: str = ""
+    optimiser: str = ""
+    task: str = ""
     thresholds: Thresholds = field(default_factory=Thresholds)
     fit: tuple[float, float] | None = None
 
@@ -81,8 +85,15 @@ def _noise(known: About) -> str:
     return f"pixels have noise of {pixels:g}" if pixels else ""
 
 
+def _others(known: About) -> str:
+    """Say what is neither classification nor SGD, of which all papers speak."""
+    if known.task not in ("", "classification"):
+        return f"the task is {known.task}"
+    return f"the optimiser is {known.optimiser}" if known.optimiser not in ("", "sgd") else ""
+
+
 def _released(known: About) -> str:
-    if reason := _noise(known):
+    if reason := _others(known) or _noise(known):
         return reason
     if known.rate not in ("", "decay"):
         return f"the learning rate is {known.rate}"
@@ -90,6 +101,8 @@ def _released(known: About) -> str:
 
 
 def _plain(known: About) -> str:
+    if reason := _others(known):
+        return reason
     if known.rate not in ("", "constant"):
         return f"the learning rate is {known.rate}"
     if any(known.momentum or ()):
@@ -132,5 +145,5 @@ RANDOM_LABELS = Condition(
     "plain SGD at a constant rate on random labels, exponents over lags 10 to 100",
     lambda known: _plain(known) or _fitted(known) or _random_labels(known),
 )
-TRAINED = Condition("modes that were trained (loss below half of chance)", lambda _: "")
+TRAINED = Condition("modes that were trained (loss below half of chance)", _others)
 ANY = Condition("any", lambda _: "")

@@ -8,6 +8,7 @@ from typing import Any
 from lossatlas.paths import REFERENCE, STUDIES
 from lossatlas.spec.catalogue import data_source
 from lossatlas.spec.config import Config
+from lossatlas.spec.parts import Recipe
 from lossatlas.spec.shown import Shown, tables_told
 
 # The authors' released run: CIFAR-10, one decay of the learning rate, clean labels.
@@ -38,17 +39,29 @@ def about(config: Config, paper: str) -> dict[str, dict[str, Any]]:
 
 def _facts(config: Config, name: str) -> dict[str, Any]:
     one = config.experiments[name]
-    cells, recipe = config.cells(name), config.recipes[one.recipe]
-    rate = "decay" if recipe.decay_epochs else "cosine" if recipe.cosine else "constant"
-    if recipe.rate_per_batch is not None:
-        rate += ", scaled by the batch size"
+    cells, part = config.cells(name), config.datasets[one.dataset]
+    facts = {"classes": data_source(part.source).classes, "task": part.task}
+    if one.checkpoints:  # trained elsewhere: nobody knows how
+        return {**facts, "rate": "not known"}
+    recipe = config.recipe(name)
     return {
-        "classes": data_source(config.datasets[one.dataset].source).classes,
+        **facts,
         "label_noise": sorted({cell.data.label_noise for cell in cells}),
         "pixel_noise": sorted({cell.data.pixel_noise for cell in cells}),
         "momentum": sorted({cell.recipe.momentum for cell in cells}),
-        "rate": rate,
+        "rate": _rate(recipe),
+        "optimiser": recipe.optimiser,
     }
+
+
+def _rate(recipe: Recipe) -> str:
+    """Return the rule of the learning rate in words."""
+    names = {"decay": recipe.decay_epochs, "cosine": recipe.cosine}
+    names["falling as an inverse square root"] = recipe.inverse_sqrt
+    rate = next((name for name, there in names.items() if there), "constant")
+    if recipe.warmup_steps:
+        rate += " after a warm-up"
+    return rate if recipe.rate_per_batch is None else f"{rate}, scaled by the batch size"
 
 
 def _settings(config: Config, name: str, paper: str) -> Mapping[str, Any]:
