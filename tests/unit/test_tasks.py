@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import lossatlas as la
-from lossatlas import tasks
+from lossatlas import plugins, tasks
 from lossatlas.claims import conditions
 from lossatlas.data import own
 from lossatlas.data.examples import to_record
@@ -23,6 +23,7 @@ from lossatlas.models.outputs import check_outputs
 from lossatlas.spec import config, told
 from lossatlas.spec.parts import DataPart, Recipe
 from lossatlas.training.batches import batches, by_tokens
+from lossatlas.training.optimisers import optimiser_of
 
 DRAW = np.random.default_rng(0)
 ROWS = DRAW.normal(size=(30, 3))
@@ -96,7 +97,12 @@ def read(source: str, model: dict[str, Any] | None = None, **changes: Any) -> co
         (
             "values.npz",
             {"data": {"task": "regression", "label_noise": 0.1}},
-            "'label_noise' is for images with labels",
+            "'label_noise' is for one class per example",
+        ),
+        (
+            "values.npz",
+            {"data": {"task": "multi_label"}},
+            "'multi_label' needs targets that are all 0 or 1",
         ),
         (
             "values.npz",
@@ -169,7 +175,7 @@ def test_what_fits_has_a_size_and_a_cost(
     [
         (arrays(targets=CLASSES[:20]), "has 30 examples"),
         (arrays(targets=CLASSES - 5), "has a class -5"),
-        (arrays(targets=np.full(30, -100)), "has none that counts"),
+        (arrays(targets=np.full(30, -100)), "has a class -100"),
         (
             arrays(targets=TOKENS[:, :, None] * np.ones((1, 1, 2), int)),
             "classes are (N,), or (N, L)",
@@ -205,7 +211,8 @@ def test_types_and_shapes_of_examples() -> None:
     half = load(to_record("h", arrays(targets=ROWS)), DataPart(task="regression", fraction=0.4))
     assert (len(half.train), len(half.held_out or ())) == (12, 18)
     labels = torch.tensor(ROWS[:, 0]).float()[:, None]
-    assert torch.equal(load(to_record("v", arrays(targets=ROWS[:, 0]))).train.labels, labels)
+    found = load(to_record("v", arrays(targets=ROWS[:, 0])), DataPart(task="regression"))
+    assert torch.equal(found.train.labels, labels)
 
 
 def test_a_tensor_or_an_array_says_the_same() -> None:
@@ -230,7 +237,7 @@ class Broken(la.Task):
 
 @pytest.mark.parametrize(
     ("fault", "message"),
-    [("mean", "per_example returns () of"), ("constant", "the loss has no gradient")],
+    [("mean", "per_example returns a Tensor ()"), ("constant", "the loss has no gradient")],
 )
 def test_a_loss_that_is_none(fault: str, message: str) -> None:
     task = Broken()
@@ -240,6 +247,49 @@ def test_a_loss_that_is_none(fault: str, message: str) -> None:
     with pytest.raises(UserError, match="task broken") as error:
         check_outputs(Functional(network), *state_of(network), split, 2, train=True)
     assert message in str(error.value)
+
+
+class Miscounted(la.Task):
+    """Errors that are counted per value, and targets that are not."""
+
+    name = "miscounted"
+    values = True
+    scored = True
+
+    def per_example(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return (outputs - targets).square().sum(1)
+
+    def wrong(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return ((outputs - targets).abs() > 1e-9).sum(1)
+
+
+def test_more_errors_than_targets_are_refused() -> None:
+    network = nn.Linear(3, 2)
+    split = Split(torch.randn(4, 3), torch.randn(4, 2), task=Miscounted())
+    with pytest.raises(UserError, match="wrong counts more errors than there are targets"):
+        check_outputs(Functional(network), *state_of(network), split, 2, train=True)
+
+
+class Still(la.Optimiser):
+    """Returns what it should have changed."""
+
+    def step(self, params: torch.Tensor, gradient: torch.Tensor, rate: float) -> None:
+        _ = params - rate * gradient
+
+
+def test_an_optimiser_that_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins, "load", lambda *_: Still)
+    with pytest.raises(UserError, match="'mine:Still' moves no parameter"):
+        optimiser_of(Recipe(optimiser="mine:Still"), torch.zeros(1, 5))
+
+
+@pytest.mark.parametrize("draws", ["taxonomy_phases", "taxonomy_phase_diagram"])
+def test_figures_of_accuracies_need_a_task_that_counts_errors(folder: Path, draws: str) -> None:
+    raw = read("values.npz", data={"task": "regression"}).model_dump()
+    raw["datasets"]["d"]["source"] = "values.npz"
+    raw["figures"] = {"map": {"draws": draws, "experiment": "e"}}
+    with pytest.raises(UserError, match="the task 'regression' counts none"):
+        config.load(raw)
 
 
 def test_outputs_that_would_be_broadcast_are_refused() -> None:
@@ -294,7 +344,6 @@ def test_claims_are_made_for_classification_by_sgd(
 ) -> None:
     made = read(data.get("source", "digits"), data=data, recipe={"epochs": 10, **recipe})
     raw = made.model_dump() | {"datasets": {"d": {"source": "digits", **data}}}
-    raw["figures"] = {"phases": {"draws": "taxonomy_phases", "experiment": "e"}}
     raw["metrics"] = {}
     measured = ["performance", "hessian", "connectivity", "cka", "distance"]
     grid = {"load": {"width": [2, 4]}, "temperature": {"batch_size": [5, 10]}}

@@ -22,6 +22,8 @@ from lossatlas.metrics import registry
 from lossatlas.metrics.base import Metric
 from lossatlas.spec.parts import numbers
 
+TASK = "what the network is for, such as regression; default: classification"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a mistake is one line and exit code 1 (2 for the command line itself).
@@ -57,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     metric.add_argument("--checkpoint", **several, metavar="FILE", help="one file per replica")
     metric.add_argument("--model", help="built-in name, or package.module:object")
     metric.add_argument("--data", help="name, .h5, .npz or package.module:object")
+    metric.add_argument("--task", default="", help=TASK)
     metric.add_argument(
         "--cell", help="in place of these three: a cell of the workflow, or a file in its folder"
     )
@@ -75,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     plane.add_argument("--model", required=True, help="built-in name, or package.module:object")
     plane.add_argument("--data", required=True, help="name, .h5, .npz or package.module:object")
+    plane.add_argument("--task", default="", help=TASK)
     plane.add_argument("--arg", **several, metavar="KEY=VALUE", help="of the model")
     plane.add_argument("--points", type=int, default=21, help="along each side; default 21")
     plane.add_argument("--images", type=int, default=512, help="training images; default 512")
@@ -146,7 +150,7 @@ def _settings(name: str, given: dict[str, Any]) -> Metric:
 
 def _metric(options: argparse.Namespace) -> None:
     settings = _settings(options.name, _pairs(options.set, "--set"))
-    own = {key: getattr(options, key) for key in ("checkpoint", "model", "data", "arg")}
+    own = {key: getattr(options, key) for key in ("checkpoint", "model", "data", "task", "arg")}
     _check_source(options, own)
     from lossatlas import device
     from lossatlas.custom import measure_custom, measure_stored
@@ -157,7 +161,8 @@ def _metric(options: argparse.Namespace) -> None:
         record = measure_stored(settings, options.cell, options.seed)
     else:
         own["arg"] = _pairs(options.arg, "--arg")
-        record = measure_custom(settings, own["checkpoint"], own["model"], own["arg"], own["data"])
+        files, model, arguments = own["checkpoint"], own["model"], own["arg"]
+        record = measure_custom(settings, files, model, arguments, own["data"], own["task"])
     if options.out:
         store.write(options.out, record)
     _print(record)
@@ -168,7 +173,7 @@ def _check_source(options: argparse.Namespace, own: dict[str, Any]) -> None:
     for option, given in own.items():
         if options.cell and given:
             raise UserError(f"--{option} is what --cell has already", fix="leave one of them out")
-        if not (options.cell or given or option == "arg"):
+        if not (options.cell or given or option in ("arg", "task")):
             fix = "give --checkpoint, --model and --data; or --cell"
             raise UserError(f"--{option} is missing", fix=fix)
     if options.seed and not options.cell:
@@ -195,6 +200,7 @@ def _plane(options: argparse.Namespace) -> None:
         options.model,
         _pairs(options.arg, "--arg"),
         options.data,
+        options.task,
         points=options.points,
         images=options.images,
     )

@@ -21,6 +21,7 @@ from lossatlas.similarity.rows import scalar
 from lossatlas.simplex import planes
 from lossatlas.simplex.complexes import Vertex
 from lossatlas.simplex.points import rows
+from lossatlas.tasks import Task
 from lossatlas.training import checkpoints
 from lossatlas.training.foreign import divide, read_state, unwrapped
 from lossatlas.training.networks import Networks
@@ -32,6 +33,7 @@ def measure_custom(
     model: str,
     arguments: Mapping[str, Any],
     data: str,
+    task: str = "",
 ) -> store.Record:
     """Measure one metric on checkpoints of the user's own; their places are their seeds.
 
@@ -41,6 +43,7 @@ def measure_custom(
         model: Built-in name or "package.module:object".
         arguments: The model's own arguments.
         data: A data set's name, an .h5 or .npz file, or "package.module:object".
+        task: What the network is for; default: classification.
 
     Raises:
         UserError: If something is missing, does not fit, or fewer checkpoints are given than
@@ -50,7 +53,8 @@ def measure_custom(
     if len(files) < metric.least:
         what = f"'{metric.kind}' compares checkpoints; {len(files)} given"
         raise UserError(what, where="--checkpoint", fix=f"give at least {metric.least}")
-    networks = read_networks(files, model, arguments, data, trains=metric.trains)
+    networks = read_networks(files, model, arguments, data, task, trains=metric.trains)
+    _check_task(metric, networks.data.task)
     if metric.needs_held_out and networks.data.held_out is None:
         fix = "give 'package.module:object', a TensorData with `held_out`"
         raise UserError("no training images are held out", where="--data", fix=fix)
@@ -98,11 +102,18 @@ def measure_stored(metric: Metric, cell: str, seeds: Sequence[int] = ()) -> stor
     return record
 
 
+def _check_task(metric: Metric, task: Task) -> None:
+    if metric.needs_classes and (not task.classes or task.sequence):
+        what = f"'{metric.kind}' needs one class per example, and the task is '{task.name}'"
+        raise UserError(what, where="--task", fix="another metric")
+
+
 def plane_custom(
     files: Sequence[str],
     model: str,
     arguments: Mapping[str, Any],
     data: str,
+    task: str = "",
     *,
     points: int = 21,
     images: int = 512,
@@ -116,6 +127,7 @@ def plane_custom(
         model: As there.
         arguments: As there.
         data: As there.
+        task: As there.
         points: Along each side of the raster.
         images: Training images in the loss, the same at all points.
 
@@ -130,7 +142,7 @@ def plane_custom(
     if len(files) != 3:
         what = f"a plane goes through three checkpoints; {len(files)} given"
         raise UserError(what, where="--checkpoint", fix="give three files")
-    networks = read_networks(files, model, arguments, data)
+    networks = read_networks(files, model, arguments, data, task)
     functional, buffers = networks.functional, networks.one(0)[1]
     corners = rows(networks.params, functional.shapes)
     raster = planes.raster(corners, points)
@@ -156,6 +168,7 @@ def read_networks(
     model: str,
     arguments: Mapping[str, Any],
     data: str,
+    task: str = "",
     *,
     trains: bool = False,
 ) -> Networks:
@@ -166,12 +179,13 @@ def read_networks(
         model: As there.
         arguments: As there.
         data: As there.
+        task: As there.
         trains: Whether the network is trained on.
 
     Raises:
         UserError: If something is missing or does not fit.
     """
-    images = open_data(data, device.choose())
+    images = open_data(data, device.choose(), task)
     example = images.train.images[:2]
     network = models.build(model, arguments, example=example, **images.shape)
     functional = Functional(network)

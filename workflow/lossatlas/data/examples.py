@@ -40,13 +40,13 @@ def to_record(name: str, arrays: Mapping[str, Any]) -> Record:
         name: What they are called in messages.
         arrays: train_inputs, train_targets, test_inputs, test_targets. Inputs (N, ...) of floating
             point or whole numbers; or a mapping of several, in a file "train_inputs.<name>".
-            Targets: whole numbers (N,) or (N, L) are classes, -100 counts for nothing; floating
-            point or booleans (N, ...) are values. Where tokens (N, L) have no targets these are the
-            next tokens.
+            Targets: whole numbers (N,) or (N, L) are classes, in sequences -100 counts for nothing;
+            floating point or booleans (N, ...) are values. Where tokens (N, L) have no targets
+            these are the next tokens.
 
     Returns:
-        A record with these arrays; in its settings `targets` ("classes" or "values"), `classes`
-        (how many, or values per example).
+        A record with these arrays; in its settings `targets` ("classes", "labels" where all are 0
+        or 1, or "values"), `classes` (how many, or values per example).
 
     Raises:
         UserError: If an array is missing or has a wrong shape, type or value.
@@ -73,7 +73,7 @@ def to_record(name: str, arrays: Mapping[str, Any]) -> Record:
         kind="dataset",
         arrays={key: Array(one, _axes(one)) for key, one in found.items()},
         spec={"name": name},
-        settings={"targets": "values" if values else "classes", "classes": count},
+        settings={"targets": _kind(train, test), "classes": count},
     )
 
 
@@ -150,9 +150,9 @@ def _plain(given: Any) -> Any:
 def _targets(given: Any, where: str) -> np.ndarray:
     values = _numbers(given, where)
     if values.dtype.kind == "i":
-        low = values[values != IGNORED]
+        low = values[values != IGNORED] if values.ndim > 1 else values
         if not low.size or int(low.min()) < 0:
-            fix = "number classes 0, 1, 2, ...; -100 counts for nothing"
+            fix = "number classes from 0; in sequences -100 counts for nothing; values are floats"
             least = f"has a class {int(low.min())}" if low.size else "has none that counts"
             raise UserError(least, where=where, fix=fix)
         if values.ndim > 2:
@@ -185,6 +185,12 @@ def _check_alike(found: Mapping[str, np.ndarray], name: str) -> None:
             raise UserError(what, where=name, fix="make them alike")
     if extra := [key for key in found if key.replace("test_", "train_", 1) not in found]:
         raise UserError(f"'{extra[0]}' has no part in training", where=name, fix="make them alike")
+
+
+def _kind(*targets: np.ndarray) -> str:
+    if targets[0].dtype.kind != "f":
+        return "classes"
+    return "labels" if all(np.isin(one, (0, 1)).all() for one in targets) else "values"
 
 
 def _classes(given: Any, least: int, name: str) -> int:

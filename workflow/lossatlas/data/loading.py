@@ -17,7 +17,7 @@ from lossatlas.data.tensors import Pixels, Split, TensorData
 from lossatlas.errors import UserError, nearest
 from lossatlas.spec.catalogue import data_sources
 from lossatlas.spec.parts import DataPart
-from lossatlas.tasks import CLASSIFICATION, find
+from lossatlas.tasks import CLASSIFICATION, find, mismatch
 
 NO_LOAD = DataPart()
 
@@ -40,6 +40,9 @@ def load(
     record = data if isinstance(data, store.Record) else store.read(data, "dataset")
     if "targets" in record.settings:
         return _examples(record, part, device)
+    task = find(part.task)
+    if (wrong := mismatch(task, "classes", 1)) is not None:
+        raise UserError(f"'{task.name}' {wrong[0]}", where=str(record.spec["name"]), fix=wrong[1])
     try:
         arrays = {key: array.values for key, array in record.arrays.items()}
         images, labels = arrays["train_images"], arrays["train_labels"]
@@ -84,6 +87,10 @@ def _examples(record: store.Record, part: DataPart, device: torch.device | str) 
         UserError: If the load is one of images, or of labels that they have not.
     """
     task, classes = find(part.task), int(record.settings["classes"])
+    kind = str(record.settings["targets"])
+    if (wrong := mismatch(task, kind, record.arrays["train_targets"].values.ndim)) is not None:
+        what, fix = wrong
+        raise UserError(f"'{task.name}' {what}", where=record.spec["name"], fix=fix)
     (images, labels), test = (examples.tensors(record, name, device) for name in examples.SPLITS)
     whole = Split(images, labels, task=task)
     plain = labels.dim() == 1
@@ -119,7 +126,7 @@ def _normalise(images: Tensor, mean: list[float], std: list[float]) -> Tensor:
     return images.sub_(shift).div_(spread)
 
 
-def open_data(text: str, device: torch.device | str = "cpu") -> TensorData:
+def open_data(text: str, device: torch.device | str = "cpu", task: str = "") -> TensorData:
     """Return the data that a user names on the command line, without load.
 
     Args:
@@ -128,22 +135,24 @@ def open_data(text: str, device: torch.device | str = "cpu") -> TensorData:
             'package.module:object', where the object is, or returns when called without
             arguments, a `TensorData` or a mapping with these four arrays.
         device: Where the tensors shall lie.
+        task: What a network does with them; default: classification.
 
     Raises:
         UserError: If nothing of that name is there, or it is not such data.
     """
+    part = DataPart(task=task or CLASSIFICATION.name)
     if text.endswith(".h5"):
-        return load(text, device=device)
+        return load(text, part, device)
     if text.endswith(".npz"):
         from lossatlas.data.readers import npz
 
-        return load(own.record_of(npz(Path(text)), Path(text).stem), device=device)
+        return load(own.record_of(npz(Path(text)), Path(text).stem), part, device)
     if ":" in text:
-        return _from_object(text, device)
+        return _from_object(text, device, part)
     if text == "digits":
         from lossatlas.data.convert import convert
 
-        return load(convert(text), device=device)
+        return load(convert(text), part, device)
     known = [name for name, source in data_sources().items() if source.trainable]
     if text not in known:
         fix = f"{nearest(text, known)}; or give an .h5, an .npz or 'package.module:object'"
@@ -151,13 +160,13 @@ def open_data(text: str, device: torch.device | str = "cpu") -> TensorData:
     if not os.path.exists(paths.dataset(text)):
         fix = f"run: snakemake {paths.dataset(text)}"
         raise UserError(f"'{text}' has not been converted here", where="data", fix=fix)
-    return load(paths.dataset(text), device=device)
+    return load(paths.dataset(text), part, device)
 
 
-def _from_object(text: str, device: torch.device | str) -> TensorData:
+def _from_object(text: str, device: torch.device | str, part: DataPart) -> TensorData:
     found = own.given_by(text, "data")
     if isinstance(found, Mapping):
-        return load(own.record_of(found, text), device=device)
+        return load(own.record_of(found, text), part, device)
     if not isinstance(found, TensorData):
         what = f"gives a {type(found).__name__}"
         raise UserError(what, where=text, fix="give a TensorData or a mapping of four arrays")

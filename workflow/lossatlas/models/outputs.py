@@ -59,27 +59,44 @@ def check_outputs(
                     what = f"forward returns a {type(out).__name__}, not a tensor"
                     fix = "wrap it in a module whose forward returns the outputs alone"
                     raise UserError(what, where=functional.name, fix=fix)
+            except UserError:
+                raise
+            except Exception as error:  # a user's module may fail in any way
+                raise _failed(error, some.images, functional.name) from error
+            try:
                 split.task.check(out, some.labels, classes, functional.name)
                 if mode:
                     _check_loss(split.task, out, some.labels)
             except UserError:
                 raise
-            except Exception as error:  # a user's module may fail in any way
-                raise _failed(error, some.images, functional.name) from error
+            except Exception as error:  # and so may a task of theirs
+                where = f"task {split.task.name}"
+                raise UserError(f"fails: {told(error)}", where=where, fix="mend it") from error
 
 
 def _check_loss(task: Task, outputs: Tensor, targets: Tensor) -> None:
-    """Refuse a loss that is no number per example, or has no gradient."""
-    each = task.per_example(outputs, targets)
-    if each.shape != targets.shape[:1] or not each.is_floating_point():
-        what = f"per_example returns {tuple(each.shape)} of {each.dtype}"
-        fix = f"return floating point numbers ({len(targets)},), one per example"
-        raise UserError(what, where=f"task {task.name}", fix=fix)
+    """Refuse a loss that is no number per example, or has no gradient; and counts that are none."""
+    each, where = task.per_example(outputs, targets), f"task {task.name}"
+    counts = task.counts(targets)
+    numbers = {"per_example": each}
+    if counts is not None:
+        numbers["counts"] = counts
+    if task.scored:
+        numbers["wrong"] = task.wrong(outputs, targets)
+    for name, found in numbers.items():
+        if not isinstance(found, Tensor) or found.shape != targets.shape[:1]:
+            shape = f" {tuple(found.shape)}" if isinstance(found, Tensor) else ""
+            what = f"{name} returns a {type(found).__name__}{shape}"
+            fix = f"return a tensor ({len(targets)},), a number per example"
+            raise UserError(what, where=where, fix=fix)
+    if task.scored and bool((numbers["wrong"] > (1 if counts is None else counts)).any()):
+        what = "wrong counts more errors than there are targets"
+        raise UserError(what, where=where, fix="let counts say how many an example has")
     if not outputs.requires_grad:  # a network without trained parameters
         return
     if not each.requires_grad:
         fix = "compute it from the outputs by operations of torch"
-        raise UserError("the loss has no gradient", where=f"task {task.name}", fix=fix)
+        raise UserError("the loss has no gradient", where=where, fix=fix)
     torch.autograd.backward(task.mean(outputs, targets))
 
 

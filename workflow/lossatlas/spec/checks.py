@@ -185,7 +185,7 @@ def check_cell(cell: Cell, where: str) -> None:
     if cell.adopted:
         return
     images = cell.data.kept(source.train)
-    if cell.recipe.batch_size > images:
+    if cell.recipe.batch_tokens is None and cell.recipe.batch_size > images:
         what = f"batch_size {cell.recipe.batch_size} is more than the {images} training images"
         raise UserError(what, where=f"{where}: cell {cell.id}", fix=f"at most {images}")
     record, steps = cell.recipe.record, cell.recipe.steps(images)
@@ -290,6 +290,9 @@ def _check_figures(config: Config) -> None:
             what = f"unknown experiment '{figure.experiment}'"
             raise UserError(what, where=f"{where}.experiment", fix=fix)
         shown_ = Shown(config, name)
+        if ":" not in drawing.target or drawing.target.startswith("lossatlas."):
+            part = config.datasets[config.experiments[shown_.experiment].dataset]
+            fits.check_figure(figure.draws, part, where)
         for kind, metric in figure.metrics.items():
             _check_chosen(config, shown_, kind, metric)
         for kind in shown_.kinds:

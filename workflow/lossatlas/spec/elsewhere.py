@@ -124,6 +124,13 @@ def _found(one: Experiment, files: list[_File], where: str) -> Found:
             fix = "tell them apart by an axis, or leave one out"
             raise UserError(what, where=where, fix=fix)
     digests = contents.digests(dict.fromkeys(file.path for file in files), where)
+    for by_seed in told.values():
+        seen: dict[str, _File] = {}
+        for file in by_seed.values():
+            other = seen.setdefault(digests[file.path], file)
+            if other is not file:
+                what = f"two replicas are the same weights: {other.place} and {file.place}"
+                raise UserError(what, where=where, fix="leave one out")
     points = {
         point: {
             seed: Checkpoint(by_seed[seed].path, digests[by_seed[seed].path])

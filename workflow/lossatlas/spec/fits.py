@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lossatlas.errors import UserError
 from lossatlas.spec.catalogue import NETWORKS, DataSource, data_source
-from lossatlas.tasks import Task, find
+from lossatlas.tasks import find, mismatch
 
 if TYPE_CHECKING:
     from lossatlas.metrics.base import Metric
@@ -24,7 +24,7 @@ def check_data(part: DataPart, where: str) -> None:
     if not source.known:
         return
     kind, _, axes = source.targets.partition(" ")
-    if (wrong := _mismatch(task, kind or "classes", int(axes or 1))) is not None:
+    if (wrong := mismatch(task, kind or "classes", int(axes or 1))) is not None:
         what, fix = wrong
         raise UserError(f"'{task.name}' {what}", where=f"{where}.task", fix=fix)
     if not source.targets:
@@ -37,23 +37,9 @@ def check_data(part: DataPart, where: str) -> None:
     }
     for key, given in unfit.items():
         if given:
-            what = f"'{key}' is for images with labels, and '{part.source}' has inputs and targets"
+            of = "one class per example" if key == "label_noise" else "images with labels"
+            what = f"'{key}' is for {of}, and these are other inputs and targets"
             raise UserError(what, where=f"{where}.{key}", fix="leave it out")
-
-
-def _mismatch(task: Task, kind: str, axes: int) -> tuple[str, str] | None:
-    """Return what is wrong with targets of a kind for a task, and the fix."""
-    if task.values != (kind == "values"):
-        wants = "numbers of floating point" if task.values else "classes, as whole numbers"
-        other = "regression or multi_label" if kind == "values" else "classification"
-        if not task.values and not task.classes:
-            other = "'values = True' in the task"
-        return f"needs targets that are {wants}", f"give these, or: {other}"
-    if task.sequence != (axes == 2) and not task.values:
-        wants = "sequences (N, L)" if task.sequence else "one class per example (N,)"
-        other = "classification" if task.sequence else "token_classification"
-        return f"needs targets that are {wants}", f"give these, or: {other}"
-    return None
 
 
 def check_blocks(recipe: Recipe, together: int, where: str) -> None:
@@ -95,6 +81,18 @@ def _check_inputs(builder: str, source: DataSource, where: str) -> None:
         takes = [name for name, network in NETWORKS.items() if kind in network.inputs]
         fix = ", ".join([*takes, "or your own 'package.module:object'"])
         raise UserError(what, where=where, fix=fix)
+
+
+def check_figure(draws: str, data: DataPart, where: str) -> None:
+    """Refuse figures of ours of a task that counts no errors: they show accuracies, and in nats.
+
+    Raises:
+        UserError: With the nearest fix.
+    """
+    task = find(data.task)
+    if not task.scored:
+        what = f"'{draws}' shows accuracies and errors, and the task '{task.name}' counts none"
+        raise UserError(what, where=where, fix="a figure of your own: examples/figure")
 
 
 def check_metric(metric: Metric, name: str, data: DataPart, where: str) -> None:

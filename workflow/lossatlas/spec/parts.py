@@ -280,6 +280,7 @@ class Recipe(Strict):
             decay_factor=self.decay_factor if decays else _DECAY_FACTOR,
             cosine=self.cosine and self.epochs > 1,  # it starts at 1
             early_stop=self._effective_stop(),
+            batch_size=128 if self.batch_tokens is not None else self.batch_size,
             **self._effective_optimiser(),
         )
 

@@ -14,7 +14,16 @@ from lossatlas.tasks.classification import (
 )
 from lossatlas.tasks.values import MultiLabel, Regression
 
-__all__ = ["CLASSIFICATION", "GROUP", "IGNORED", "Task", "built_in", "find", "target_of_task"]
+__all__ = [
+    "CLASSIFICATION",
+    "GROUP",
+    "IGNORED",
+    "Task",
+    "built_in",
+    "find",
+    "mismatch",
+    "target_of_task",
+]
 
 GROUP = "lossatlas.tasks"
 CLASSIFICATION = Classification()
@@ -62,6 +71,31 @@ def find(name: str, where: str = "task") -> Task:
         return _NotImported()
     task: type[Task] = plugins.load(target, where, Task)
     return type(task.__name__, (task,), {"name": name, "__module__": task.__module__})()
+
+
+def mismatch(task: Task, kind: str, axes: int) -> tuple[str, str] | None:
+    """Return what is wrong with targets for a task, and the fix; None if they fit.
+
+    Args:
+        task: The task.
+        kind: "classes", "labels" (numbers that are all 0 or 1) or "values".
+        axes: Of the targets: 1 is one per example.
+    """
+    if isinstance(task, _NotImported):
+        return None
+    if task.values and kind == "classes":
+        what = "needs targets that are numbers of floating point"
+        return what, "give them as such (`.astype(float)`), or 'task: classification'"
+    if not task.values and kind != "classes":
+        other = "regression, or multi_label of 0 and 1" if task.classes else "'values = True' in it"
+        return "needs targets that are classes, as whole numbers", f"give these, or: {other}"
+    if isinstance(task, MultiLabel) and kind != "labels":
+        return "needs targets that are all 0 or 1", "give these, or: regression"
+    if not task.values and task.sequence != (axes == 2):
+        wants = "sequences (N, L)" if task.sequence else "one class per example (N,)"
+        other = "classification" if task.sequence else "token_classification"
+        return f"needs targets that are {wants}", f"give these, or: {other}"
+    return None
 
 
 class _NotImported(Task):

@@ -82,7 +82,7 @@ class Engine:
         self.report = report or (lambda _: None)
         self.earlier = earlier
         self.device = split.device
-        if recipe.steps(len(split)) == 0:
+        if recipe.batch_tokens is None and recipe.steps(len(split)) == 0:
             what = f"batch_size {recipe.batch_size} is more than the {len(split)} training images"
             raise UserError(what, where="recipe", fix=f"at most {len(split)}")
         rule = recipe.early_stop

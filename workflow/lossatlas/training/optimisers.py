@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lossatlas import plugins
+from lossatlas.errors import UserError, told
 from lossatlas.spec.parts import OPTIMISERS
 
 
@@ -126,7 +127,23 @@ def optimiser_of(settings: Settings, like: Tensor) -> Optimiser:
     made = _BUILT_IN.get(name)
     if made is None:
         made = plugins.load(name, "optimiser", Optimiser)
+        _try(made, name, settings)
     return made(like, settings)
+
+
+def _try(made: type[Optimiser], name: str, settings: Settings) -> None:
+    """Refuse an optimiser of the user's that fails, or moves nothing."""
+    params = torch.ones(2, 3)
+    try:
+        tried = made(params, settings)
+        tried.step(params, torch.full((2, 3), 0.5), 0.1)
+        tried.step(params, torch.full((2, 3), 0.5), 0.1)
+    except Exception as error:  # it may fail in any way
+        what = f"'{name}' fails: {told(error)}"
+        raise UserError(what, where="optimiser", fix="mend it") from error
+    if params.shape != (2, 3) or torch.equal(params, torch.ones(2, 3)):
+        fix = "change `params` in place, as by `params.sub_(...)`"
+        raise UserError(f"'{name}' moves no parameter", where="optimiser", fix=fix)
 
 
 def decay(settings: Settings, made: Optimiser) -> float:
