@@ -292,8 +292,7 @@ def _check_figures(config: Config) -> None:
         shown_ = Shown(config, name)
         for kind, metric in figure.metrics.items():
             _check_chosen(config, shown_, kind, metric)
-        for kind in shown_.kinds:
-            shown_.metric(kind)
+        shown_.check()
 
 
 def _check_chosen(config: Config, shown: Shown, kind: str, metric: str) -> None:
