@@ -188,6 +188,30 @@ def test_a_module_that_another_hides(own, tmp_path: Path) -> None:
         registry.find("json:Mine", "metrics.mine")
 
 
+def test_names_that_a_module_imports_are_not_offered(own) -> None:
+    with pytest.raises(UserError, match=r"'own_metric' has no 'Slope' \(valid: Mine, half\)"):
+        own("import math\nfrom pathlib import Path\nhalf = 0.5\n" + BOTH + MEASURE, "Slope")
+
+
+def test_metrics_that_are_not_declared(own, tmp_path: Path) -> None:
+    own(BOTH + MEASURE)
+    for name, says in (
+        (
+            "own_metric:Mine",
+            r"'own_metric:Mine' \(declare it, metrics: {NAME: {kind: \"own_metric:M",
+        ),
+        ("steepness", r"'steepness' \(valid: .*; or declare yours: metrics: {NAME: {kind: \"mod"),
+        (
+            "results",
+            r"experiments\.e\.metrics: metrics/results\.py defines no metric \(write a cla",
+        ),
+    ):
+        with pytest.raises(UserError, match=says):
+            config.load(asked({}, [name]))
+    with pytest.raises(UserError, match=r"named 'own_metrc' \(did you mean 'own_metric'\?\)"):
+        config.load(asked({"mine": {"kind": "own_metrc:Mine"}}, ["mine"]))
+
+
 def asked(metrics: dict, names: list[str]) -> dict:
     return {
         "datasets": {"digits": None},

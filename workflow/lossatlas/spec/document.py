@@ -130,8 +130,8 @@ other arrays each time is refused by the job that converts them.\
 _OWN_FIGURES = """\
 A figure under a name of your own says with `draws` which of these it is, or names a function of
 yours, `package.module:object`, above which `@la.figure(scalars=["performance"])` says whose
-tables it reads (`examples/figure`), and `axes=["load"]` which axes an experiment must have. The file
-is read for that, and not run.\
+tables it reads (`examples/figure`), and `axes=["load"]` which axes an experiment must have. The
+file is read for that, and not run.\
 """
 
 
