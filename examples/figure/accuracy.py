@@ -4,7 +4,7 @@ import lossatlas as la
 from lossatlas.figures import style
 
 
-@la.figure(scalars=["performance"], category="my figures")
+@la.figure(scalars=["performance"], axes=["load"], category="my figures")
 def accuracy(tables, chosen, load, temperature):
     """Accuracy on training and test images against width, a dot for each replica.
 

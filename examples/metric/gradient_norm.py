@@ -5,18 +5,18 @@ from lossatlas.figures import style
 
 
 class GradientNorm(la.Metric):
-    """L2 norm of the gradient of the mean training loss, in evaluation mode."""
+    """L2 norm of the gradient of the mean loss of the first training images, in evaluation mode."""
 
     per = "replica"
     samples: int = 1000
-    outputs = (la.Output("gradient_norm", unit="nats", doc="norm of the full-batch gradient"),)
+    outputs = (la.Output("gradient_norm", unit="nats", doc="norm of that gradient"),)
 
     def measure(self, net, data):
         """Measure one replica."""
         return la.Value(net.gradient(data.train[: self.samples]).norm())
 
 
-@la.figure(scalars=["gradient_norm:GradientNorm"], category="my figures")
+@la.figure(scalars=["gradient_norm:GradientNorm"], axes=["load"], category="my figures")
 def slopes(tables, chosen, load, temperature):
     """Norm of the gradient of the mean training loss against width, a dot for each replica."""
     rows = tables.scalars[tables.scalars["metric"] == "gradient_norm"]

@@ -14,11 +14,14 @@ PER_PAIR = ("mode_connectivity", "cka", "l2_distance")
 
 def number(metric, load, temperature, replica):
     """A value that differs between all cells and replicas; positive, and a few units at most."""
-    place = {name: k for k, name in enumerate((*PER_REPLICA, *PER_PAIR))}[metric]
+    known = (*PER_REPLICA, *PER_PAIR)
+    place = known.index(metric) if metric in known else len(known)
     return 1 + place + 0.1 * math.log(load) + 0.01 * math.log(temperature) + 0.3 * replica
 
 
-def scalars(cells, axes=("width", "batch_size"), diverged=None, values=None, replicas=2):
+def scalars(
+    cells, axes=("width", "batch_size"), diverged=None, values=None, replicas=2, metrics=None
+):
     """One row per number.
 
     Args:
@@ -26,17 +29,20 @@ def scalars(cells, axes=("width", "batch_size"), diverged=None, values=None, rep
         axes: Names of the two axes.
         diverged: Cell -> replicas that diverged.
         values: (metric, cell) -> the value of all its replicas or pairs.
+        replicas: How many per cell.
+        metrics: Name -> "replica", "pair" or "cell"; default: those of the taxonomy.
     """
     rows = []
+    metrics = metrics or dict.fromkeys(PER_REPLICA, "replica") | dict.fromkeys(PER_PAIR, "pair")
     for cell in cells:
         lost = (diverged or {}).get(cell, ())
         pairs = [(a, b) for a in range(replicas) for b in range(a + 1, replicas)]
-        who = {m: [(r, None) for r in range(replicas)] for m in PER_REPLICA}
-        who |= dict.fromkeys(PER_PAIR, pairs)
-        for metric, numbers in who.items():
-            for a, b in numbers:
+        who = {"replica": [(r, None) for r in range(replicas)], "pair": pairs}
+        who["cell"] = [(None, None)]
+        for metric, per in metrics.items():
+            for a, b in who[per]:
                 value = (values or {}).get((metric, cell))
-                value = number(metric, *cell, a) if value is None else value
+                value = number(metric, *cell, a or 0) if value is None else value
                 bad = a in lost or b in lost
                 value, status = (math.nan, "diverged") if bad else (value, "ok")
                 rows.append(

@@ -257,6 +257,25 @@ def test_files_that_do_not_hold_what_they_should(
     refused("mine.npz", says)
 
 
+@pytest.mark.parametrize(
+    ("split", "value", "says"),
+    [
+        ("train", 204, "up to 204 (floats are from 0 to 1: divide by 255, or store bytes)"),
+        ("test", 1.01, "up to 1.01 (floats are from 0 to 1"),
+        ("train", -1, "down to -1 (floats are from 0 to 1; 'mean' and 'std' normalise them)"),
+    ],
+)
+def test_floats_that_are_no_pixels(split: str, value: float, says: str) -> None:
+    given = arrays()
+    for one in ("train", "test"):
+        given[f"{one}_images"] = given[f"{one}_images"] / 255
+    own.record_of(given, "mydata")
+    given[f"{split}_images"][1, 2, 3] = value
+    with pytest.raises(UserError) as caught:
+        own.record_of(given, "mydata")
+    assert f"mydata, {split}_images: values {says}" in str(caught.value)
+
+
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04" + bytes(40)])
 def test_files_that_are_no_npz(here: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     (here / "mine.npz").write_bytes(content)

@@ -32,7 +32,10 @@ def test_every_key_is_explained() -> None:
 def test_every_figure_has_a_sentence_and_a_caption(name: str) -> None:
     assert FIGURES[name].about.endswith(".")
     assert len(FIGURES[name].about) < 100
-    assert FIGURES[name].caption == paths.caption(name).read_text(encoding="utf-8")
+    if (file := paths.caption(name)).exists():
+        assert FIGURES[name].caption == file.read_text(encoding="utf-8")
+    else:  # the docstring
+        assert FIGURES[name].about in " ".join(FIGURES[name].caption.split())
 
 
 @pytest.mark.parametrize("kind", registry.built_in())

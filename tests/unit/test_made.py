@@ -1,12 +1,14 @@
 """What results say of what made them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lossatlas import made, paths, seal, store
+from lossatlas import made, paths, reruns, seal, store
 from lossatlas.errors import UserError
+from lossatlas.metrics import registry
 from lossatlas.tables import collect
 
 PARAMS = {"settings": '{"b": 1, "a": [1, 2]}', "seeds": [0, 1], "code": "c0de", "text": "x" * 99}
@@ -125,3 +127,15 @@ def test_a_table_that_was_cut_is_refused(job: None, cut: int) -> None:
     Path("table.csv").write_bytes(Path("table.csv").read_bytes()[:cut])
     with pytest.raises(UserError, match=r"table\.csv: cut off or edited: its checksum is wrong"):
         collect.read("table.csv")
+
+
+def test_a_reason_names_settings_that_decide_numbers_alone(tmp_path: Path) -> None:
+    """A record also notes those that cost memory or time; what is asked for leaves them out."""
+    metric = registry.built_in()["hessian"]()
+    path = str(tmp_path / "hessian.h5")
+    store.write(path, store.Record("hessian", settings=metric.model_dump()))
+    now = {**metric.identity, "samples": 7}
+    params = {"kind": "hessian", "settings": json.dumps(now)}
+    assert set(metric.costs_only) & metric.model_dump().keys()
+    told = reruns._settings([path], params)
+    assert told == [f"setting samples {json.dumps(metric.samples)} -> 7"]

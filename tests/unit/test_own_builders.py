@@ -84,6 +84,8 @@ def test_an_axis_is_an_argument_as_well(here: Path) -> None:
     assert [c.model.arguments for c in loaded.cells("first")] == [{"hidden": 2}, {"hidden": 4}]
     with pytest.raises(UserError, match=r"first: models\.mine: 'Net' has no argument 'hiden'"):
         config.load(experiment({**mine, "hidden": 2}, load={"model.hiden": [2, 4]}))
+    with pytest.raises(UserError, match=r"axis 'hidden' \(did you mean 'model\.hidden'\?\)"):
+        config.load(experiment(mine, load={"hidden": [2, 4]}))
     with pytest.raises(UserError, match="'Net' has no argument 'width'"):
         config.load(experiment({**mine, "hidden": 2}, load={"width": [2, 4]}))
 

@@ -11,12 +11,11 @@ import torch
 from torch import nn
 
 from lossatlas import measuring, plugins
-from lossatlas.data.tensors import Split, TensorData
 from lossatlas.errors import UserError
 from lossatlas.metrics import registry
-from lossatlas.models.functional import Functional, flatten, stack, state_of
+from lossatlas.models.functional import flatten, state_of
 from lossatlas.spec import config
-from lossatlas.training.networks import Networks
+from metric_cases import net, networks
 
 torch.set_num_threads(1)
 HEAD = "import lossatlas as la\n\n\nclass Mine(la.Metric):\n"
@@ -38,19 +37,6 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     yield write
     registry._plug_in.cache_clear()
     sys.modules.pop("own_metric", None)  # of a folder that is gone
-
-
-def net(seed: int) -> nn.Module:
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)).eval()
-
-
-def networks(seeds: tuple[int, ...] = (1, 4, 6)) -> Networks:
-    draw = torch.Generator().manual_seed(0)
-    splits = [Split(torch.randn(n, 1, 2, 2, generator=draw), torch.arange(n) % 2) for n in (30, 10)]
-    states = [state_of(net(seed)) for seed in seeds]
-    params, buffers = (stack(list(part)) for part in zip(*states, strict=True))
-    return Networks(Functional(net(0)), params, buffers, list(seeds), TensorData("t", *splits, 2))
 
 
 def test_importing_the_library_stays_cheap() -> None:
@@ -200,6 +186,30 @@ def test_a_module_that_another_hides(own, tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text(BOTH + MEASURE)
     with pytest.raises(UserError, match=r"'json' is .*, and not the json\.py of this folder"):
         registry.find("json:Mine", "metrics.mine")
+
+
+def test_names_that_a_module_imports_are_not_offered(own) -> None:
+    with pytest.raises(UserError, match=r"'own_metric' has no 'Slope' \(valid: Mine, half\)"):
+        own("import math\nfrom pathlib import Path\nhalf = 0.5\n" + BOTH + MEASURE, "Slope")
+
+
+def test_metrics_that_are_not_declared(own, tmp_path: Path) -> None:
+    own(BOTH + MEASURE)
+    for name, says in (
+        (
+            "own_metric:Mine",
+            r"'own_metric:Mine' \(declare it, metrics: {NAME: {kind: \"own_metric:M",
+        ),
+        ("steepness", r"'steepness' \(valid: .*; or declare yours: metrics: {NAME: {kind: \"mod"),
+        (
+            "results",
+            r"experiments\.e\.metrics: metrics/results\.py defines no metric \(write a cla",
+        ),
+    ):
+        with pytest.raises(UserError, match=says):
+            config.load(asked({}, [name]))
+    with pytest.raises(UserError, match=r"named 'own_metrc' \(did you mean 'own_metric'\?\)"):
+        config.load(asked({"mine": {"kind": "own_metrc:Mine"}}, ["mine"]))
 
 
 def asked(metrics: dict, names: list[str]) -> dict:

@@ -53,6 +53,24 @@ def test_tables_of_figures(grid: Config) -> None:
     assert (first.paper, mine.paper) == ("taxonomy", "taxonomy")
 
 
+def test_all_that_an_experiment_lacks_is_told_at_once() -> None:
+    one = {
+        "e": {"model": "mlp", "load": {"width": [2]}, "metrics": ["performance", "connectivity"]}
+    }
+    says = r"'e' measures no 'hessian', 'cka' \(add them to experiments\.e\.metrics\)"
+    with pytest.raises(UserError, match=says):
+        config(one, {"taxonomy_phases": None})
+    one["e"]["metrics"] += ["hessian", "cka"]
+    asked = config(one, {})
+    says = r"experiments\.e: the figure 'taxonomy_phases' needs a temperature axis \(add"
+    with pytest.raises(UserError, match=says):
+        config(one, {"taxonomy_phases": None})
+    with pytest.raises(UserError, match=says):  # a target that the config does not name
+        Shown(asked, "taxonomy_phases").tables("scalars")
+    one["e"]["temperature"] = {"batch_size": [64]}
+    assert Shown(config(one, {"taxonomy_phases": None}), "taxonomy_phases").tables("series") == []
+
+
 def test_what_stands_in_the_place_of_an_experiment(grid: Config) -> None:
     published, study = Shown(grid, "taxonomy_reference_phases"), Shown(grid, "simplex_two_spirals")
     assert published.tables("scalars")[0] == "results/tables/taxonomy_reference/performance.csv"

@@ -2,23 +2,29 @@
 
 Importing this package imports neither torch nor Snakemake; each submodule says what it needs.
 What plug-ins are written with is here: `import lossatlas as la`, then `la.Metric`, `la.Output`,
-`la.Value`, `la.Series`, `la.Task` and `la.Optimiser`. `lossatlas.load(cell, seed)` returns a
-replica of a cell of the workflow as a torch module, with its data and its loss.
+`la.Value`, `la.Series`, `la.Task` and `la.Optimiser`; figures with `la.figure`, `la.Tables`,
+`la.Style` and `la.Drawn`. `la.Network` and `la.TensorData` are the types of what metrics get.
+`lossatlas.load(cell, seed)` returns a replica of a cell of the workflow as a torch module, with its
+data and its loss.
 """
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lossatlas.data.tensors import TensorData as TensorData
     from lossatlas.metrics.base import Metric as Metric
     from lossatlas.metrics.base import Output as Output
     from lossatlas.metrics.base import Value as Value
+    from lossatlas.metrics.network import Network as Network
     from lossatlas.replicas import load as load
+    from lossatlas.spec.figures import Style as Style
     from lossatlas.store import Series as Series
     from lossatlas.tasks import Task as Task
     from lossatlas.training.optimisers import Optimiser as Optimiser
 
 from lossatlas.figures import Drawn, Tables, figure
+from lossatlas.lazy import exported
 
 __all__ = ["Drawn", "Tables", "figure"]
 __version__ = "0.1.0"
@@ -28,15 +34,17 @@ __version__ = "0.1.0"
 # AVX2: no operation of torch depends on alignment with AUTO, and it costs no time.
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
-_HOMES = {"Metric": "metrics.base", "Output": "metrics.base", "Value": "metrics.base"}
-_HOMES |= {"Series": "store", "Task": "tasks", "Optimiser": "training.optimisers"}
-_HOMES["load"] = "replicas"
+_HOMES = {
+    "Metric": "metrics.base",
+    "Network": "metrics.network",
+    "Optimiser": "training.optimisers",
+    "Output": "metrics.base",
+    "Series": "store",
+    "Style": "spec.figures",
+    "Task": "tasks",
+    "TensorData": "data.tensors",
+    "Value": "metrics.base",
+    "load": "replicas",
+}
 
-
-def __getattr__(name: str) -> Any:
-    """Import what is exported when it is first used."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__ = exported(__name__, _HOMES)

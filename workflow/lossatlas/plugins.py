@@ -8,6 +8,7 @@ LOSSATLAS_PLUGINS=off nothing of a plug-in is imported.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import re
@@ -15,6 +16,7 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from lossatlas.errors import UserError, nearest, told
@@ -50,14 +52,24 @@ def load(target: str, where: str, base: type | None = None) -> Any:
     except Exception as error:  # the user's module may fail in any way while it is imported
         what = f"'{module_name}' does not import: {told(error)}"
         raise UserError(what, where=where, fix="mend it, or correct the path") from error
-    names = [key for key in vars(module) if not key.startswith("_")]
     found = getattr(module, name, None)
     if found is None or (_ours(module_name) and not _ours(getattr(found, "__module__", ""))):
-        raise UserError(f"'{module_name}' has no '{name}'", where=where, fix=nearest(name, names))
+        fix = nearest(name, _made_in(module))
+        raise UserError(f"'{module_name}' has no '{name}'", where=where, fix=fix)
     if base is not None and not (isinstance(found, type) and issubclass(found, base)):
         what = f"'{target}' is a {type(found).__name__}, not a subclass of {base.__name__}"
         raise UserError(what, where=where, fix=f"make it a class {name}({base.__name__})")
     return found
+
+
+def _made_in(module: ModuleType) -> list[str]:
+    """Return the public names of a module, but for what it imports."""
+    return [
+        name
+        for name, thing in vars(module).items()
+        if not (name.startswith("_") or isinstance(thing, ModuleType))
+        and getattr(thing, "__module__", module.__name__) == module.__name__
+    ]
 
 
 def check(target: str, where: str) -> None:
@@ -78,7 +90,9 @@ def check(target: str, where: str) -> None:
     check_not_hidden(module, where)
     found = find_module(module)
     if found is None or (found.origin is None and found.loader is None):
-        fix = "start in the folder that holds it"
+        beside = [file.stem for file in Path().glob("*.py")]
+        close = difflib.get_close_matches(module, beside, n=1, cutoff=0.8)
+        fix = f"did you mean '{close[0]}'?" if close else "start in the folder that holds it"
         raise UserError(f"no module named '{module}'", where=where, fix=fix)
     if not (_lies_here(module, found.origin) or module.partition(".")[0] in _declaring()):
         what = f"'{module}' is neither in this folder nor in a package that declares plug-ins"

@@ -20,6 +20,7 @@ from lossatlas import made, paths, store
 from lossatlas.errors import UserError
 from lossatlas.files import atomic
 from lossatlas.made import Difference
+from lossatlas.metrics import registry
 
 VARIABLE = "LOSSATLAS_ACCEPT"  # tells a dry run what to accept (`lossatlas accept`)
 ALL_RESULTS = ("all", "train", "metrics")  # targets that together are every result
@@ -232,9 +233,10 @@ def _settings(outputs: Sequence[str], params: Mapping[str, Any]) -> list[str]:
     try:
         before = store.read_about(outputs[0]).settings
         now = json.loads(params["settings"])
-    except (UserError, ValueError, TypeError):
+        free = registry.find(params["kind"]).costs_only  # memory or time; a record notes them too
+    except (UserError, KeyError, ValueError, TypeError):
         return []
-    names = sorted({*before, *now})
+    names = sorted({*before, *now} - {*free})
     return [
         f"setting {name} {json.dumps(before.get(name))} -> {json.dumps(now.get(name))}"
         for name in names

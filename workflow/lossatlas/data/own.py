@@ -28,6 +28,7 @@ from lossatlas.errors import UserError, told
 from lossatlas.spec.catalogue import DataSource, data_sources, register
 from lossatlas.store import Record
 
+_ROUNDING = 1e-4
 _FIX = "write it with numpy.savez, plain arrays only"
 
 
@@ -54,6 +55,9 @@ def record_of(arrays: Mapping[str, Any], name: str) -> Record:
         fix = "give arrays of numpy, or tensors of torch on the CPU"
         raise UserError(f"holds no arrays: {told(error)}", where=name, fix=fix) from error
     _check_channels(record.settings, record.arrays["train_images"].values.shape[-1], name)
+    for split in ("train", "test"):
+        key = f"{split}_images"
+        _check_range(record.arrays[key].values, f"{name}, {key}")
     return record
 
 
@@ -260,6 +264,23 @@ def _options(given: Mapping[str, Any], name: str) -> dict[str, Any]:
     if min(found.get("std", [1.0])) <= 0:
         raise UserError("'std' is not positive", where=name, fix="give the standard deviations")
     return found
+
+
+def _check_range(images: np.ndarray, where: str) -> None:
+    """Refuse floating point pixels that are not from 0 to 1, but for rounding.
+
+    Raises:
+        UserError: With the pixel furthest out.
+    """
+    if images.dtype.kind != "f":
+        return
+    low, high = float(images.min()), float(images.max())
+    if low < -_ROUNDING:
+        fix = "floats are from 0 to 1; 'mean' and 'std' normalise them"
+        raise UserError(f"values down to {low:.3g}", where=where, fix=fix)
+    if high > 1 + _ROUNDING:
+        fix = "floats are from 0 to 1: divide by 255, or store bytes"
+        raise UserError(f"values up to {high:.3g}", where=where, fix=fix)
 
 
 def _check_channels(options: Mapping[str, Any], channels: int, name: str) -> None:

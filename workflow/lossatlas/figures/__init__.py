@@ -38,6 +38,7 @@ def figure(
     *,
     scalars: Sequence[str] = (),
     series: Sequence[str] = (),
+    axes: Sequence[str] = (),
     category: str = "",
     about: str = "",
     reference: bool = False,
@@ -53,10 +54,11 @@ def figure(
         name: Of a built-in figure; one of a config's own is named there.
         scalars: Metrics whose tables of scalars are read: kinds of metric, or names of the config.
         series: Metrics whose tables of series are read.
+        axes: "load", "temperature" or both: axes that an experiment must have to be drawn.
         category: Where reports show it; default: the first word of the name.
         about: One sentence; default: the first of the docstring.
         reference: Drawn from the authors' published results, not from an experiment.
         study: Drawn from a study that has no cells.
     """
-    del name, scalars, series, category, about, reference, study
+    del name, scalars, series, axes, category, about, reference, study
     return lambda function: function

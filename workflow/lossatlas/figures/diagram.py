@@ -30,7 +30,9 @@ _HEIGHT = _CORNER[1] + 2 * _PITCH[1] + _SIDE + 7.0
 
 
 @la.figure(
-    "taxonomy_phase_diagram", scalars=["performance", "hessian", "connectivity", "cka", "distance"]
+    "taxonomy_phase_diagram",
+    scalars=["performance", "hessian", "connectivity", "cka", "distance"],
+    axes=["load", "temperature"],
 )
 @la.figure(
     "taxonomy_reference_phase_diagram",

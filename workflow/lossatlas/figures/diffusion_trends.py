@@ -69,7 +69,7 @@ def _need_axis(table: pd.DataFrame, axis: str, kind: str) -> None:
         raise UserError(f"the figure's experiment has no '{kind}' axis", where="figures", fix=fix)
 
 
-@la.figure("diffusion_s3_depth_batch", scalars=["diffusion"], series=["diffusion"])
+@la.figure("diffusion_s3_depth_batch", scalars=["diffusion"], series=["diffusion"], axes=["load"])
 def depth_and_batch(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
     """Exponents and crossover against depth and batch size."""
     del chosen
@@ -128,7 +128,12 @@ def _authors(axes: Axes, column: int, x: str, by: str, ours: pd.DataFrame) -> No
                 axes.plot(place, known[key], "x", color=RED, ms=4)
 
 
-@la.figure("diffusion_s4_learning_rate", scalars=["diffusion"], series=["diffusion"])
+@la.figure(
+    "diffusion_s4_learning_rate",
+    scalars=["diffusion"],
+    series=["diffusion"],
+    axes=["temperature"],
+)
 def learning_rates(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
     """Exponents, loss and displacement against the learning rate."""
     del chosen

@@ -32,7 +32,12 @@ _ROOMY = 20.0  # mm: narrower panels have fewer tick labels
 _FLOOR = 1e-6  # densities below this share of the largest are not shown
 
 
-@la.figure("taxonomy_curves", scalars=["connectivity"], series=["connectivity"])
+@la.figure(
+    "taxonomy_curves",
+    scalars=["connectivity"],
+    series=["connectivity"],
+    axes=["load", "temperature"],
+)
 def curves(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
     """Training error along the curves and the straight lines between replicas.
 
@@ -73,7 +78,9 @@ def curves(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
     return Drawn(figure, rows.rename(columns=names)[columns].reset_index(drop=True))
 
 
-@la.figure("taxonomy_spectra", scalars=["hessian"], series=["hessian"])
+@la.figure(
+    "taxonomy_spectra", scalars=["hessian"], series=["hessian"], axes=["load", "temperature"]
+)
 def spectra(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
     """Spectral densities of the Hessian over the grid.
 

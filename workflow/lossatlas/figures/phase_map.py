@@ -55,7 +55,11 @@ _TRANSITIONS: dict[str, tuple[tuple[str | None, ...], tuple[dict[str, Any], ...]
 }
 
 
-@la.figure("taxonomy_phases", scalars=["performance", "hessian", "connectivity", "cka"])
+@la.figure(
+    "taxonomy_phases",
+    scalars=["performance", "hessian", "connectivity", "cka"],
+    axes=["load", "temperature"],
+)
 @la.figure(
     "taxonomy_reference_phases",
     about="The phases of the results that Yang et al. (2021) published.",

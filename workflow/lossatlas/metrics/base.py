@@ -5,11 +5,11 @@ A metric of one's own is no more than this:
     import lossatlas as la
 
     class GradientNorm(la.Metric):
-        \"\"\"L2 norm of the gradient of the mean training loss.\"\"\"
+        \"\"\"L2 norm of the gradient of the mean loss of the first training images.\"\"\"
 
         per = "replica"
         samples: int = 1000
-        outputs = [la.Output("gradient_norm", unit="1", doc="norm of the full-batch gradient")]
+        outputs = [la.Output("gradient_norm", unit="nats", doc="norm of that gradient")]
 
         def measure(self, net, data):
             return la.Value(net.gradient(data.train[: self.samples]).norm())
@@ -58,7 +58,7 @@ class Output:
 
     Attributes:
         name: In the column `metric`; variants may add to it ("cka_biased.<layer>").
-        unit: Such as "nats"; "" or "1" for a plain number.
+        unit: Such as "nats"; "" for a plain number.
         doc: One phrase for config/README.md.
         per: Of what it is one; default: as the metric.
     """

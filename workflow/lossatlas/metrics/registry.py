@@ -38,6 +38,12 @@ def built_in() -> dict[str, type[Metric]]:
     return found
 
 
+def is_empty(name: str) -> bool:
+    """Say whether a module of this package has the name of a metric and defines none."""
+    modules = {module.name for module in pkgutil.iter_modules(metrics.__path__)}
+    return name in modules - built_in().keys()
+
+
 def find(kind: str, where: str = "metric") -> type[Metric]:
     """Return a built-in metric, one of an entry point, or "package.module:object".
 

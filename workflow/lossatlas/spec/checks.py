@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
@@ -131,8 +132,7 @@ def _check_experiment(config: Config, name: str) -> None:
             raise UserError(f"no '{value}' in {section}", where=f"{where}.{key}", fix=fix)
     for metric in one.metrics:
         if metric not in config.metrics and metric not in registry.built_in():
-            fix = nearest(metric, {*config.metrics, *registry.built_in()})
-            raise UserError(f"unknown metric '{metric}'", where=f"{where}.metrics", fix=fix)
+            raise _unknown_metric(config, metric, f"{where}.metrics")
     _check_axes(config, one, where)
     try:
         cells = config.cells(name)
@@ -147,6 +147,18 @@ def _check_experiment(config: Config, name: str) -> None:
     _check_enough(config, name, where)
 
 
+def _unknown_metric(config: Config, name: str, where: str) -> UserError:
+    if registry.is_empty(name):
+        fix = "write a class of la.Metric with outputs"
+        return UserError(f"metrics/{name}.py defines no metric", where=where, fix=fix)
+    fix = nearest(name, {*config.metrics, *registry.built_in()})
+    if ":" in name:
+        fix = f'declare it, metrics: {{NAME: {{kind: "{name}"}}}}, and list that name'
+    elif not fix.startswith("did"):
+        fix += '; or declare yours: metrics: {NAME: {kind: "module:Class"}}'
+    return UserError(f"unknown metric '{name}'", where=where, fix=fix)
+
+
 def _check_axes(config: Config, one: Experiment, where: str) -> None:
     groups: tuple[tuple[Literal["load", "temperature"], dict[str, tuple[str, str]]], ...]
     groups = (("load", LOAD_AXES), ("temperature", TEMPERATURE_AXES))
@@ -155,6 +167,8 @@ def _check_axes(config: Config, one: Experiment, where: str) -> None:
         for axis in getattr(one, group):
             if axis not in known and not axis.startswith("model."):
                 fix = f"{nearest(axis, known)}, or 'model.<argument>'"
+                if axis in _arguments(builder, where):
+                    fix = f"did you mean 'model.{axis}'?"
                 raise UserError(f"unknown axis '{axis}'", where=f"{where}.{group}", fix=fix)
             part, key = axis_target(axis)
             if [axis_target(other) for other in one.axes].count((part, key)) > 1:
@@ -166,6 +180,12 @@ def _check_axes(config: Config, one: Experiment, where: str) -> None:
                 arguments.add(key)
     if target := plugins.target_of(builder, "lossatlas.models", NETWORKS, where):
         own.check_arguments(target, arguments, f"{where}: models.{one.model}")
+
+
+def _arguments(builder: str, where: str) -> Iterable[str]:
+    """Return the names of a builder's arguments."""
+    target = plugins.target_of(builder, "lossatlas.models", NETWORKS, where)
+    return own.arguments(target, where) if target else NETWORKS[builder].arguments
 
 
 def check_cell(cell: Cell, where: str) -> None:
@@ -295,8 +315,7 @@ def _check_figures(config: Config) -> None:
             fits.check_figure(figure.draws, part, where)
         for kind, metric in figure.metrics.items():
             _check_chosen(config, shown_, kind, metric)
-        for kind in shown_.kinds:
-            shown_.metric(kind)
+        shown_.check()
 
 
 def _check_chosen(config: Config, shown: Shown, kind: str, metric: str) -> None:

@@ -88,11 +88,11 @@ import lossatlas as la
 
 
 class GradientNorm(la.Metric):
-    """L2 norm of the gradient of the mean training loss."""
+    """L2 norm of the gradient of the mean loss of the first training images."""
 
     per = "replica"  # or "pair": measure(net, other, data), or "cell": measure(nets, data)
     samples: int = 1000
-    outputs = [la.Output("gradient_norm", unit="1", doc="norm of the full-batch gradient")]
+    outputs = [la.Output("gradient_norm", unit="nats", doc="norm of that gradient")]
 
     def measure(self, net, data):
         return la.Value(net.gradient(data.train[: self.samples]).norm())
@@ -130,7 +130,8 @@ other arrays each time is refused by the job that converts them.\
 _OWN_FIGURES = """\
 A figure under a name of your own says with `draws` which of these it is, or names a function of
 yours, `package.module:object`, above which `@la.figure(scalars=["performance"])` says whose
-tables it reads (`examples/figure`). The file is read for that, and not run.\
+tables it reads (`examples/figure`), and `axes=["load"]` which axes an experiment must have. The
+file is read for that, and not run.\
 """
 
 
@@ -296,7 +297,7 @@ def _metric(metric: type[Metric]) -> str:
 def _outputs(metric: type[Metric]) -> str:
     lines = ["| writes | one per | unit | meaning |", "|---|---|---|---|"]
     for one in metric.outputs:
-        unit = one.unit or "none"
+        unit = "none" if one.unit in ("", "1") else one.unit
         lines.append(f"| `{one.name}` | {metric.per_of(one)} | {unit} | {one.doc} |")
     return "\n".join(lines) + "\n"
 
@@ -304,7 +305,8 @@ def _outputs(metric: type[Metric]) -> str:
 def _figures_text() -> str:
     lines = ["| figure | needs the metrics |", "|---|---|"]
     for name, drawing in FIGURES.items():
-        needs = ", ".join(f"`{kind}`" for kind in (*drawing.scalars, *drawing.series))
+        kinds = dict.fromkeys([*drawing.scalars, *drawing.series])
+        needs = ", ".join(f"`{kind}`" for kind in kinds)
         none = "none: published results come with the project"
         lines.append(f"| `{name}` | {none if drawing.reference else needs} |")
     return "\n".join([*lines, "", _OWN_FIGURES])
@@ -316,10 +318,12 @@ def schema_text() -> str:
 
 
 def main() -> None:
-    """Write both files."""
+    """Write both files, and say which of them changed."""
     SCHEMA.parent.mkdir(exist_ok=True)
-    README.write_text(markdown(), encoding="utf-8")
-    SCHEMA.write_text(schema_text(), encoding="utf-8")
+    for file, text in ((README, markdown()), (SCHEMA, schema_text())):
+        same = file.is_file() and file.read_text(encoding="utf-8") == text
+        file.write_text(text, encoding="utf-8")
+        print(f"{file.relative_to(paths.PROJECT)}: {'as before' if same else 'written'}")
 
 
 if __name__ == "__main__":

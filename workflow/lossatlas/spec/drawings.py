@@ -15,11 +15,12 @@ from lossatlas.errors import UserError, nearest
 OWN = "figures of your own"
 _TEXTS, _LISTS, _FLAGS = (
     ("name", "category", "about"),
-    ("scalars", "series"),
+    ("scalars", "series", "axes"),
     ("reference", "study"),
 )
 # From the first decorator to the end of the docstring: whole files take ten times as long.
 _HEAD = re.compile(r'^@la\.figure\(.*?""".*?"""', re.DOTALL | re.MULTILINE)
+_AXES = ("load", "temperature")
 _SECTION = re.compile(r"\n\s*(Args|Returns|Raises|Example):\s*\n")
 
 
@@ -31,6 +32,7 @@ class Drawing:
         target: Its function, as "package.module:object".
         scalars: Metrics whose tables of scalars it reads, by kind or name.
         series: Metrics whose tables of series it reads.
+        axes: Axes that an experiment must have to be drawn.
         category: Where reports show it.
         about: What it shows, in one sentence.
         caption: The caption, as reStructuredText.
@@ -41,6 +43,7 @@ class Drawing:
     target: str
     scalars: tuple[str, ...] = ()
     series: tuple[str, ...] = ()
+    axes: tuple[str, ...] = ()
     category: str = OWN
     about: str = "A figure."
     caption: str = ""
@@ -149,6 +152,9 @@ def _check_type(key: str, value: Any, where: str) -> None:
         right = isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
     if not right:
         raise UserError(f"'{key}' is {value!r}", where=where, fix=f"give {wanted}")
+    if key == "axes" and (unknown := [one for one in value if one not in _AXES]):
+        what = f"no axis is called '{unknown[0]}'"
+        raise UserError(what, where=where, fix="'load', 'temperature' or both")
 
 
 def _drawing(node: ast.FunctionDef, target: str, given: dict[str, Any], name: str) -> Drawing:
@@ -160,6 +166,7 @@ def _drawing(node: ast.FunctionDef, target: str, given: dict[str, Any], name: st
         target,
         tuple(given.get("scalars", ())),
         tuple(given.get("series", ())),
+        tuple(given.get("axes", ())),
         given.get("category") or name.partition("_")[0] or OWN,
         about,
         caption,

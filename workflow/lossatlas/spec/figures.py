@@ -87,3 +87,6 @@ class Figure(Strict):
         if _DIRECTIVE.search(value):  # reports render captions, and a directive can read files
             raise ValueError("a caption has no directives ('.. name::')")
         return value
+
+
+Style = Figure  # what the function of a figure gets, as `la.Style`

@@ -75,6 +75,14 @@ def check_arguments(target: str, given: Iterable[str], where: str) -> None:
             raise UserError(f"'{name}' needs an argument '{key}'", where=where, fix=fix)
 
 
+def arguments(target: str, where: str) -> tuple[str, ...]:
+    """Return the arguments that a builder takes; none where that is not plain to see."""
+    module, _, name = target.partition(":")
+    file = None if plugins.off() else modules.source(module)
+    signature = None if file is None else _signature(modules.parsed(file, where), name)
+    return () if signature is None else signature.takes
+
+
 def _names(tree: ast.Module) -> set[str]:
     """Return all names that stand anywhere in a file."""
     names = set()

@@ -68,17 +68,37 @@ class Shown:
         Raises:
             UserError: The experiment measures none.
         """
+        found = self._metric(kind)
+        if found is None:
+            self.check()
+            raise ValueError(f"'{self.name}' reads no '{kind}'")
+        return found
+
+    def _metric(self, kind: str) -> str | None:
         if self.experiment in (REFERENCE, STUDIES):
             return kind
         if kind in self.style.metrics:
             return self.style.metrics[kind]
-        if kind in (firsts := self.config.firsts(self.experiment)):
-            return firsts[kind]
-        if kind in self.config.experiments[self.experiment].metrics:
-            return kind
-        what = f"experiment '{self.experiment}' measures no '{kind}'"
-        fix = f"add it to experiments.{self.experiment}.metrics"
-        raise UserError(what, where=f"figures.{self.name}", fix=fix)
+        measured = self.config.experiments[self.experiment].metrics
+        return self.config.firsts(self.experiment).get(kind, kind if kind in measured else None)
+
+    def check(self) -> None:
+        """Refuse an experiment that cannot be drawn.
+
+        Raises:
+            UserError: With all the metrics that it lacks, or the axis.
+        """
+        lacking = [f"'{kind}'" for kind in self.kinds if self._metric(kind) is None]
+        if lacking:
+            what = f"experiment '{self.experiment}' measures no {', '.join(lacking)}"
+            them = "them" if len(lacking) > 1 else "it"
+            fix = f"add {them} to experiments.{self.experiment}.metrics"
+            raise UserError(what, where=f"figures.{self.name}", fix=fix)
+        for axis in self.drawing.axes:
+            if self.experiment not in (REFERENCE, STUDIES) and not self.axis(axis):
+                what = f"the figure '{self.name}' needs a {axis} axis"
+                fix = f"add '{axis}'; one value is enough"
+                raise UserError(what, where=f"experiments.{self.experiment}", fix=fix)
 
     @property
     def kinds(self) -> list[str]:
@@ -89,9 +109,10 @@ class Shown:
         """Return the tables of scalars, or of series, that it reads."""
         path = paths.metric_table if which == "scalars" else paths.series_table
         kinds = self.drawing.scalars if which == "scalars" else self.drawing.series
+        self.check()
         return [path(self.experiment, self.metric(kind)) for kind in kinds]
 
-    def axis(self, which: Literal["load", "temperature"]) -> str:
+    def axis(self, which: str) -> str:
         """Return the name of the load or temperature axis, "" where there is none."""
         if self.experiment == REFERENCE:
             return {"load": "width", "temperature": "batch_size"}[which]
