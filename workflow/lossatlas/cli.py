@@ -20,7 +20,8 @@ from lossatlas.entry import find_user_modules
 from lossatlas.errors import UserError, nearest
 from lossatlas.metrics import registry
 from lossatlas.metrics.base import Metric
-from lossatlas.spec.parts import numbers
+from lossatlas.spec import spelling
+from lossatlas.spec.kinds import numbers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,10 +124,9 @@ def _pairs(texts: Sequence[str], option: str) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"'{text}' is not KEY=VALUE", where=option)
-        try:
-            found[key] = numbers(yaml.safe_load(value))
-        except yaml.YAMLError:
-            raise UserError(f"cannot read the value of '{text}'", where=option) from None
+        if key in found:
+            raise UserError(f"'{key}' is there twice", where=option, fix="leave one of them out")
+        found[key] = numbers(spelling.value(value, f"{option} {key}"))
     return found
 
 

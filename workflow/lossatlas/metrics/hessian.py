@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lossatlas.metrics.base import IMAGES, Given, Memory, Metric, Mode, Output, Passes, Unit
 
@@ -49,6 +50,15 @@ class Hessian(Metric):
         512, ge=1, description="images per pass; the loss is accumulated over passes"
     )
     seed: int = Field(0, ge=0, description="seed of the images and of the probes")
+
+    @field_validator("parameters")
+    @classmethod
+    def _expression(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"is not a regular expression ({error})") from None
+        return value
 
     def measure_units(self, given: Given, units: Sequence[Unit], state: State | None) -> Record:
         """Measure each replica."""
