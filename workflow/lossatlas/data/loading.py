@@ -119,7 +119,9 @@ def _normalise(images: Tensor, mean: list[float], std: list[float]) -> Tensor:
     return images.sub_(shift).div_(spread)
 
 
-def open_data(text: str, device: torch.device | str = "cpu") -> TensorData:
+def open_data(
+    text: str, device: torch.device | str = "cpu", *, unit_pixels: bool = False
+) -> TensorData:
     """Return the data that a user names on the command line, without load.
 
     Args:
@@ -128,22 +130,24 @@ def open_data(text: str, device: torch.device | str = "cpu") -> TensorData:
             'package.module:object', where the object is, or returns when called without
             arguments, a `TensorData` or a mapping with these four arrays.
         device: Where the tensors shall lie.
+        unit_pixels: Leave pixels in [0, 1], whatever the data say of a mean and s.d.
 
     Raises:
         UserError: If nothing of that name is there, or it is not such data.
     """
+    part = DataPart(mean=[0.0], std=[1.0]) if unit_pixels else NO_LOAD
     if text.endswith(".h5"):
-        return load(text, device=device)
+        return load(text, part, device)
     if text.endswith(".npz"):
         from lossatlas.data.readers import npz
 
-        return load(own.record_of(npz(Path(text)), Path(text).stem), device=device)
+        return load(own.record_of(npz(Path(text)), Path(text).stem), part, device)
     if ":" in text:
-        return _from_object(text, device)
+        return _from_object(text, part, device)
     if text == "digits":
         from lossatlas.data.convert import convert
 
-        return load(convert(text), device=device)
+        return load(convert(text), part, device)
     known = [name for name, source in data_sources().items() if source.trainable]
     if text not in known:
         fix = f"{nearest(text, known)}; or give an .h5, an .npz or 'package.module:object'"
@@ -151,16 +155,20 @@ def open_data(text: str, device: torch.device | str = "cpu") -> TensorData:
     if not os.path.exists(paths.dataset(text)):
         fix = f"run: snakemake {paths.dataset(text)}"
         raise UserError(f"'{text}' has not been converted here", where="data", fix=fix)
-    return load(paths.dataset(text), device=device)
+    return load(paths.dataset(text), part, device)
 
 
-def _from_object(text: str, device: torch.device | str) -> TensorData:
+def _from_object(text: str, part: DataPart, device: torch.device | str) -> TensorData:
     found = own.given_by(text, "data")
     if isinstance(found, Mapping):
-        return load(own.record_of(found, text), device=device)
+        return load(own.record_of(found, text), part, device)
     if not isinstance(found, TensorData):
         what = f"gives a {type(found).__name__}"
         raise UserError(what, where=text, fix="give a TensorData or a mapping of four arrays")
+
+    if part.mean:
+        fix = "leave out '--pixels', and give them as the network takes them"
+        raise UserError("a TensorData is taken as it is", where=text, fix=fix)
 
     def moved(name: str, split: Split) -> Split:
         _check_split(split, found, f"{text}, {name}")

@@ -46,6 +46,11 @@ class Hessian(Metric):
     density_probes: int = Field(2, ge=0, description="starting vectors of the spectral density")
     density_steps: int = Field(30, ge=2, description="Lanczos steps of each")
     parameters: str = Field("", description="regular expression that picks parameters; '' is all")
+    differences: bool = Field(
+        False,
+        description="central differences of gradients, where an operation has no second derivative:"
+        " about half of the digits",
+    )
     chunk: int = Field(
         512, ge=1, description="images per pass; the loss is accumulated over passes"
     )
@@ -69,11 +74,14 @@ class Hessian(Metric):
     def passes(self, planned: PlannedCell) -> Passes:
         """One pass per product."""
         products = self.iterations + self.probes + self.density_probes * self.density_steps
+        products += self.iterations if self.eigenvalues > 1 else 0
         return [(len(planned.seeds) * products, 12, self.samples)]
 
     def memory(self, planned: PlannedCell) -> Memory:
         """The basis of Lanczos, and images that are differentiated twice."""
         held = super().memory(planned)
         basis = max(self.iterations + self.probes // 2, self.density_steps)
+        if self.eigenvalues > 1:  # a second basis looks for copies
+            basis += self.iterations + 2 * self.eigenvalues
         images = max(IMAGES, 3 * min(self.chunk, self.samples) // 2)
         return replace(held, vectors=held.vectors + basis, images=images)
