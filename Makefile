@@ -11,7 +11,7 @@ PEERS ?=
 # Each job is a process of its own: without bytecode on disk each would compile torch anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: atlas test test-slurm test-faults scan lint format bench lock help clean anew
+.PHONY: atlas test test-slurm test-faults scan coverage lint format bench lock help clean anew
 .DEFAULT_GOAL := atlas
 
 atlas: $(READY)  ## set up, then run the default atlas (snakemake)
@@ -59,6 +59,9 @@ test-faults: $(READY_DEV)  ## fifty kill -9 at random moments, then one comparis
 scan: $(READY_DEV)  ## convolutions of many shapes, and all networks, against float64 (an hour)
 	cd tests && PYTHONPATH=../workflow:. ../$(BIN)/python -m scan.convolutions
 	cd tests && PYTHONPATH=../workflow:. ../$(BIN)/python -m scan.networks
+
+coverage: $(READY_DEV)  ## how often 95% intervals cover, into docs/uncertainty.md (20 minutes)
+	cd tests && PYTHONPATH=../workflow:. OMP_NUM_THREADS=1 ../$(BIN)/python -m intervals
 
 lint: $(READY_DEV)  ## ruff, snakefmt, mypy, snakemake --lint
 	$(BIN)/ruff check .

@@ -164,8 +164,8 @@ def test_bootstrap_error_of_independent_blocks_is_the_usual_one() -> None:
     np.testing.assert_allclose(found.stderr, means.std(axis=0, ddof=1) / 2, rtol=0.02)
 
 
-def test_default_blocks_are_a_tenth_of_the_window() -> None:
-    assert [block_length(points, None) for points in (5, 99, 1000)] == [1, 9, 100]
+def test_default_blocks_are_a_fifth_of_the_window() -> None:
+    assert [block_length(points, None) for points in (5, 99, 1000)] == [1, 20, 200]
 
 
 def test_walkers_one_by_one():

@@ -172,8 +172,9 @@ def test_ranked_tail_index_is_of_medians(path: Recorded, record: Record) -> None
 def test_the_null_of_mixed_scales(path: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     null = tails.MixtureNull(1.0, 1.9, np.array([1.0, 2.0, 4.0]), 0.5, "ok")
     monkeypatch.setattr(tails, "scale_mixture_null", lambda *_, **__: null)
-    value, error, _ = noise_of(path, detailed=True)["mixture_alpha"]
-    assert (value, error) == pytest.approx((7 / 3, np.std([1, 2, 4], ddof=1)))
+    found = noise_of(path, detailed=True)["mixture_alpha"]
+    expected = (7 / 3, np.std([1, 2, 4], ddof=1) / np.sqrt(3), 2)
+    assert (found.value, found.stderr, found.df) == pytest.approx(expected)
 
 
 def test_noise_norms(path: Recorded, record: Record) -> None:
@@ -196,12 +197,12 @@ def test_crossover(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(window, "two_segments", bent)
     sheet, nothing = Sheet(0, SETTINGS), np.empty(0)
-    window.two_slopes(sheet, Curve(*[nothing] * 6), 300)
+    window.two_slopes(sheet, Curve(*[nothing] * 6, df=4.0), 300)
     assert asked == [5.0]  # half of the smallest lag of `fit`
     assert {name: at[300] for name, at in sheet.numbers.items()} == {
-        "early_exponent": (1.5, 0.1, "ok"),
-        "late_exponent": (0.5, 0.2, "ok"),
-        "crossover": (40.0, 13.0, "ok"),
+        "early_exponent": (1.5, 0.1, "ok", 4.0),
+        "late_exponent": (0.5, 0.2, "ok", 4.0),
+        "crossover": (40.0, 13.0, "ok", 4.0),
     }
 
 

@@ -1,6 +1,7 @@
 """Rule R1 against the boundaries that the authors drew, and by hand."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,9 @@ import pytest
 import published
 from lossatlas.reference import taxonomy_tables
 from lossatlas.spec.figures import Thresholds
-from lossatlas.tables.phases import PHASES, phases
+from lossatlas.store import Scalar
+from lossatlas.tables.collect import cell_summary, scalar_frame
+from lossatlas.tables.phases import FEWEST, PHASES, PROBABILITIES, flat_limit, phases
 
 # Width : batch size along the lines drawn in the authors' figure, digitised.
 ONE_TWO = [(3, 16), (4, 19), (6, 24), (8, 28), (10, 32), (12, 36), (14, 40), (16, 45)]
@@ -90,7 +93,8 @@ def test_thresholds_are_settings():
 
 def published_phases():
     found = phases(taxonomy_tables.plotted(published.summary()))
-    assert list(found) == ["experiment", "cell", "width", "batch_size", "phase", "status"]
+    head = ["experiment", "cell", "width", "batch_size", "phase", "status", "learned"]
+    assert list(found) == [*head, *PROBABILITIES, "probability_status"]
     table = found.pivot(index="batch_size", columns="width", values="phase")
     return table.loc[published.BATCHES, published.WIDTHS].to_numpy()
 
@@ -117,3 +121,167 @@ def test_means_of_the_phases():
         cells = labels == phase
         found = [cells.sum(), *(published.matrix(metric)[cells].mean() for metric in metrics)]
         assert np.all(np.abs(np.array(found) - numbers) <= np.array(tolerance) + 1e-9), phase
+
+
+def simulated(random, count, replicas=3, classes=10, together=0.0):
+    """A grid of cells whose true numbers lie around the thresholds of R1, and their true phases.
+
+    Returns:
+        Its summary, made by what makes those of experiments, and the true phases.
+    """
+    trace, connectivity, cka = (
+        random.uniform(low, high, count) for low, high in ((3.25, 7.25), (-5, 1), (0.5, 0.92))
+    )
+    cells = {}
+    pairs = [(a, b) for a in range(replicas) for b in range(a + 1, replicas)]
+    for row in range(count):
+        shared = together * random.normal(size=replicas)
+        own = random.normal(size=(3, replicas))
+        effects = (shared + np.sqrt(1 - together**2) * own) * np.array([[0.5], [0.6], [0.05]])
+        traces = np.exp(trace[row] + effects[0] - 0.5**2 / 2)
+        rows = [Scalar("hessian_trace", t, r) for r, t in enumerate(traces)]
+        rows += [Scalar("train_loss", 0.1 + 0.01 * random.normal(), r) for r in range(replicas)]
+        rows.append(Scalar("chance_loss", math.log(classes)))
+        for a, b in pairs:
+            barrier = connectivity[row] + effects[1, a] + effects[1, b]
+            rows.append(Scalar("mode_connectivity", barrier, a, b))
+            rows.append(Scalar("cka", cka[row] + effects[2, a] + effects[2, b], a, b))
+        cells[f"c{row}"] = rows
+    table = scalar_frame("e", {cell: {"width": row} for row, cell in enumerate(cells)}, cells)
+    four = np.where(cka >= 0.71, "IV-B", "IV-A")
+    connected = np.where(trace <= 5.25, four, "II")
+    truth = np.where(connectivity < -2, np.where(trace <= 5.25, "III", "I"), connected)
+    return cell_summary(table), truth
+
+
+@pytest.mark.parametrize("replicas", [3, 5])
+@pytest.mark.parametrize("together", [0.0, 0.7])
+def test_stated_probabilities_come_true(replicas, together):
+    """Of phases that are stated with 70 to 80%, about that share is true, and so on."""
+    made, truth = simulated(np.random.default_rng(replicas), 500, replicas, together=together)
+    found = phases(made)
+    stated = np.concatenate([found[f"p_{phase}"] for phase in PHASES])
+    true = np.concatenate([truth == phase for phase in PHASES])
+    edges = np.array([0.0, 0.05, 0.15, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0])
+    for low, high in pairwise(edges):
+        some = (stated >= low) & (stated <= high)
+        assert some.sum() > 20
+        noise = 3 * np.sqrt(0.25 / some.sum())
+        assert abs(true[some].mean() - stated[some].mean()) < 0.04 + noise, (low, high)
+    assert found[list(PROBABILITIES)].sum(axis=1).to_numpy() == pytest.approx(1)
+
+
+def test_the_median_of_the_grid_is_taken_anew_in_each_draw():
+    """A cell at the median is as likely flat as sharp, though its own number is the threshold."""
+    made, _ = simulated(np.random.default_rng(1), 9)
+    found, limits = phases(made, Thresholds(rule="nulls")), Thresholds(rule="nulls")
+    traces = made[made["metric"] == "log_hessian_trace"]
+    assert flat_limit(made, limits) == pytest.approx(traces["value"].median())
+    at = found.iloc[int((traces["value"] - traces["value"].median()).abs().to_numpy().argmin())]
+    assert 0.3 < at["p_III"] + at["p_IV-A"] + at["p_IV-B"] < 0.9
+    fixed = Thresholds(rule="nulls", log_hessian_trace=flat_limit(made, limits) + 1e-9)
+    again = phases(made, fixed)
+    assert (again["phase"] == found["phase"]).all()
+    assert not np.allclose(again["p_III"], found["p_III"], atol=0.02)
+
+
+def grid_of(*cells):
+    """A summary of cells, each metric -> numbers of its replicas or pairs."""
+    rows = {
+        f"c{place}": [
+            Scalar(metric, value, *(pair or ()))
+            for metric, values in cell.items()
+            for value, pair in zip(values, who(metric, len(values)), strict=True)
+        ]
+        for place, cell in enumerate(cells)
+    }
+    axes = {name: {"width": place} for place, name in enumerate(rows)}
+    return cell_summary(scalar_frame("e", axes, rows))
+
+
+def who(metric, count):
+    if metric == "chance_loss":
+        return [()]
+    if metric in ("cka", "mode_connectivity"):
+        return [(0, 1), (0, 2), (1, 2)][:count]
+    return [(replica,) for replica in range(count)]
+
+
+def cell(trace=(50.0, 60.0, 70.0), connectivity=(-0.1, 0.1, 0.02), loss=(0.1, 0.2, 0.15)):
+    found = {"hessian_trace": trace, "mode_connectivity": connectivity, "train_loss": loss}
+    return {**found, "cka": (0.8, 0.82, 0.81), "chance_loss": (math.log(10),)}
+
+
+CHANCE = (2.25, 2.27, 2.24)  # nats: networks with 17% right of ten classes
+
+
+@pytest.mark.parametrize("rule", ["nulls", "published"])
+def test_networks_at_chance_have_no_phase(rule):
+    """By R1 alone they are flat, connected and alike: IV-B, the best phase."""
+    calm = {"trace": (1.0, 1.1, 1.2), "connectivity": (0.0, 0.1, -0.1)}
+    made = grid_of(*[cell(**calm, loss=CHANCE)] * 4)
+    found = phases(made, Thresholds(rule=rule))
+    assert set(found["phase"]) == {""}
+    assert set(found["learned"]) == {"no"}
+    assert set(found["status"]) == {"undefined"}
+    assert (found["p_unlearned"] > 0.9).all()
+    without = phases(made[made["metric"] != "chance_loss"])
+    assert set(without["phase"]) == {"IV-B"}
+    assert set(without["learned"]) == {"not tested"}
+
+
+def test_cells_at_chance_move_no_threshold():
+    learned = [cell(trace=np.array([0.9, 1.0, 1.1]) * t) for t in (10.0, 100.0, 1000.0)]
+    limits = Thresholds(rule="nulls")
+    lost = [cell(trace=(1e-3, 2e-3, 1e-3), loss=CHANCE)] * 5
+    assert flat_limit(grid_of(*learned, *lost), limits) == flat_limit(grid_of(*learned), limits)
+
+
+def test_connected_is_what_lies_within_its_error_of_0():
+    near, far = (-1.0, 0.4, 0.1), (-3.0, -3.2, -3.1)
+    cells = [cell(connectivity=c) for c in (near, far, near)]
+    found = phases(grid_of(*cells), Thresholds(rule="nulls"))
+    assert [p in ("I", "III") for p in found["phase"]] == [False, True, False]
+
+
+ONE = {"trace": (50.0,), "connectivity": (-0.1,), "loss": (0.1,)}
+SAME = {"trace": (50.0,) * 3, "connectivity": (0.0,) * 3, "loss": (0.1,) * 3}
+
+
+@pytest.mark.parametrize("rule", ["nulls", "published"])
+@pytest.mark.parametrize("bad", [ONE, SAME], ids=["one replica", "equal replicas"])
+def test_without_errors_there_are_phases_and_no_probabilities(bad, rule):
+    found = phases(grid_of(*[cell(**bad)] * FEWEST), Thresholds(rule=rule))
+    assert (found["phase"] != "").all()
+    assert found[list(PROBABILITIES)].isna().all(axis=None)
+    assert set(found["probability_status"]) == {"undefined"}
+
+
+def test_one_cell_is_no_grid():
+    found = phases(grid_of(cell()), Thresholds(rule="nulls")).iloc[0]
+    assert (found["phase"], found["status"], found["probability_status"]) == (
+        "",
+        "undefined",
+        "undefined",
+    )
+    found = phases(grid_of(cell())).iloc[0]
+    assert (found["phase"], found["probability_status"]) == ("IV-B", "ok")
+
+
+@pytest.mark.parametrize("status", ["diverged", "undefined"])
+@pytest.mark.parametrize("rule", ["nulls", "published"])
+def test_nothing_left_of_any_cell(status, rule):
+    rows = {
+        f"c{k}": [Scalar(name, math.nan, 0, status=status) for name in ("hessian_trace", "cka")]
+        for k in range(3)
+    }
+    made = cell_summary(scalar_frame("e", {n: {"width": k} for k, n in enumerate(rows)}, rows))
+    found = phases(made, Thresholds(rule=rule))
+    assert set(found["phase"]) == {""}
+    assert set(found["status"]) == {status}
+    assert found[list(PROBABILITIES)].isna().all(axis=None)
+
+
+def test_an_empty_grid_has_no_phases():
+    made = grid_of(cell())
+    assert phases(made[:0]).empty

@@ -7,6 +7,7 @@ import pandas as pd
 from lossatlas.figures import Tables
 from lossatlas.tables.collect import SCALAR, SEEDS, SERIES
 
+NO_ERROR = (math.nan, math.nan)  # stderr, df
 PER_REPLICA = ("test_accuracy", "train_loss", "hessian_eigenvalue", "hessian_trace")
 PER_PAIR = ("mode_connectivity", "cka", "l2_distance")
 
@@ -49,7 +50,7 @@ def series(
 ):
     """One row per point: y = 10 x + load for each pair, shifted by its first replica."""
     rows = [
-        ("e", f"c{cell}", *cell, name, a, b, path, x, 10 * x + cell[0] + a, math.nan, "ok")
+        ("e", f"c{cell}", *cell, name, a, b, path, x, 10 * x + cell[0] + a, *NO_ERROR, "ok")
         for cell in cells
         for path in paths
         for a, b in pairs

@@ -43,7 +43,8 @@ def key(figure):
 def test_numbers_are_the_summary_of_the_tables():
     tables = ft.tables(SMALL)
     numbers = drawn(tables).numbers
-    assert list(numbers) == ["metric", "load", "temperature", "value", "stderr", "status"]
+    errors = ["stderr", "df", "stderr_status"]
+    assert list(numbers) == ["metric", "load", "temperature", "value", *errors, "status"]
     summary = cell_summary(tables.scalars)
     assert len(numbers) == len(SMALL) * len(style.PANELS)
     for column, other in (("load", "width"), ("temperature", "batch_size")):

@@ -234,7 +234,8 @@ def test_depth_and_batch_are_means_over_replicas() -> None:
     drawn = diffusion_trends.depth_and_batch(tables(), STYLE, "depth", "learning_rate")
     rows = drawn.numbers.query("depth == 2 and batch_size == 64 and metric == 'exponent_first'")
     assert rows["mean"].item() == pytest.approx(2 + 0.1 + 0.5)
-    assert rows["sem"].item() == pytest.approx(0.5)
+    assert (rows["stderr"].item(), rows["df"].item()) == (pytest.approx(0.5), 1)
+    assert rows["half_width"].item() == pytest.approx(0.5 * 12.7062, rel=1e-4)
 
 
 def test_depth_and_batch_where_batch_size_is_the_temperature() -> None:

@@ -2,11 +2,12 @@ import math
 
 import figure_tables as ft
 import numpy as np
+import pandas as pd
 import pytest
 
 from lossatlas.figures.phase_map import phases
 from lossatlas.spec.figures import Figure, Thresholds
-from lossatlas.tables.phases import PHASES
+from lossatlas.tables.phases import PHASES, PROBABILITIES
 
 CELLS = ft.product([2, 4, 8], [16, 64])
 WANTED = {
@@ -35,7 +36,8 @@ def values(wanted):
 
 def drawn(wanted=WANTED, style=None, **options):
     tables = ft.tables(list(wanted), values=values(wanted), **options)
-    return phases(tables, style or Figure(), "width", "batch_size")
+    chosen = style or Figure(thresholds=Thresholds(rule="published"))
+    return phases(tables, chosen, "width", "batch_size")
 
 
 def segments(figure, name):
@@ -55,8 +57,8 @@ def line(x0, y0, x1, y1):
 def test_numbers():
     numbers = drawn().numbers
     assert list(numbers) == [
-        *("load", "temperature", "phase", "log_hessian_trace", "mode_connectivity", "cka"),
-        *("test_accuracy", "status"),
+        *("load", "temperature", "phase", "probability", *PROBABILITIES, "probability_status"),
+        *("learned", "log_hessian_trace", "mode_connectivity", "cka", "test_accuracy", "status"),
     ]
     assert len(numbers) == len(CELLS)
     for row in numbers.itertuples():
@@ -130,3 +132,48 @@ def test_large_grid_has_no_accuracies():
     cells = ft.product([2**k for k in range(8)], [16, 64])
     figure = drawn(dict.fromkeys(cells, "IV-A")).figure
     assert {text.get_text() for text in figure.axes[0].texts} == {"IV-A"}
+
+
+def at_chance(lost):
+    """Tables of two replicas, of which the cells `lost` have not learned."""
+    tables = ft.tables(CELLS, values=values(WANTED))
+    rows = tables.scalars
+    loss = rows["metric"] == "train_loss"
+    places = list(zip(rows["width"], rows["batch_size"], strict=True))
+    high = np.array([place in lost for place in places])
+    chance = rows[loss & (rows["replica"] == 0)].assign(
+        metric="chance_loss", value=math.log(10), replica=None
+    )
+    rows = rows.assign(value=np.where(loss, np.where(high, 2.29, 0.1), rows["value"]))
+    both = pd.concat([rows, chance.astype(rows.dtypes)], ignore_index=True)
+    return type(tables)(both, tables.series)
+
+
+@pytest.mark.parametrize("lost", [CELLS, CELLS[:2]])
+def test_cells_at_chance_have_no_phase_and_the_figure_says_so(lost):
+    figure, numbers = phases(at_chance(lost), Figure(), "width", "batch_size")
+    assert (numbers["learned"] == "no").sum() == len(lost) == (numbers["phase"] == "").sum()
+    words = [text.get_text() for text in figure.axes[0].texts]
+    assert ("no cell has learned" in words) == (len(lost) == len(CELLS))
+    assert len(ft.named(figure.axes[0], "unlearned")) == len(lost)
+
+
+def test_tiles_are_paler_the_less_sure_their_phase_is():
+    tables = ft.tables(CELLS, replicas=3)
+    figure, numbers = phases(tables, Figure(), "width", "batch_size")
+    (mesh,) = ft.named(figure.axes[0], "tiles")
+    wide = numbers.pivot(index="temperature", columns="load", values="probability").to_numpy()
+    assert np.isfinite(wide).all()
+    np.testing.assert_allclose(mesh.get_alpha(), 0.25 + 0.75 * wide)
+    assert f"p = {min(wide[0, 0], 0.99):.2f}" in [t.get_text() for t in figure.axes[0].texts]
+
+
+def test_without_any_error_tiles_are_opaque_and_the_key_says_why():
+    figure, numbers = drawn()  # equal numbers
+    (mesh,) = ft.named(figure.axes[0], "tiles")
+    assert numbers["probability"].isna().all()
+    assert (np.ravel(mesh.get_alpha()) == 1).all()
+    assert "p = ?" in [text.get_text() for text in figure.axes[0].texts]
+    legends = [child for child in figure.axes[1].get_children() if hasattr(child, "get_texts")]
+    words = [text.get_text() for legend in legends for text in legend.get_texts()]
+    assert "no errors, hence no probabilities" in words

@@ -105,10 +105,11 @@ def test_csv_reads_back_number_for_number(tmp_path_factory, values, name):
 def parts():
     """A curve of the whole run, two of windows, one with errors, and tables of two names."""
     x = np.arange(2.0)
+    errors = {"stderr": np.array([math.nan, 0.25]), "df": np.array([math.nan, 4.0])}
     one, two = ({"window": n, "kind": kind} for n, kind in ((0, "fractal"), (480, "a,b")))
     return [
         Series("loss", x, x / 3, "step", 0),
-        Series("msd", x, x * 0.1, "lag", 0, index=one, stderr=np.array([math.nan, 0.25])),
+        Series("msd", x, x * 0.1, "lag", 0, index=one, **errors),
         Series("msd", x[:1], x[:1] - 1, "lag", 0, 1, status="unconverged", index=two),
         Series("msd", x[:0], x[:0], "lag", 1, index=two),
         Table("plane", {"u": [0.5, 1e-7], "inside": [True, False]}, index={"plane": "w0 c0"}),
@@ -126,16 +127,16 @@ def test_indices_and_columns_of_tables_are_columns(tmp_path):
     collect.write(tmp_path / "t.csv", rows)
     assert (tmp_path / "t.csv").read_text().splitlines() == [
         "experiment,cell,width,batch_size,series,replica,partner,"
-        "window,kind,plane,u,inside,rate,epoch,x,y,stderr,status",
-        "exp,cell,8,64,loss,0,,,,,,,,,0.0,0.0,,ok",
-        "exp,cell,8,64,loss,0,,,,,,,,,1.0,0.3333333333333333,,ok",
-        "exp,cell,8,64,msd,0,,0,fractal,,,,,,0.0,0.0,,ok",
-        "exp,cell,8,64,msd,0,,0,fractal,,,,,,1.0,0.1,0.25,ok",
-        'exp,cell,8,64,msd,0,1,480,"a,b",,,,,,0.0,-1.0,,unconverged',
-        "exp,cell,8,64,plane,,,,,w0 c0,0.5,1,,,,,,ok",
-        "exp,cell,8,64,plane,,,,,w0 c0,1e-07,0,,,,,,ok",
-        "exp,cell,8,64,path,2,,,,,,,0.5,3,1.5,,,ok",
-        "exp,cell,8,64,path,2,,,,,,,0.5,4,2.5,,,ok",
+        "window,kind,plane,u,inside,rate,epoch,x,y,stderr,df,status",
+        "exp,cell,8,64,loss,0,,,,,,,,,0.0,0.0,,,ok",
+        "exp,cell,8,64,loss,0,,,,,,,,,1.0,0.3333333333333333,,,ok",
+        "exp,cell,8,64,msd,0,,0,fractal,,,,,,0.0,0.0,,,ok",
+        "exp,cell,8,64,msd,0,,0,fractal,,,,,,1.0,0.1,0.25,4.0,ok",
+        'exp,cell,8,64,msd,0,1,480,"a,b",,,,,,0.0,-1.0,,,unconverged',
+        "exp,cell,8,64,plane,,,,,w0 c0,0.5,1,,,,,,,ok",
+        "exp,cell,8,64,plane,,,,,w0 c0,1e-07,0,,,,,,,ok",
+        "exp,cell,8,64,path,2,,,,,,,0.5,3,1.5,,,,ok",
+        "exp,cell,8,64,path,2,,,,,,,0.5,4,2.5,,,,ok",
     ]
     assert rows["window"].tolist() == [pd.NA, pd.NA, 0, 0, 480, *[pd.NA] * 4]
     both = points(("a", "b"))
@@ -155,7 +156,7 @@ def test_a_column_with_the_name_of_an_axis_is_refused():
 def test_series_without_points_read_back(tmp_path):
     for name, found in {"none": [], "empty": [parts()[3]]}.items():
         frame = collect.series_frame("exp", {"c": {"width": 1}}, {"c": found})
-        assert list(frame)[-4:] == ["x", "y", "stderr", "status"]
+        assert list(frame)[-5:] == ["x", "y", "stderr", "df", "status"]
         assert frame.empty
         collect.write(tmp_path / f"{name}.csv", frame)
         assert list(collect.read(tmp_path / f"{name}.csv")) == list(frame)
@@ -327,10 +328,11 @@ def test_logarithm_of_the_mean_with_the_delta_method():
 def test_both_orders_of_a_pair_are_one_pair():
     ordered = {(0, 1): 0.2, (1, 0): 0.4, (0, 2): 0.5, (2, 0): 0.5, (1, 2): 0.9, (2, 1): 0.7}
     found = one(*(Scalar("cka", v, *pair) for pair, v in ordered.items()), metric="cka")
-    pairs = [0.3, 0.5, 0.8]
+    pairs = {(0, 1): 0.3, (0, 2): 0.5, (1, 2): 0.8}
     assert found["value"] == pytest.approx(np.mean(list(ordered.values())))
-    assert found["stderr"] == pytest.approx(np.std(pairs, ddof=1) / math.sqrt(3))
-    assert found["count"] == 3
+    without = [next(v for pair, v in pairs.items() if seed not in pair) for seed in range(3)]
+    assert found["stderr"] == pytest.approx(math.sqrt(2 / 3 * 3 * np.var(without)))  # jackknife
+    assert (found["count"], found["df"], found["stderr_status"]) == (3, 2, "ok")
 
 
 def test_what_went_wrong_stays_out_of_means_and_shows():

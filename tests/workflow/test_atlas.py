@@ -30,7 +30,8 @@ def test_figures_and_tables_are_there(finished: Project) -> None:
         for extension in ("png", "pdf", "csv"):
             assert (finished.root / f"results/smoke/figures/{name}.{extension}").stat().st_size > 0
     drawn = pd.read_csv(finished.root / "results/smoke/figures/taxonomy_phase_diagram.csv")
-    assert list(drawn.columns) == ["metric", "load", "temperature", "value", "stderr", "status"]
+    errors = ["stderr", "df", "stderr_status"]
+    assert list(drawn.columns) == ["metric", "load", "temperature", "value", *errors, "status"]
     assert set(PANELS) <= set(drawn["metric"])
     assert len(drawn[drawn["metric"] == "cka"]) == 4
 

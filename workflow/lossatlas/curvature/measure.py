@@ -172,12 +172,18 @@ def images_of(count: int, replica: int, settings: Hessian) -> torch.Tensor:
 
 
 def _scalar(
-    name: str, value: float, seed: int, stderr: float = math.nan, *, converged: bool = True
+    name: str,
+    value: float,
+    seed: int,
+    stderr: float = math.nan,
+    df: float = math.nan,
+    *,
+    converged: bool = True,
 ) -> Scalar:
     if not math.isfinite(value):
         return Scalar(name, math.nan, seed, status="undefined", unit="nats")
     status = "ok" if converged else "unconverged"
-    return Scalar(name, value, seed, stderr=stderr, status=status, unit="nats")
+    return Scalar(name, value, seed, stderr=stderr, df=df, status=status, unit="nats")
 
 
 def _scalars(replica: _Replica, count: int) -> list[Scalar]:
@@ -191,7 +197,8 @@ def _scalars(replica: _Replica, count: int) -> list[Scalar]:
         rows.append(_scalar(name, value, replica.seed, converged=converged))
     total = replica.trace
     seed, done = replica.seed, total.converged
-    return [*rows, _scalar("hessian_trace", total.value, seed, total.stderr, converged=done)]
+    row = _scalar("hessian_trace", total.value, seed, total.stderr, total.df, converged=done)
+    return [*rows, row]
 
 
 def _series(replica: _Replica) -> Series:

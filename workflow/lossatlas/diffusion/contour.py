@@ -57,7 +57,7 @@ def msd_against_contour(
         path: T points.
         mode: See the module; in `paper` one point per distinct length, no errors.
         rng: For errors; None: no errors.
-        block: Steps per bootstrap block; default T / 10.
+        block: Steps per bootstrap block; default T / 5.
         replicates: Bootstrap replicates.
         bins_per_decade: Of the contour length.
     """
@@ -85,7 +85,7 @@ def msl_against_contour(
             before it.
         mode: See the module.
         rng: For errors; None: no errors.
-        block: Steps per bootstrap block; default T / 10.
+        block: Steps per bootstrap block; default T / 5.
         replicates: Bootstrap replicates.
         bins_per_decade: Of the contour length.
 
@@ -169,7 +169,7 @@ def binned_pairs(
         keys: (T, T) >= 0; the upper triangle counts.
         values: (T, T) likewise.
         rng: For errors; None: no errors.
-        block: Starting points i per bootstrap block; default T / 10.
+        block: Starting points i per bootstrap block; default T / 5.
         replicates: Bootstrap replicates.
         bins_per_decade: Bins per factor of 10 of the key.
 

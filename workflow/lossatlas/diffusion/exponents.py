@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,7 @@ class Exponent:
     Attributes:
         value: Slope; NaN if undefined.
         stderr: Spread of the slope over the curve's replicates; NaN without them.
+        df: Its degrees of freedom.
         prefactor: y at x = 1 on the fitted line.
         low: Smallest x of the fit.
         high: Largest x of the fit.
@@ -37,6 +39,7 @@ class Exponent:
     points: int
     reliable: bool
     status: Status
+    df: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ def fit_exponent(
         number,
         reliable,
         status,
+        curve.df,
     )
 
 

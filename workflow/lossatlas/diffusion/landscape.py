@@ -221,12 +221,10 @@ def _surface(record: Record, kind: str, z: Array, seed: int | None, prefix: str 
     ]
     if seed is not None:
         _number(record, f"{prefix}roughness_exponent", float(structure.local.mean()), seed)
-        _number(record, f"{prefix}box_dimension", boxes.dimension, seed, boxes.stderr)
+        _number(record, f"{prefix}box_dimension", boxes.dimension, seed)
 
 
-def _number(
-    record: Record, name: str, value: float, seed: int, stderr: float = float("nan")
-) -> None:
+def _number(record: Record, name: str, value: float, seed: int) -> None:
     """Note a number; `undefined` if there is none, as for the exponent of a flat plane."""
     status = "ok" if np.isfinite(value) else "undefined"
-    record.scalars.append(Scalar(name, value, seed, stderr=stderr, status=status))
+    record.scalars.append(Scalar(name, value, seed, status=status))

@@ -6,6 +6,7 @@ window have its first point as index `window`.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,14 +21,15 @@ from lossatlas.diffusion.curves import Curve
 from lossatlas.diffusion.gram import Path, path_of_gram, squared_distances, without_drift
 from lossatlas.diffusion.msd import lag_averages, time_averaged_msd, velocity_autocorrelation
 from lossatlas.diffusion.recorded import Recorded, seeded
-from lossatlas.diffusion.surrogates import surrogate_msd
+from lossatlas.diffusion.surrogates import of_mean, surrogate_msd
+from lossatlas.diffusion.window import Number
 from lossatlas.store import Record, Scalar, Series, Table
 
 if TYPE_CHECKING:
     from lossatlas.metrics.diffusion import Diffusion
 
-Number = tuple[float, float, str]  # value, standard error, status
 POINTS = 600  # of the curves over the whole run
+FIRST = "first point"  # of a window: x of the series of numbers
 
 
 @dataclass
@@ -53,6 +55,7 @@ class Sheet:
         *,
         window: int | None = None,
         stderr: ArrayLike | None = None,
+        df: ArrayLike = math.nan,
     ) -> None:
         """Write a curve, of a window or of the whole run; points without a number are left out."""
         keys, values = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
@@ -60,12 +63,15 @@ class Sheet:
         about: Any = {"status": status, "index": {} if window is None else {"window": window}}
         errors = np.full(0, np.nan) if stderr is None else np.asarray(stderr, dtype=np.float64)
         if np.isfinite(errors).any():
+            degrees = np.broadcast_to(np.asarray(df, dtype=np.float64), errors.shape)
             about["stderr"] = errors[good]
+            about["df"] = np.where(np.isfinite(errors), degrees, np.nan)[good]
         self.record.series.append(Series(name, keys[good], values[good], unit, self.seed, **about))
 
     def with_error(self, name: str, first: int, curve: Curve, unit: str = "step") -> None:
         """Write an averaged curve and its standard errors."""
-        self.curve(name, curve.x, curve.y, unit, window=first, stderr=curve.stderr)
+        errors, df = curve.stderr, curve.df
+        self.curve(name, curve.x, curve.y, unit, window=first, stderr=errors, df=df)
 
     def table(self, name: str, first: int, **columns: ArrayLike) -> None:
         """Write a table of a window."""
@@ -78,17 +84,17 @@ class Sheet:
         """
         for name, per_window in self.numbers.items():
             firsts = sorted(per_window)
-            numbers, errors, states = zip(*(per_window[first] for first in firsts), strict=True)
+            columns = zip(*(per_window[first] for first in firsts), strict=True)
+            numbers, errors, states, degrees = columns
             whole = "unconverged" if "unconverged" in states else "ok"
-            self.curve(name, firsts, numbers, "first point", whole, stderr=errors)
-        undefined = (float("nan"), float("nan"), "undefined")
+            self.curve(name, firsts, numbers, FIRST, whole, stderr=errors, df=degrees)
+        undefined = Number(math.nan, status="undefined")
         for name in self.settings.numbers():
             for place, at in (("first", windows[:1]), ("last", windows[-1:])):
                 known = self.numbers.get(name, {})
-                value, stderr, status = known.get(at[0], undefined) if at else undefined
-                self.record.scalars.append(
-                    Scalar(f"{name}_{place}", value, self.seed, stderr=stderr, status=status)
-                )
+                found = known.get(at[0], undefined) if at else undefined
+                row = Scalar(f"{name}_{place}", replica=self.seed, **found._asdict())
+                self.record.scalars.append(row)
 
 
 def measure(paths: Mapping[int, Recorded], settings: Diffusion) -> Record:
@@ -123,14 +129,14 @@ def _window(sheet: Sheet, recorded: Recorded, index: int, *, detailed: bool) -> 
     path = recorded.path(index)
     if path is None:
         for name in sheet.settings.numbers():
-            sheet.number(name, first, (float("nan"), float("nan"), "diverged"))
+            sheet.number(name, first, Number(math.nan, status="diverged"))
         return
     _displacement(sheet, recorded, path, first)
     window.noise(sheet, recorded, slice(first, end - 1), detailed=detailed)
     window.losses(sheet, recorded, path, first)
     known, loss = _with_loss(recorded, path, first, sheet.settings.mode)
     variance = smoothing.moving_variance(loss)
-    sheet.number("loss_variance", first, (float(np.mean(variance)), float("nan"), "ok"))
+    sheet.number("loss_variance", first, Number(float(np.mean(variance))))
     if not detailed:
         return
     _contour(sheet, path, known, loss, first)
@@ -172,14 +178,14 @@ def _displacement(sheet: Sheet, recorded: Recorded, path: Path, first: int) -> N
     raw = time_averaged_msd(distances, lags, rng=draws, replicates=count)
     level = squared_distances(without_drift(path))
     still = time_averaged_msd(level, lags, rng=draws, replicates=count)
-    shuffled = surrogate_msd(path, rng, members=settings.surrogates, lags=lags)
+    shuffled = of_mean(surrogate_msd(path, rng, members=settings.surrogates, lags=lags))
     for name, curve in (("", raw), ("still_", still), ("surrogate_", shuffled)):
         sheet.with_error(f"{name}msd", first, curve)
         sheet.number(f"{name}exponent", first, window.slope(curve, settings.fit))
     window.two_slopes(sheet, raw, first)
     every = time_averaged_msd(distances) if settings.mode == "paper" else raw
     x, beta, stderr = window.local(every, settings.mode)
-    sheet.curve("local_exponent", x, beta, window=first, stderr=stderr)
+    sheet.curve("local_exponent", x, beta, window=first, stderr=stderr, df=every.df)
     start = distances[0, 1:]
     if settings.mode == "paper":
         start = recorded.paper_from_start(first, first + len(path))
@@ -189,11 +195,10 @@ def _displacement(sheet: Sheet, recorded: Recorded, path: Path, first: int) -> N
     sheet.curve("contour", lags, length[lags - 1], window=first)
     moved = velocity_autocorrelation(path, log_lags(1, min(100, len(path) - 2)))
     sheet.curve("velocity_correlation", moved.x, moved.y, window=first)
-    nan = float("nan")
     state = "ok" if np.isfinite(moved.y[0]) else "undefined"
-    sheet.number("velocity_correlation", first, (float(moved.y[0]), nan, state))
-    longest = float(raw.y[-1])
-    sheet.number("msd_long", first, (longest, float(raw.stderr[-1]), "ok"))
+    sheet.number("velocity_correlation", first, Number(float(moved.y[0]), status=state))
+    longest = Number(float(raw.y[-1]), float(raw.stderr[-1]), df=raw.df)
+    sheet.number("msd_long", first, longest)
     moments = [window.moment(distances, lags, q, settings.fit) for q in window.MOMENTS]
     sheet.curve("moment_exponent", window.MOMENTS, moments, "q", window=first)
 

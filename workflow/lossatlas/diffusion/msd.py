@@ -58,7 +58,7 @@ def time_averaged_msd(
         distances: (T, T) squared pair distances.
         lags: Lags; default 1 .. T - 1. Those beyond T / 4 are flagged as not reliable.
         moment: q > 0.
-        block: Steps per bootstrap block; default T / 10.
+        block: Steps per bootstrap block; default T / 5.
         rng: For errors; None: no errors.
         replicates: Bootstrap replicates.
 
@@ -117,7 +117,7 @@ def velocity_autocorrelation(
     Args:
         path: T points.
         lags: Lags in 0 .. T - 2; default all.
-        block: Steps per bootstrap block; default T / 10.
+        block: Steps per bootstrap block; default T / 5.
         rng: For errors; None: no errors.
         replicates: Bootstrap replicates.
 
@@ -128,7 +128,7 @@ def velocity_autocorrelation(
     raw = _lag_curve(increments(path), np.append(0, wanted), block, rng, replicates, None)
     with np.errstate(divide="ignore", invalid="ignore"):
         y, drawn = raw.y[1:] / raw.y[0], raw.replicates[:, 1:] / raw.replicates[:, :1]
-    return Curve(raw.x[1:], y, spread(drawn), raw.count[1:], raw.reliable[1:], drawn)
+    return Curve(raw.x[1:], y, spread(drawn), raw.count[1:], raw.reliable[1:], drawn, raw.df)
 
 
 def lag_averages(chunks: Iterable[ArrayLike], *, workers: int = 1) -> LagAverages:

@@ -36,8 +36,8 @@ class BoxCount:
         size: (n,) box edge as a share of the side, increasing.
         count: (n,) boxes.
         dimension: Minus the slope of ln count against ln size over all sizes; 2 for a smooth
-            surface, 3 - H for a self-affine one.
-        stderr: Of that slope, from the scatter about the line.
+            surface, 3 - H for a self-affine one. One surface tells no error of it: boxes of
+            different sizes cover the same graph, so their scatter about the line is none.
         local: (n - 1,) minus the slope between neighbouring sizes.
         status: `undefined` with fewer than 3 sizes.
     """
@@ -45,7 +45,6 @@ class BoxCount:
     size: Array
     count: Ints
     dimension: float
-    stderr: float
     local: Array
     status: Literal["ok", "undefined"]
 
@@ -120,12 +119,10 @@ def box_counting(surface: ArrayLike, height: float | None = None) -> BoxCount:
     size, count = np.array(sizes), np.array(counts, dtype=np.int64)
     local = -_slopes(size, count.astype(np.float64))
     if levels < 3:
-        return BoxCount(size, count, float("nan"), float("nan"), local, "undefined")
+        return BoxCount(size, count, float("nan"), local, "undefined")
     x, y = np.log(size), np.log(count)
-    slope, level_ = np.polyfit(x, y, 1)
-    scatter = np.square(y - slope * x - level_).sum() / (levels - 2)
-    error = float(np.sqrt(scatter / np.square(x - x.mean()).sum()))
-    return BoxCount(size, count, float(-slope), error, local, "ok")
+    slope, _ = np.polyfit(x, y, 1)
+    return BoxCount(size, count, float(-slope), local, "ok")
 
 
 def radial_spectrum(surface: ArrayLike, *, window: bool = True) -> Spectrum:

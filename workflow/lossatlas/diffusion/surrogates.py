@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Literal
 
@@ -54,7 +55,7 @@ def surrogate_msd(
 
     Returns:
         The mean over the members. Its replicates are the members and its errors their spread: what
-        one path should be compared with.
+        one path should be compared with. `of_mean` has the errors of the mean instead.
 
     Raises:
         ValueError: If there are fewer than 2 members, or a lag does not fit.
@@ -66,4 +67,12 @@ def surrogate_msd(
         for _ in range(members)
     ]
     drawn = np.array([curve.y for curve in curves])
-    return replace(curves[0], y=drawn.mean(axis=0), stderr=spread(drawn), replicates=drawn)
+    return replace(
+        curves[0], y=drawn.mean(axis=0), stderr=spread(drawn), replicates=drawn, df=members - 1.0
+    )
+
+
+def of_mean(curve: Curve) -> Curve:
+    """Return the mean over m members with its own errors: replicates are drawn in by sqrt(m)."""
+    drawn = curve.y + (curve.replicates - curve.y) / math.sqrt(len(curve.replicates))
+    return replace(curve, stderr=spread(drawn), replicates=drawn)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lossatlas import uncertainty
 from lossatlas.diffusion import roughness, surfaces
 from lossatlas.diffusion.arrays import Array, log_lags
 from lossatlas.diffusion.curves import Curve
@@ -50,9 +51,10 @@ def study() -> Record:
     Returns:
         A record with scalars "<kind> <quantity>" (exponents of early and late windows at short and
         long lags, raw and without drift; shares of walkers stuck and of steps at the wall; box
-        dimension and exponent of the structure function of rough surfaces), series `msd` and
-        `still_msd` (without drift) by `walkers` and `when`, `gradient_density` by `surface`, and
-        for three kinds of surface the tables `surface` (x, y, height) and `path` (step, x, y).
+        dimension and exponent of the structure function, means over the surfaces of a kind), series
+        `msd` and `still_msd` (without drift) by `walkers` and `when`, `gradient_density` by
+        `surface`, and for three kinds of surface the tables `surface` (x, y, height) and `path`
+        (step, x, y).
     """
     record = Record("toy_walkers")
     found = landscapes()
@@ -68,12 +70,12 @@ def study() -> Record:
             _summarise(record, name, ensemble(field, rules, walkers=walkers, steps=STEPS, rng=rng))
         _gradients(record, kind, fields["fixed"])
     for kind in ("fractal", "shuffled"):
-        boxes = roughness.box_counting(found[kind][0])
-        structure = roughness.structure_function(found[kind][0])
-        record.scalars += [
-            Scalar(f"{kind} box_dimension", boxes.dimension, stderr=boxes.stderr),
-            Scalar(f"{kind} structure_exponent", float(structure.local.mean())),
-        ]
+        boxes = [roughness.box_counting(z).dimension for z in found[kind]]
+        slopes = [roughness.structure_function(z).local.mean() for z in found[kind]]
+        for name, values in (("box_dimension", boxes), ("structure_exponent", slopes)):
+            over = uncertainty.mean(values)
+            row = Scalar(f"{kind} {name}", over.value, stderr=over.stderr, df=over.df)
+            record.scalars.append(row)
     for kind in ("fractal", "shuffled", "cone"):
         _picture(record, kind, found[kind][0])
     return record
@@ -93,6 +95,7 @@ def _summarise(record: Record, name: str, found: Ensemble) -> None:
                         f"{name} {prefix}{when}_{lags}",
                         fit.value,
                         stderr=fit.stderr,
+                        df=fit.df,
                         status=fit.status,
                     )
                 )
@@ -103,7 +106,8 @@ def _curve(name: str, curve: Curve, index: dict[str, str]) -> Series:
     reliable = int(curve.x[curve.reliable].max())
     kept = log_lags(1, reliable) - 1
     x, y, stderr = (part[kept] for part in (curve.x, curve.y, curve.stderr))
-    return Series(name, x, y, "lag", index=index, stderr=stderr)
+    df = np.full(len(x), curve.df)
+    return Series(name, x, y, "lag", index=index, stderr=stderr, df=df)
 
 
 def _gradients(record: Record, kind: str, field: Field) -> None:

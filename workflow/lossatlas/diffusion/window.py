@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from lossatlas import uncertainty
 from lossatlas.diffusion import contour, excursions, loss_events, stable, tails
 from lossatlas.diffusion.arrays import Array, Ints, Mode
 from lossatlas.diffusion.curves import Curve
@@ -22,7 +23,7 @@ from lossatlas.diffusion.msd import time_averaged_msd
 from lossatlas.diffusion.recorded import Recorded, seeded
 
 if TYPE_CHECKING:
-    from lossatlas.diffusion.measure import Number, Sheet
+    from lossatlas.diffusion.measure import Sheet
 
 POINTS = 400  # of the picture of a path
 MOMENTS = (0.5, 1.0, 2.0, 3.0, 4.0)
@@ -30,6 +31,15 @@ BINS = 121  # of densities
 EXCURSION, EXCURSIONS = 100, 50  # steps of a stretch, and how many the authors draw
 _SPAN = 51  # points from the peak of an avalanche on
 NAN = float("nan")
+
+
+class Number(NamedTuple):
+    """A number of a window, its standard error, its status, and the error's degrees of freedom."""
+
+    value: float
+    stderr: float = NAN
+    status: str = "ok"
+    df: float = NAN
 
 
 def slope(curve: Curve, fit: Sequence[float]) -> Number:
@@ -40,25 +50,28 @@ def slope(curve: Curve, fit: Sequence[float]) -> Number:
     found = fit_exponent(curve, fit[0], fit[1])
     whole = found.reliable and curve.x[-1] >= fit[1]
     state = found.status if whole or found.status != "ok" else "unconverged"
-    return found.value, found.stderr, state
+    return Number(found.value, found.stderr, state, found.df)
 
 
 def slope_of_reliable(curve: Curve) -> Number:
     """Return the exponent over the upper decade of the reliable part of a curve."""
     x = curve.x[curve.reliable & (curve.y > 0)]
     if len(x) < 3:
-        return NAN, NAN, "undefined"
+        return Number(NAN, status="undefined")
     found = fit_exponent(curve, float(x[-1]) / 10, float(x[-1]))
-    return found.value, found.stderr, found.status
+    return Number(found.value, found.stderr, found.status, found.df)
 
 
 def two_slopes(sheet: Sheet, curve: Curve, first: int) -> None:
     """Note exponent 1, exponent 2 and the crossover tau_0 of the displacement."""
     found = two_segments(curve, low=float(sheet.settings.fit[0]) / 2)
     spread = (found.crossover_high - found.crossover_low) / 2
-    sheet.number("early_exponent", first, (found.first, found.first_stderr, found.status))
-    sheet.number("late_exponent", first, (found.second, found.second_stderr, found.status))
-    sheet.number("crossover", first, (found.crossover, spread, found.status))
+    for name, value, stderr in (
+        ("early_exponent", found.first, found.first_stderr),
+        ("late_exponent", found.second, found.second_stderr),
+        ("crossover", found.crossover, spread if spread > 0 else NAN),
+    ):
+        sheet.number(name, first, Number(value, stderr, found.status, curve.df))
 
 
 def local(curve: Curve, mode: Mode) -> tuple[Array, Array, Array]:
@@ -93,9 +106,10 @@ def noise(sheet: Sheet, recorded: Recorded, steps: slice, *, detailed: bool) -> 
     places = rng.choice(whole.size, min(settings.entries, whole.size), replace=False)
     pooled = whole.astype(np.float64).ravel()[places]
     fit = stable.fit_by_characteristic(pooled, rng, settings.bootstrap)
-    sheet.number("stable_alpha", first, (fit.law.alpha, fit.stderr.alpha, fit.status))
+    error, many = fit.stderr.alpha or NAN, fit.samples - 1.0
+    sheet.number("stable_alpha", first, Number(fit.law.alpha, error, fit.status, many))
     quick = stable.fit_by_quantiles(pooled)
-    sheet.number("quantile_alpha", first, (quick.law.alpha, NAN, quick.status))
+    sheet.number("quantile_alpha", first, Number(quick.law.alpha, status=quick.status))
     if whole is drawn:
         tensor = recorded.reservoir_tensor[steps]
         own = np.take_along_axis(recorded.layer_gradient[steps], tensor, axis=1)
@@ -103,7 +117,7 @@ def noise(sheet: Sheet, recorded: Recorded, steps: slice, *, detailed: bool) -> 
         moving = scale > 0
         if moving.sum() >= stable.LEAST:
             alone = stable.fit_by_characteristic(pooled[moving] / scale[moving])
-            sheet.number("layer_alpha", first, (alone.law.alpha, NAN, alone.status))
+            sheet.number("layer_alpha", first, Number(alone.law.alpha, status=alone.status))
     block = math.isqrt(len(gradients))
     if block > 1:
         some = gradients[: len(gradients) // block * block]  # whole blocks, however many steps
@@ -115,16 +129,15 @@ def noise(sheet: Sheet, recorded: Recorded, steps: slice, *, detailed: bool) -> 
     if not detailed:
         return
     null = tails.scale_mixture_null(gradients, rng, surrogates=10, entries=settings.entries)
-    spread = float(np.std(null.null_alpha, ddof=1)) if len(null.null_alpha) > 1 else NAN
-    mean = float(np.mean(null.null_alpha)) if len(null.null_alpha) else NAN
-    sheet.number("mixture_alpha", first, (mean, spread, null.status))
+    mean = uncertainty.mean(null.null_alpha)
+    sheet.number("mixture_alpha", first, Number(mean.value, mean.stderr, null.status, mean.df))
     sheet.number("standardised_alpha", first, _defined(null.standardised_alpha))
     if fit.status == "ok":
         _densities(sheet, pooled, fit.law, first)
 
 
 def _defined(value: float) -> Number:
-    return value, NAN, "ok" if np.isfinite(value) else "undefined"
+    return Number(value, status="ok" if np.isfinite(value) else "undefined")
 
 
 def _densities(sheet: Sheet, pooled: Array, law: stable.Stable, first: int) -> None:
@@ -216,6 +229,7 @@ def noise_norms(sheet: Sheet, norms: Array, first: int) -> None:
     if not len(norms):
         return
     fit = tails.fit_power_law(norms)
-    sheet.number("noise_exponent", first, (fit.exponent, fit.stderr, fit.status))
+    number = Number(fit.exponent, fit.stderr, fit.status, fit.tail - 1.0)
+    sheet.number("noise_exponent", first, number)
     sheet.number("noise_ratio", first, _defined(fit.z))
     sheet.curve("noise_norm", np.arange(len(norms)), norms, window=first)

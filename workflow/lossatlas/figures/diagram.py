@@ -15,8 +15,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 import lossatlas as la
 from lossatlas.figures import Drawn, Tables, style, tiles
 from lossatlas.figures.grid import Grid, grid_of
+from lossatlas.spec.figures import PUBLISHED, Thresholds
 from lossatlas.spec.figures import Figure as Style
-from lossatlas.spec.figures import Thresholds
 from lossatlas.tables.collect import cell_summary
 
 # Standard errors, of the colour bar's range: the one whose dot fills a tile, the least with a dot.
@@ -49,28 +49,36 @@ def phase_diagram(tables: Tables, chosen: Style, load: str, temperature: str) ->
         temperature: Name of the axis upwards.
 
     Returns:
-        The picture, and metric, load, temperature, value, stderr, status of each tile.
+        The picture, and metric, load, temperature, value, stderr, df, stderr_status, status of each
+        tile.
 
     Raises:
         UserError: If the tables do not span the two axes.
     """
     grid = grid_of(tables.scalars, load, temperature)
     summary = cell_summary(tables.scalars)
+    summary = summary[summary["metric"].isin([panel.metric for panel in style.PANELS])]
     with style.sheet():
         figure = style.page(_HEIGHT)
         for slot, panel in enumerate(style.PANELS):
             rows = summary[summary["metric"] == panel.metric]
             axes = _panel(figure, slot, grid, rows, panel, chosen.limits)
             if panel.metric == "mode_connectivity" and not grid.roomy:
-                positive = grid.matrix(rows, "value") > -chosen.thresholds.mode_connectivity
+                positive = grid.matrix(rows, "value") > -_poor(chosen.thresholds)
                 tiles.parted(axes, grid, positive.astype(object), "positive", **_POSITIVE)
         accuracy = summary[summary["metric"] == "test_accuracy"]
         errors = accuracy.assign(value=accuracy["stderr"], stderr=np.nan)
         _panel(figure, 7, grid, errors, _ERROR, "data")
         _key(figure, summary, grid, chosen.thresholds)
     numbers = summary.rename(columns={load: "load", temperature: "temperature"})
-    columns = ["metric", "load", "temperature", "value", "stderr", "status"]
+    columns = ["metric", "load", "temperature", "value", "stderr", "df", "stderr_status", "status"]
     return Drawn(figure, numbers[columns].reset_index(drop=True))
+
+
+def _poor(limits: Thresholds) -> float:
+    """Return the mode connectivity below which cells are poorly connected; default: R1's."""
+    given = limits.number("mode_connectivity")
+    return PUBLISHED["mode_connectivity"] if given is None else given
 
 
 def _place(figure: Figure, slot: int) -> tuple[Axes, Axes]:
@@ -142,7 +150,7 @@ def _key(figure: Figure, summary: pd.DataFrame, grid: Grid, limits: Thresholds) 
         entries.append((nothing, "±: standard error over replicas\nor pairs of them"))
     if not grid.roomy:
         line = Line2D([], [], color=style.INK, linewidth=0.7)
-        words = f"mode connectivity is above {-limits.mode_connectivity:g}\non the orange side"
+        words = f"mode connectivity is above {-_poor(limits):g}\non the orange side"
         entries.append((line, words))
         words = f"standard error: a dot as wide as its\ntile is {_DOT:.0%} of the colour bar;"
         entries.append((dot, f"{words}\nno dot: below {_LEAST:.0%}"))

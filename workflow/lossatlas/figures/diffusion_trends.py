@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import lossatlas as la
+from lossatlas import uncertainty
 from lossatlas.errors import UserError
 from lossatlas.figures import Drawn, Tables, style
 from lossatlas.figures.walks import (
@@ -40,7 +41,7 @@ QUANTITIES = {
 
 
 def _means(tables: Tables, names: Mapping[str, str]) -> pd.DataFrame:
-    """Return cell means and standard errors over replicas of some scalars.
+    """Return cell means over replicas of some scalars, with stderr, df and half of the interval.
 
     A crossover that is not found lies at an end of the lags searched: it is left out.
     """
@@ -48,8 +49,13 @@ def _means(tables: Tables, names: Mapping[str, str]) -> pd.DataFrame:
     axes = axes_of(table)
     rough = (table["status"] == "unconverged") & ~table["metric"].str.startswith("crossover")
     rows = table[table["metric"].isin(names) & ((table["status"] == "ok") | rough)]
-    grouped = rows.groupby([*axes, "metric"], sort=True)["value"]
-    found = grouped.agg(["mean", "sem", "count"]).reset_index()
+    made = []
+    for place, part in rows.groupby([*axes, "metric"], sort=True):
+        over = uncertainty.mean(part["value"])
+        half = float(uncertainty.half_width(over.stderr, over.df))
+        made.append((*place, over.value, over.stderr, over.df, half, over.count))
+    columns = [*axes, "metric", "mean", "stderr", "df", "half_width", "count"]
+    found = pd.DataFrame(made, columns=columns)
     if found.empty:
         fix = "measure 'diffusion' on the experiment"
         raise UserError("the figure's tables have no exponents", where="figures", fix=fix)
@@ -85,9 +91,8 @@ def depth_and_batch(tables: Tables, chosen: Chosen, load: str, temperature: str)
                     part = group[group["metric"] == name]
                     value = float(group[by].iloc[0])
                     label = f"{style.axis_label(by)} {style.spell_axis(value)}"
-                    axes.errorbar(
-                        part[x], part["mean"], part["sem"], fmt=".-", color=colour, label=label
-                    )
+                    x_, y, reach = (part[c] for c in (x, "mean", "half_width"))
+                    axes.errorbar(x_, y, reach, fmt=".-", color=colour, label=label)
                 _authors(axes, column, x, by, found)
                 axes.set_xlabel(style.axis_label(x))
                 axes.set_ylabel(words)
@@ -149,7 +154,7 @@ def learning_rates(tables: Tables, chosen: Chosen, load: str, temperature: str) 
             (top[0, 1], "exponent_last", 1),
         ):
             part = found[found["metric"] == name]
-            axes.errorbar(part[temperature], part["mean"], part["sem"], fmt=".-", color=BLUE)
+            axes.errorbar(part[temperature], part["mean"], part["half_width"], fmt=".-", color=BLUE)
             rates = np.array(list(diffusion_hand.S4))
             authors = np.array([row[column] for row in diffusion_hand.S4.values()])
             axes.plot(rates, authors, "x--", color=RED, lw=0.6, ms=4, label="authors, by hand")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,10 +11,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 import lossatlas as la
+from lossatlas import uncertainty
 from lossatlas.errors import UserError
 from lossatlas.figures import Drawn, Tables, style
 from lossatlas.figures.frames import frame, frames
 from lossatlas.reference import simplex_curves
+from lossatlas.simplex.ensembles import groups
 from lossatlas.spec.figures import Figure as Chosen
 
 MEASURES = {"error": "test error (%)", "nll": "test NLL (nats)"}
@@ -35,25 +35,34 @@ def _look(code: int) -> dict[str, Any]:
 
 
 def averages(table: pd.DataFrame, by: str, measures: list[str]) -> pd.DataFrame:
-    """Return mean and standard error over groups of components, per method and `by`.
+    """Return mean, standard error and its degrees of freedom per method and `by`.
 
-    Groups overlap, so the error is a lower bound.
+    Means are over groups of components. Groups share components, which the error knows
+    (`uncertainty.mean_of_groups`); one group of all components has none.
     """
     rows = []
-    groups: Any = table.groupby(["method", by])
-    for (method, place), group in groups:
-        row: dict[str, Any] = {"method": int(method), by: place, "groups": len(group)}
+    parts: Any = table.groupby(["method", by])
+    for (method, place), part in parts:
+        row: dict[str, Any] = {"method": int(method), by: place, "groups": len(part)}
         for name in measures:
-            spread = group[name].std(ddof=1) / math.sqrt(len(group)) if len(group) > 1 else np.nan
-            row |= {name: group[name].mean(), f"{name}_stderr": spread}
+            found = _over_groups(part, part[name])
+            row |= {name: found.value, f"{name}_stderr": found.stderr, f"{name}_df": found.df}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _over_groups(rows: pd.DataFrame, values: pd.Series[float]) -> uncertainty.Estimate:
+    """Return the mean of a row's values over groups, whose components follow from its size."""
+    size, count = int(rows["components"].iloc[0]), len(rows)
+    members = groups(count, size) if count > 1 else [(list(range(size)), True)]
+    chosen = [members[int(group)][0] for group in rows["group"]]
+    return uncertainty.mean_of_groups(values, chosen)
 
 
 def _lines(axes: Axes, table: pd.DataFrame, x: str, y: str, **look: Any) -> None:
     lines: Any = table.groupby("method")
     for method, line in lines:
-        errors = line[f"{y}_stderr"]
+        errors = uncertainty.half_width(line[f"{y}_stderr"], line[f"{y}_df"])
         style_of = {**_look(int(method)), **look}
         axes.errorbar(line[x], line[y], errors, capsize=1.5, elinewidth=0.6, **style_of)
 
@@ -98,8 +107,12 @@ def ensembles(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dr
         figure.subplots_adjust(0.08, 0.09, 0.985, 0.88, wspace=0.4, hspace=0.32)
     numbers = pd.concat([means.assign(source="ours"), theirs], ignore_index=True)
     numbers["method"] = [method_name(code) for code in numbers["method"]]
-    columns = ["source", "method", "components", "passes", "seconds", "error", "error_stderr"]
-    return Drawn(figure, numbers[[*columns, "nll", "nll_stderr", "groups"]])
+    columns = ["source", "method", "components", "passes", "seconds", *_with_error("error")]
+    return Drawn(figure, numbers[[*columns, *_with_error("nll"), "groups"]])
+
+
+def _with_error(name: str) -> list[str]:
+    return [name, f"{name}_stderr", f"{name}_df"]
 
 
 def _published() -> pd.DataFrame:
@@ -204,17 +217,20 @@ def _shift_panels(panels: Any, table: pd.DataFrame, label: str) -> None:
         panels[0, column].set_ylabel(words)
         apart = means.copy()
         apart[name] = means[name] - base[name].loc[means["severity"]].to_numpy()
-        apart[f"{name}_stderr"] = _paired(table, apart, name)
+        apart[f"{name}_stderr"], apart[f"{name}_df"] = _paired(table, apart, name)
         _lines(panels[1, column], apart, "severity", name)
         panels[1, column].set_xlabel(label)
         panels[1, column].set_title("minus deep ensemble", fontsize=7)
 
 
-def _paired(table: pd.DataFrame, order: pd.DataFrame, name: str) -> list[float]:
-    """Return standard errors of paired differences from the deep ensemble, over groups."""
-    wide = table.pivot_table(index=["severity", "group"], columns="method", values=name)
+def _paired(table: pd.DataFrame, order: pd.DataFrame, name: str) -> tuple[list[float], list[float]]:
+    """Return standard errors, and their df, of differences from the deep ensemble over groups."""
+    keys = ["severity", "components", "group"]
+    wide = table.pivot_table(index=keys, columns="method", values=name)
     found = []
     for method, severity in zip(order["method"], order["severity"], strict=True):
-        gaps = (wide[method] - wide[0]).loc[severity]
-        found.append(float(gaps.std(ddof=1)) / math.sqrt(len(gaps)) if len(gaps) > 1 else np.nan)
-    return found
+        gaps = (wide[method] - wide[0]).loc[[severity]].dropna()
+        rows = gaps.index.to_frame(index=False)
+        none = uncertainty.mean([])
+        found.append(_over_groups(rows, gaps) if len(gaps) else none)
+    return [one.stderr for one in found], [one.df for one in found]

@@ -73,12 +73,15 @@ class Output:
 class Value:
     """A number with its standard error and status; numbers or tensors of one element.
 
+    `df` are the degrees of freedom of the error; NaN: unknown, so that no interval follows from it.
+
     A number that is not finite gets the status "undefined", unless another than "ok" is given.
     """
 
     value: Any
     stderr: Any = math.nan
     status: str = "ok"
+    df: float = math.nan
 
 
 @dataclass(frozen=True)

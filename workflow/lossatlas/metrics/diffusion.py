@@ -69,7 +69,8 @@ class Diffusion(Metric):
     """Training as a random walk: displacement, contour, loss and gradients in windows of its path.
 
     Reads what the recipe's `record` asked for. Each number is written for the first and for the
-    last window.
+    last window. Two or more replicas get rows of their means as well ("exponent_first_mean"), with
+    errors between replicas; one alone has errors from blocks of its windows.
     """
 
     outputs = tuple(
@@ -114,6 +115,13 @@ class Diffusion(Metric):
         from lossatlas.diffusion.measure import measure
 
         return measure({seed: given.paths[seed] for (seed,) in units}, self)
+
+    def finish(self, record: Record) -> Record:
+        """Add means over replicas, with errors between them."""
+        from lossatlas.diffusion.measure import FIRST
+        from lossatlas.diffusion.replicas import with_means
+
+        return with_means(record, FIRST)
 
     def check(self, asked: Asked) -> None:
         """Refuse windows that are too short."""

@@ -25,6 +25,7 @@ class Performance(Metric):
         Output("test_accuracy", "percent", "on the test images"),
         Output("ensemble_accuracy", "percent", "of the mean probability of the replicas", "cell"),
         Output("ensemble_nll", "nats", "of the mean probability of the replicas", "cell"),
+        Output("chance_loss", "nats", "ln(classes): the loss of equal probabilities", "cell"),
     )
 
     def measure_units(self, given: Given, units: Sequence[Unit], state: State | None) -> Record:

@@ -89,7 +89,7 @@ def _scalar(
     status = given.status
     if not math.isfinite(value):
         value, status = math.nan, "undefined" if status == "ok" else status
-    return Scalar(name, value, replica, partner, stderr=stderr, status=status)
+    return Scalar(name, value, replica, partner, stderr=stderr, status=status, df=float(given.df))
 
 
 def _number(metric: Metric, name: str, given: Any) -> float:

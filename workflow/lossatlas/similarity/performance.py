@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
 
+from lossatlas import uncertainty
 from lossatlas.data.tensors import Split
 from lossatlas.similarity import predictions
 from lossatlas.similarity.rows import scalar
@@ -101,8 +103,9 @@ def add_ensemble(record: Record) -> Record:
         record: As `measure_replicas` returns it.
 
     Returns:
-        The record with ensemble_accuracy and ensemble_nll of the cell, and what any later tool
-        needs to evaluate ensembles without a network: the array `test_log_probs` as well.
+        The record with ensemble_accuracy and ensemble_nll of the cell, their errors from leaving
+        out one replica at a time (`uncertainty.jackknife`), chance_loss = ln(classes), and what any
+        later tool needs to evaluate ensembles without a network: the array `test_log_probs`.
     """
     if "test_logits" not in record.arrays:
         return record
@@ -115,9 +118,21 @@ def add_ensemble(record: Record) -> Record:
 
 def _ensemble(log_probs: np.ndarray, labels: np.ndarray) -> list[Scalar]:
     """Evaluate the probability mean of G members (G, N, classes)."""
+    right, loss = _of_mixture(log_probs, labels)
+    count = len(log_probs)
+    without = [np.delete(log_probs, place, axis=0) for place in range(count if count > 1 else 0)]
+    others = [_of_mixture(some, labels) for some in without]
+    named = zip(("accuracy", "nll"), (right, loss), ("percent", "nats"), strict=True)
+    rows = []
+    for place, (name, value, unit) in enumerate(named):
+        found = uncertainty.jackknife(value, [other[place] for other in others])
+        row = scalar(f"ensemble_{name}", value, unit=unit)
+        rows.append(replace(row, stderr=found.stderr, df=found.df))
+    classes = log_probs.shape[-1]
+    return [*rows, scalar("chance_loss", math.log(classes), unit="nats")]
+
+
+def _of_mixture(log_probs: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Return accuracy (percent) and NLL (nats) of the probability mean of members."""
     mixture = predictions.ensemble_log_probs(log_probs)
-    right, loss = predictions.accuracy(mixture, labels), predictions.nll(mixture, labels)
-    return [
-        scalar("ensemble_accuracy", right, unit="percent"),
-        scalar("ensemble_nll", loss, unit="nats"),
-    ]
+    return predictions.accuracy(mixture, labels), predictions.nll(mixture, labels)

@@ -17,6 +17,20 @@ BINS = 15
 MEASURES = ("error", "nll", "ece", "brier")
 
 
+def groups(count: int, size: int) -> list[tuple[list[int], bool]]:
+    """Return groups of neighbouring components in a circle, and whether each is of a partition.
+
+    Every component is in `size` of the `count` groups. Groups of the partition share no component,
+    so that statistics may take them as independent.
+    """
+    if size == count:
+        return [(list(range(count)), True)]
+    return [
+        ([(first + i) % count for i in range(size)], first % size == 0 and first + size <= count)
+        for first in range(count)
+    ]
+
+
 def mixture(log_probs: Any) -> Floats:
     """Return log-probabilities (N, classes) of the uniform mixture over all but the last two axes.
 

@@ -18,7 +18,7 @@ from lossatlas.similarity import predictions
 from lossatlas.similarity.rows import scalar
 from lossatlas.simplex import ensembles, fge, sampling
 from lossatlas.simplex.complexes import grown as grown_from
-from lossatlas.simplex.ensembles import Floats
+from lossatlas.simplex.ensembles import Floats, groups
 from lossatlas.simplex.points import buffers_at, log_probs, rows
 from lossatlas.simplex.shifts import Shifts
 from lossatlas.simplex.spro import check_modes, grow
@@ -263,20 +263,6 @@ def _diversity(record: Record, seeds: list[int], methods: list[Method]) -> None:
         record.scalars.append(
             scalar("mode_disagreement", between, replica=one, partner=other, unit="percent")
         )
-
-
-def groups(count: int, size: int) -> list[tuple[list[int], bool]]:
-    """Return groups of neighbouring components in a circle, and whether each is of a partition.
-
-    Every component is in `size` of the `count` groups. Groups of the partition share no component,
-    so that statistics may take them as independent.
-    """
-    if size == count:
-        return [(list(range(count)), True)]
-    return [
-        ([(first + i) % count for i in range(size)], first % size == 0 and first + size <= count)
-        for first in range(count)
-    ]
 
 
 def _ensembles(methods: list[Method], labels: dict[str, np.ndarray], most: int) -> Rows:

@@ -30,12 +30,38 @@ def drawing_of(draws: str, where: str = "figures") -> Drawing:
     return own(target, where) if target else FIGURES[draws]
 
 
-class Thresholds(Strict):
-    """Where the phases part: rule R1, fitted to the boundaries drawn by Yang et al. (2021)."""
+# Rule R1: what fits the boundaries that Yang et al. (2021) drew for ResNet18 on CIFAR-10.
+PUBLISHED = {"log_hessian_trace": 5.25, "mode_connectivity": -2.0, "cka": 0.71}
 
-    log_hessian_trace: float = Field(5.25, description="at most this is flat (nats)")
-    mode_connectivity: float = Field(-2.0, lt=0, description="below this is poorly connected (%)")
-    cka: float = Field(0.71, description="from this up the replicas are similar")
+
+class Thresholds(Strict):
+    """Where the phases part; numbers that are given stand for those of the rule."""
+
+    rule: Literal["nulls", "published"] | None = Field(
+        None,
+        description="where no number is given. 'nulls': flat is the median trace of the cells "
+        "that have learned, or less; poorly connected is below 0 by more than the standard error "
+        "of the cell; similar is 0.71, as published. 'published': rule R1, fitted to CIFAR-10: "
+        "5.25, -2 and 0.71. Default: 'published' for the published results, else 'nulls'",
+    )
+    log_hessian_trace: float | None = Field(None, description="at most this is flat (nats)")
+    mode_connectivity: float | None = Field(
+        None, lt=0, description="below this is poorly connected (%)"
+    )
+    cka: float | None = Field(None, description="from this up the replicas are similar")
+    chance: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="share of ln(classes) by which the training loss of a cell must lie below it, "
+        "or it has not learned and has no phase",
+    )
+
+    def number(self, name: str) -> float | None:
+        """Return a threshold; None where it follows from the grid or from errors."""
+        given: float | None = getattr(self, name)
+        fixed = self.rule == "published" or name == "cka"
+        return PUBLISHED[name] if given is None and fixed else given
 
 
 class Figure(Strict):

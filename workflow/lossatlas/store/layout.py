@@ -4,7 +4,7 @@
                        x_name, x_unit, y_unit
     /series/index      a dataset per index key, with a value per curve
     /series/x, y       the points of all curves, one curve after the other
-    /series/stderr     likewise; absent if no curve has standard errors
+    /series/stderr, df likewise; absent if no curve has standard errors, or degrees of freedom
     /tables/parts      compound table, a row per table: name, replica, partner, status, points (its
                        number of rows)
     /tables/index      as for curves
@@ -47,8 +47,9 @@ def write_series(group: h5py.Group, series: Sequence[Series]) -> None:
     rows = [(*_part(c, len(c.x)), c.x_name, c.x_unit, c.y_unit) for c in series]
     group.create_dataset("curves", data=np.array(rows, dtype=_CURVES), track_times=False)
     _write_index(group, series)
-    known = POINT if any(curve.stderr is not None for curve in series) else POINT[:2]
-    for axis in known:
+    for axis in POINT:
+        if all(getattr(curve, axis) is None for curve in series) and axis not in POINT[:2]:
+            continue
         points = [np.zeros(0)]
         for curve in series:
             values = getattr(curve, axis)
@@ -120,7 +121,7 @@ def read_series(group: h5py.Group) -> list[Series]:
         KeyError: If a column or points are missing, or there are others.
     """
     parts, sizes = _read_parts(group, "curves", _CURVES)
-    points = {axis: group[axis][()] for axis in POINT if axis in group or axis != "stderr"}
+    points = {axis: group[axis][()] for axis in POINT if axis in group or axis in POINT[:2]}
     found = []
     for part, (a, b) in zip(parts, _ends(sizes, points.values()), strict=True):
         found.append(Series(**part, **{axis: values[a:b] for axis, values in points.items()}))

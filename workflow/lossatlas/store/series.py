@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 # Columns that tables of all metrics have: no index key and no column of a table has their names.
 RESERVED = ("experiment", "cell", "metric", "series", "replica", "partner", "value", "df", "status")
-POINT = ("x", "y", "stderr")
+POINT = ("x", "y", "stderr", "df")
 ABSENT = int(np.iinfo(np.int64).min)  # how "no such index" is stored among whole numbers
 
 Index = Mapping[str, int | float | str]
@@ -35,6 +35,7 @@ class Series:
         index: What tells the curve from others of its name, such as {"window": 480}: whole numbers,
             numbers, or text.
         stderr: (n,) standard errors of y, NaN where there is none; None if there are none at all.
+        df: (n,) their degrees of freedom, likewise.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Series:
     status: str = "ok"
     index: Index = field(default_factory=dict)
     stderr: np.ndarray | None = None
+    df: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -150,13 +152,12 @@ def is_absent(value: Any) -> bool:
 
 
 def _check_curve(curve: Series) -> None:
-    shapes = [np.shape(curve.x), np.shape(curve.y)]
-    if curve.stderr is not None:
-        shapes.append(np.shape(curve.stderr))
+    given = [axis for axis in POINT if getattr(curve, axis) is not None]
+    shapes = [np.shape(getattr(curve, axis)) for axis in given]
     if len(set(shapes)) != 1 or len(shapes[0]) != 1:
-        what = zip(POINT, shapes, strict=False)
+        what = zip(given, shapes, strict=True)
         raise ValueError(f"{curve.name}: " + ", ".join(f"{axis} {shape}" for axis, shape in what))
-    for axis in POINT[: len(shapes)]:
+    for axis in given:
         _numbers(f"{curve.name}: {axis}", getattr(curve, axis))
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from lossatlas import made, store
+from lossatlas import made, store, uncertainty
 from lossatlas.errors import UserError
 from lossatlas.files import atomic
 from lossatlas.tables.parse import axis_values, fields, floats, index_values, whole_numbers
@@ -24,10 +25,10 @@ Axes = Mapping[str, Mapping[str, Any]]  # cell -> axis -> value; its order is th
 
 FIRST = ["experiment", "cell"]
 SEEDS = ["replica", "partner"]
-POINT = ["x", "y", "stderr"]
+POINT = ["x", "y", "stderr", "df"]
 SCALAR = ["metric", *SEEDS, "value", "stderr", "df", "status"]
 SERIES = ["series", *SEEDS, *POINT, "status"]  # those of indices and tables stand before x
-NUMBERS = ["value", "df", *POINT]
+NUMBERS = ["value", *POINT]
 
 # Quantity that figures draw -> the scalar behind it, and whether it is its natural logarithm.
 PANELS: dict[str, tuple[str, bool]] = {
@@ -38,8 +39,9 @@ PANELS: dict[str, tuple[str, bool]] = {
     "mode_connectivity": ("mode_connectivity", False),
     "cka": ("cka", False),
     "l2_distance": ("l2_distance", False),
+    "chance_loss": ("chance_loss", False),
 }
-SUMMARY = ["metric", "value", "stderr", "count", "status", "diverged"]
+SUMMARY = ["metric", "value", "stderr", "df", "stderr_status", "count", "status", "diverged"]
 
 
 def tables(
@@ -112,7 +114,8 @@ def _columns_of(part: store.Series | store.Table) -> dict[str, Any]:
     """Return column -> its values, or the one value of all rows; the last one has all."""
     if isinstance(part, store.Table):
         return {**part.index, **part.columns}
-    points = {} if part.stderr is None else {"stderr": part.stderr}
+    errors = {"stderr": part.stderr, "df": part.df}
+    points = {name: values for name, values in errors.items() if values is not None}
     return {**part.index, **points, "x": part.x, "y": part.y}
 
 
@@ -268,15 +271,16 @@ def cell_summary(table: pd.DataFrame) -> pd.DataFrame:
     The value is the mean over replicas or over unordered pairs (both orders of a pair are averaged
     first), or the natural logarithm of that mean, as in the authors' notebook, which needs numbers
     that are all positive: with one that is not it is `undefined`. Numbers of status
-    `ok` and `unconverged` enter; `diverged` and `undefined` ones do not. The standard error is
-    s / sqrt(n), divided by the mean under a logarithm (delta method), and NaN for n = 1. Pairs
-    share replicas, so theirs is a lower bound.
+    `ok` and `unconverged` enter; `diverged` and `undefined` ones do not. Standard errors are those
+    of `uncertainty.mean` or, over pairs, which share replicas, of `uncertainty.mean_of_groups`,
+    divided by the mean under a logarithm (delta method).
 
     Returns:
-        Columns experiment, cell, <axes>, metric, value, stderr, count (numbers that entered),
-        status, and diverged (how many replicas of the cell have no other rows). The status is
-        `ok`; `unconverged` when a number that entered is; with a NaN value `diverged` when
-        divergence is all that happened, else `undefined`.
+        Columns experiment, cell, <axes>, metric, value, stderr, df (its degrees of freedom),
+        stderr_status (`undefined` where the error cannot be had: one replica or pair, or equal
+        numbers), count (numbers that entered), status, and diverged (how many replicas of the cell
+        have no other rows). The status is `ok`; `unconverged` when a number that entered is; with a
+        NaN value `diverged` when divergence is all that happened, else `undefined`.
 
     Args:
         table: Rows of scalars of one or more experiments with the same axes, one metric per kind.
@@ -318,25 +322,32 @@ def _named(entries: list[_Entry]) -> set[Any]:
     return {seed for entry in entries for seed in entry[:2] if seed is not pd.NA}
 
 
-def _summary(entries: list[_Entry], logarithm: bool) -> tuple[float, float, int, str]:
-    """Return value, stderr, count and status of one scalar of one cell."""
+def _summary(entries: list[_Entry], logarithm: bool) -> tuple[float, float, float, str, int, str]:
+    """Return value, stderr, df, stderr_status, count and status of one scalar of one cell."""
     entered = [e for e in entries if e.status in ("ok", "unconverged") and math.isfinite(e.value)]
     numbers = _per_pair(entered)
-    count = len(numbers)
-    value = float(numbers.mean()) if count else math.nan
-    if not count or (logarithm and (numbers <= 0).any()):
-        lost = entries and all(entry.status == "diverged" for entry in entries)
-        return math.nan, math.nan, count, "diverged" if lost else "undefined"
-    stderr = float(numbers.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
+    found = _estimate(numbers)
     if logarithm:
-        value, stderr = math.log(value), stderr / value
+        positive = all(number > 0 for number in numbers.values())
+        found = uncertainty.logarithm(found if positive else replace(found, value=math.nan))
     status = "unconverged" if any(e.status == "unconverged" for e in entered) else "ok"
-    return value, stderr, count, status
+    if math.isnan(found.value):
+        lost = entries and all(entry.status == "diverged" for entry in entries)
+        status = "diverged" if lost else "undefined"
+    return found.value, found.stderr, found.df, found.status, found.count, status
 
 
-def _per_pair(entries: list[_Entry]) -> np.ndarray:
+def _per_pair(entries: list[_Entry]) -> dict[frozenset[Any], float]:
     """Return one number per replica, or per unordered pair."""
     found: dict[frozenset[Any], list[float]] = {}
     for entry in entries:
-        found.setdefault(frozenset(entry[:2]), []).append(entry.value)
-    return np.array([np.mean(values) for values in found.values()], dtype=np.float64)
+        who = frozenset(seed for seed in entry[:2] if seed is not pd.NA)
+        found.setdefault(who, []).append(entry.value)
+    return {who: float(np.mean(values)) for who, values in found.items()}
+
+
+def _estimate(numbers: dict[frozenset[Any], float]) -> uncertainty.Estimate:
+    """Return the mean over replicas, or over unordered pairs."""
+    if any(len(who) > 1 for who in numbers):
+        return uncertainty.mean_of_groups([*numbers.values()], [tuple(who) for who in numbers])
+    return uncertainty.mean([*numbers.values()])
