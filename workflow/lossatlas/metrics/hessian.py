@@ -37,7 +37,10 @@ class Hessian(Metric):
     samples: int = Field(512, ge=1, description="training images in the loss; 200 in mode 'paper'")
     eigenvalues: int = Field(1, ge=1, description="how many of the largest in modulus")
     iterations: int = Field(
-        60, ge=2, description="most Lanczos products; in mode 'paper' 100, of power iteration"
+        60,
+        ge=2,
+        description="most Lanczos products, and as many to look for copies of several values; in"
+        " mode 'paper' 100, of power iteration",
     )
     tolerance: float = Field(1e-3, gt=0, description="relative residual at which a value converged")
     probes: int = Field(
