@@ -94,6 +94,14 @@ def test_settings_on_the_command_line(
     assert "'seed' is there twice" in capsys.readouterr().err
 
 
+def test_aliases_of_aliases_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    levels = ", ".join(f"&a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30))
+    began = time.monotonic()
+    with pytest.raises(UserError, match="cannot read the value"):
+        spelling.value(f"[&a0 [1], {levels}]", "--set x")
+    assert time.monotonic() - began < 1
+
+
 def changed(path: str, value: Any) -> dict[str, Any]:
     import copy
 

@@ -292,10 +292,14 @@ def _train(options: argparse.Namespace) -> None:
     from lossatlas.training import checkpoints
     from lossatlas.training.job import train_block
 
+    if os.path.exists(options.spec) and not os.path.isfile(options.spec):
+        raise UserError("is no regular file", where=options.spec, fix="give a cell's spec.yaml")
     try:
         with open(options.spec, encoding="utf-8") as file:
-            spec = yaml.safe_load(file)
-    except (OSError, yaml.YAMLError) as error:
+            text = file.read()
+        spelling.check(text, options.spec)
+        spec = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise UserError(f"cannot be read: {error}", where=options.spec) from None
     if os.path.isfile(options.data):
         register_converted(store.read(options.data, "dataset"))

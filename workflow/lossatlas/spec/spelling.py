@@ -70,9 +70,11 @@ def value(text: str, where: str) -> Any:
         UserError: If it is no YAML, or not read as it is written.
     """
     try:
+        if any(isinstance(one, yaml.AliasEvent) for one in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("aliases of aliases could fill the memory, and nobody needs them here")
         found = yaml.safe_load(text)
         check(text, where)
-        json.dumps(found)  # no date, and no list that holds itself
+        json.dumps(found)  # no date
     except (yaml.YAMLError, TypeError, ValueError, RecursionError):
         raise UserError(f"cannot read the value '{text[:60]}'", where=where) from None
     return found
