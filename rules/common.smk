@@ -31,7 +31,7 @@ from lossatlas import entries, fingerprint, paths, warm
 from lossatlas.entry import find_user_modules, leave_warnings_to_scripts, share_imports
 from lossatlas.errors import UserError, nearest
 from lossatlas.metrics import registry
-from lossatlas.spec import names, needs, told
+from lossatlas.spec import names, needs, spelling, told
 from lossatlas.spec.catalogue import data_source, data_sources, files_of, identity
 from lossatlas.spec.cells import ADOPTED_ID, TRAINED_ID, canonical
 from lossatlas.spec.config import load
@@ -78,6 +78,8 @@ share_imports(LIBRARY)
 find_user_modules()
 leave_warnings_to_scripts()
 warm.invite(here=workflow.is_main_process and workflow.local_exec)
+if workflow.is_main_process:
+    plainly(spelling.check_files, workflow.configfiles)
 config["name"] = plainly(names.name_of, config, workflow.configfiles)
 CONFIG = plainly(load, config)
 paths.use(CONFIG.name)

@@ -192,3 +192,34 @@ def test_power_iteration_deflates():
     found = power_iteration(Dense(matrix), 3, iterations=500, tolerance=1e-9, generator=random())
     torch.testing.assert_close(found.values, _by_modulus(matrix)[:3], rtol=1e-4, atol=0)
     assert found.converged.all()
+
+
+@pytest.mark.parametrize(
+    ("spectrum", "expected"),
+    [
+        ([5.0, 5, 5, 3, 3], [5.0, 5, 5, 3]),
+        ([5.0, 5, 5, 5, 5], [5.0, 5, 5, 5]),
+        ([5.0, 4, 3, 2, 1], [5.0, 4, 3, 2]),
+        ([-5.0, -5, 4, 4, 3], [-5.0, -5, 4, 4]),
+    ],
+)
+def test_repeated_eigenvalues_are_all_found(spectrum: list[float], expected: list[float]) -> None:
+    """Of a repeated eigenvalue a Krylov space holds one vector; numpy knows them all."""
+    rng = np.random.default_rng(3)
+    basis, _ = np.linalg.qr(rng.standard_normal((60, 60)))
+    values = np.concatenate([spectrum, rng.uniform(-1, 1, 55)])
+    matrix = torch.from_numpy(basis * values @ basis.T)
+
+    class Operator:
+        size, dtype, device, products = 60, torch.float64, torch.device("cpu"), 0
+
+        def __call__(self, vector: torch.Tensor) -> torch.Tensor:
+            self.products += 1
+            return matrix @ vector
+
+    operator = Operator()
+    draw = torch.Generator().manual_seed(1)
+    found = top_eigenvalues(operator, 4, iterations=40, tolerance=1e-6, generator=draw)
+    assert bool(found.converged.all())
+    assert found.values.tolist() == pytest.approx(expected, abs=1e-5)
+    assert found.products == operator.products

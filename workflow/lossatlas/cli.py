@@ -17,10 +17,12 @@ from rich.table import Table
 from lossatlas import __version__, plugins, store
 from lossatlas.differences import differences
 from lossatlas.entry import find_user_modules
-from lossatlas.errors import UserError, nearest
+from lossatlas.errors import UserError, nearest, out_of_memory
+from lossatlas.files import check_own
 from lossatlas.metrics import registry
 from lossatlas.metrics.base import Metric
-from lossatlas.spec.parts import numbers
+from lossatlas.spec import spelling
+from lossatlas.spec.kinds import numbers
 
 TASK = "what the network is for, such as regression; default: classification"
 
@@ -38,6 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options) or 0)
     except UserError as error:
         print(f"lossatlas: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        fix = "fewer images at once (`chunk`, `samples`), a smaller network, or more memory"
+        print(f"lossatlas: out of memory ({fix})", file=sys.stderr)
         return 1
     except BrokenPipeError:
         return 0
@@ -68,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     metric.add_argument("--arg", **several, metavar="KEY=VALUE", help="of the model")
     metric.add_argument("--set", **several, metavar="KEY=VALUE", help="of the metric")
+    _add_pixels(metric)
     metric.add_argument("--out", metavar="FILE.h5", help="write the record there too")
     metric.add_argument("--threads", type=int, default=0, help="CPU threads; default: torch's own")
     metric.set_defaults(run=_metric)
@@ -80,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     plane.add_argument("--data", required=True, help="name, .h5, .npz or package.module:object")
     plane.add_argument("--task", default="", help=TASK)
     plane.add_argument("--arg", **several, metavar="KEY=VALUE", help="of the model")
+    _add_pixels(plane)
     plane.add_argument("--points", type=int, default=21, help="along each side; default 21")
     plane.add_argument("--images", type=int, default=512, help="training images; default 512")
     plane.add_argument("-o", "--out", nargs="+", required=True, metavar="FILE", help=".h5, .png")
@@ -121,16 +131,36 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_pixels(command: argparse.ArgumentParser) -> None:
+    what = "what the network was trained on: pixels standardised by the mean and s.d. of the data"
+    command.add_argument(
+        "--pixels",
+        choices=["standardised", "unit"],
+        default="standardised",
+        help=f"{what} (the default), or in [0, 1]",
+    )
+
+
+def _tell_of_pixels(record: store.Record, options: argparse.Namespace) -> None:
+    """Say how pixels became inputs: a network that was trained on others gives wrong numbers."""
+    if options.pixels == "standardised" and (mean := record.spec.get("mean")):
+        mean, std = (", ".join(f"{v:.3g}" for v in part) for part in (mean, record.spec["std"]))
+        what = f"pixels are standardised by mean {mean} and s.d. {std}"
+        fix = (
+            "of a network trained on pixels in [0, 1]: --pixels unit; or give the .npz mean and std"
+        )
+        print(f"lossatlas: {what} ({fix})", file=sys.stderr)
+
+
 def _pairs(texts: Sequence[str], option: str) -> dict[str, Any]:
     found = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"'{text}' is not KEY=VALUE", where=option)
-        try:
-            found[key] = numbers(yaml.safe_load(value))
-        except yaml.YAMLError:
-            raise UserError(f"cannot read the value of '{text}'", where=option) from None
+        if key in found:
+            raise UserError(f"'{key}' is there twice", where=option, fix="leave one of them out")
+        found[key] = numbers(spelling.value(value, f"{option} {key}"))
     return found
 
 
@@ -155,17 +185,43 @@ def _metric(options: argparse.Namespace) -> None:
     from lossatlas import device
     from lossatlas.custom import measure_custom, measure_stored
 
+    if options.out:
+        if not options.out.endswith(".h5"):
+            raise UserError(f"'{options.out}' is no .h5", where="--out", fix="end it in .h5")
+        _check_out([options.out], "--out", [*options.checkpoint, *filter(None, [options.data])])
     if options.threads:
         device.set_threads(options.threads)
     if options.cell:
         record = measure_stored(settings, options.cell, options.seed)
     else:
         own["arg"] = _pairs(options.arg, "--arg")
-        files, model, arguments = own["checkpoint"], own["model"], own["arg"]
-        record = measure_custom(settings, files, model, arguments, own["data"], own["task"])
+        unit = options.pixels == "unit"
+        given = (own["checkpoint"], own["model"], own["arg"], own["data"], own["task"])
+        record = measure_custom(settings, *given, unit_pixels=unit)
+        _tell_of_pixels(record, options)
     if options.out:
         store.write(options.out, record)
     _print(record)
+
+
+# How files begin that a command may write over: records; weights and their safetensors' header.
+_RECORD = (b"Loss Atlas record",)
+_BEGIN = {".h5": _RECORD, ".png": (b"\x89PNG",), ".pdf": (b"%PDF",)}
+
+
+def _check_out(files: Sequence[str], option: str, given: Sequence[str] = ()) -> None:
+    """Refuse outputs that would replace what the user gave, or what is no result.
+
+    Raises:
+        UserError: With the file.
+    """
+    for file in files:
+        if any(
+            os.path.exists(file) and os.path.realpath(file) == os.path.realpath(g) for g in given
+        ):
+            what, fix = f"'{file}' is read by this command", "give another name"
+            raise UserError(what, where=option, fix=fix)
+        check_own(file, option, kinds=_BEGIN.get(os.path.splitext(file)[1], _RECORD))
 
 
 def _check_source(options: argparse.Namespace, own: dict[str, Any]) -> None:
@@ -190,6 +246,7 @@ def _plane(options: argparse.Namespace) -> None:
         if getattr(options, option) < least:
             what = f"{getattr(options, option)} is too few"
             raise UserError(what, where=f"--{option}", fix=f"at least {least}")
+    _check_out(options.out, "--out", [*options.checkpoint, options.data])
     from lossatlas import device
     from lossatlas.custom import plane_custom
 
@@ -203,7 +260,9 @@ def _plane(options: argparse.Namespace) -> None:
         options.task,
         points=options.points,
         images=options.images,
+        unit_pixels=options.pixels == "unit",
     )
+    _tell_of_pixels(record, options)
     for file in options.out:
         if file.endswith(".h5"):
             store.write(file, record)
@@ -235,12 +294,17 @@ def _train(options: argparse.Namespace) -> None:
     from lossatlas.data.own import register_converted
     from lossatlas.fingerprint import code_of
     from lossatlas.spec.config import cell_of
+    from lossatlas.training import checkpoints
     from lossatlas.training.job import train_block
 
+    if os.path.exists(options.spec) and not os.path.isfile(options.spec):
+        raise UserError("is no regular file", where=options.spec, fix="give a cell's spec.yaml")
     try:
         with open(options.spec, encoding="utf-8") as file:
-            spec = yaml.safe_load(file)
-    except (OSError, yaml.YAMLError) as error:
+            text = file.read()
+        spelling.check(text, options.spec)
+        spec = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise UserError(f"cannot be read: {error}", where=options.spec) from None
     if os.path.isfile(options.data):
         register_converted(store.read(options.data, "dataset"))
@@ -250,6 +314,10 @@ def _train(options: argparse.Namespace) -> None:
         raise UserError(what, where=options.spec, fix="give the specification of a trained cell")
     code = code_of(*entries.training(cell))
     files = (f"{options.out}.safetensors", f"{options.out}.h5")
+    _check_out(files[1:], "--out", [options.data])
+    check_own(files[0], "--out")
+    if os.path.exists(files[0]):
+        checkpoints.check_ours(files[0], "--out")
     train_block(cell.spec, sorted(set(options.seeds)), options.data, *files, code)
 
 

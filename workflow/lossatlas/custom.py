@@ -24,7 +24,7 @@ from lossatlas.simplex.points import rows
 from lossatlas.tasks import Task
 from lossatlas.training import checkpoints
 from lossatlas.training.foreign import divide, read_state, unwrapped
-from lossatlas.training.networks import Networks
+from lossatlas.training.networks import Networks, tell_of_buffers
 
 
 def measure_custom(
@@ -34,6 +34,8 @@ def measure_custom(
     arguments: Mapping[str, Any],
     data: str,
     task: str = "",
+    *,
+    unit_pixels: bool = False,
 ) -> store.Record:
     """Measure one metric on checkpoints of the user's own; their places are their seeds.
 
@@ -44,6 +46,8 @@ def measure_custom(
         arguments: The model's own arguments.
         data: A data set's name, an .h5 or .npz file, or "package.module:object".
         task: What the network is for; default: classification.
+        unit_pixels: Whether the network was trained on pixels in [0, 1], and not on standardised
+            ones.
 
     Raises:
         UserError: If something is missing, does not fit, or fewer checkpoints are given than
@@ -53,14 +57,16 @@ def measure_custom(
     if len(files) < metric.least:
         what = f"'{metric.kind}' compares checkpoints; {len(files)} given"
         raise UserError(what, where="--checkpoint", fix=f"give at least {metric.least}")
-    networks = read_networks(files, model, arguments, data, task, trains=metric.trains)
+    networks = read_networks(
+        files, model, arguments, data, task, trains=metric.trains, unit_pixels=unit_pixels
+    )
     _check_task(metric, networks.data.task)
     if metric.needs_held_out and networks.data.held_out is None:
         fix = "give 'package.module:object', a TensorData with `held_out`"
         raise UserError("no training images are held out", where="--data", fix=fix)
     record = measuring.measure_networks(metric, networks)
     record.settings, record.mode = metric.model_dump(), getattr(metric, "mode", "")
-    record.spec = {"model": model, "arguments": dict(arguments), "data": data}
+    record.spec = {"model": model, "arguments": dict(arguments), "data": data, **_seen(networks)}
     record.provenance = device.provenance(checkpoints=[Path(file).name for file in files])
     return record
 
@@ -117,6 +123,7 @@ def plane_custom(
     *,
     points: int = 21,
     images: int = 512,
+    unit_pixels: bool = False,
 ) -> store.Record:
     """Evaluate the plane through three checkpoints of the user's own.
 
@@ -130,6 +137,7 @@ def plane_custom(
         task: As there.
         points: Along each side of the raster.
         images: Training images in the loss, the same at all points.
+        unit_pixels: As in `measure_custom`.
 
     Returns:
         A record with the training loss (nats) of each checkpoint and the largest one inside and
@@ -142,7 +150,8 @@ def plane_custom(
     if len(files) != 3:
         what = f"a plane goes through three checkpoints; {len(files)} given"
         raise UserError(what, where="--checkpoint", fix="give three files")
-    networks = read_networks(files, model, arguments, data, task)
+    networks = read_networks(files, model, arguments, data, task, unit_pixels=unit_pixels)
+    tell_of_buffers(networks)
     functional, buffers = networks.functional, networks.one(0)[1]
     corners = rows(networks.params, functional.shapes)
     raster = planes.raster(corners, points)
@@ -158,9 +167,15 @@ def plane_custom(
         largest = float(loss[here].max()) if here.any() else math.nan
         record.scalars.append(scalar(f"{name}_loss_max", largest, unit="nats"))
     record.settings = {"points": points, "images": images}
-    record.spec = {"model": model, "arguments": dict(arguments), "data": data}
+    record.spec = {"model": model, "arguments": dict(arguments), "data": data, **_seen(networks)}
     record.provenance = device.provenance(checkpoints=[Path(file).name for file in files])
     return record
+
+
+def _seen(networks: Networks) -> dict[str, Any]:
+    """Return how pixels became inputs, where that is known."""
+    pixels = networks.data.pixels
+    return {} if pixels is None else {"mean": list(pixels.mean), "std": list(pixels.std)}
 
 
 def read_networks(
@@ -171,6 +186,7 @@ def read_networks(
     task: str = "",
     *,
     trains: bool = False,
+    unit_pixels: bool = False,
 ) -> Networks:
     """Read checkpoints, their model and their data.
 
@@ -181,17 +197,18 @@ def read_networks(
         data: As there.
         task: As there.
         trains: Whether the network is trained on.
+        unit_pixels: As in `measure_custom`.
 
     Raises:
         UserError: If something is missing or does not fit.
     """
-    images = open_data(data, device.choose(), task)
+    images = open_data(data, device.choose(), task, unit_pixels=unit_pixels)
     example = images.train.images[:2]
     network = models.build(model, arguments, example=example, **images.shape)
     functional = Functional(network)
     weights: dict[int, tuple[Tensors, Tensors]] = {}
     for seed, file in enumerate(files):
-        weights[seed] = divide(functional, unwrapped(functional, read_state(file)), file)
+        weights[seed] = divide(functional, unwrapped(functional, read_state(file), file), file)
     networks = checkpoints.assemble(functional, weights, images, device.choose())
     first = networks.one(0)
     check_outputs(functional, *first, images.train, images.classes, train=trains)

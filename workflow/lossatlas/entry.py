@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from lossatlas import fingerprint, kept, made, paths, slots, warm, watch
-from lossatlas.errors import UserError
+from lossatlas.errors import UserError, out_of_memory
 from lossatlas.files import sweep, unwritable
 from lossatlas.lease import lease
 
@@ -133,16 +133,9 @@ def _fault(error: Exception) -> None:
     if type(error).__name__ == "Preempted":
         _leave("told to leave; state saved, run the same command again to go on", 75)
     traceback.print_exc()
-    if _out_of_memory(error):
+    if out_of_memory(error):
         _leave("out of memory (with --retries 2, each attempt asks for more of it)", 1)
     _leave(f"{type(error).__name__}: {error} (a fault of ours: the log has the details)", 1)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Say whether memory ran out: of Python, of torch on the CPU, or of a GPU."""
-    name = type(error).__name__
-    refused = "can't allocate memory" in str(error)
-    return isinstance(error, MemoryError) or name == "OutOfMemoryError" or refused
 
 
 def _only_writer(snakemake: Any, stack: contextlib.ExitStack) -> None:
@@ -187,6 +180,8 @@ def _place(snakemake: Any, stack: contextlib.ExitStack) -> None:
     if asked.get("gpu", 0) and (runs := int(asked.get("runs_per_gpu", 0))):
         try:
             stack.enter_context(slots.gpu(runs, whole=bool(asked.get("whole_gpu", 0))))
+        except UserError as error:
+            _leave(str(error), 1)
         except OSError as error:
             _leave(str(unwritable(slots.folder(), error)), 1)
 

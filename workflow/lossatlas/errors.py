@@ -61,3 +61,10 @@ def told(error: BaseException) -> str:
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     first = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}{': ' * bool(first)}{first}{where}"
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Say whether memory ran out: of Python, of torch on the CPU, or of a GPU."""
+    name = type(error).__name__
+    refused = "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or name == "OutOfMemoryError" or refused

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -52,6 +53,35 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise unwritable(target, reason) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_own(path: str | os.PathLike[str], where: str, *, kinds: tuple[bytes, ...] = ()) -> None:
+    """Refuse to write over what is no ordinary file, or holds what a result never holds.
+
+    Args:
+        path: The file to be written.
+        where: The option that names it.
+        kinds: How files of its kind begin; one that begins otherwise is the user's.
+
+    Raises:
+        UserError: With what stands there.
+    """
+    target = Path(path)
+    fix = "give a name that is free, or remove it"
+    try:
+        found = target.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise unwritable(target, error) from None
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no ordinary file"
+        kind = "a link" if stat.S_ISLNK(found.st_mode) else kind
+        raise UserError(f"'{path}' is {kind}", where=where, fix=fix)
+    with target.open("rb") as file:
+        begins = file.read(max(map(len, kinds), default=0))
+    if found.st_size and kinds and not begins.startswith(kinds):
+        raise UserError(f"'{path}' is there and is no result", where=where, fix=fix)
 
 
 def sweep(path: str | os.PathLike[str], *, dead: bool = False) -> None:

@@ -145,6 +145,10 @@ def _measured(
     metric: Metric, given: Given, units: list[Unit], state: State | None
 ) -> dict[Unit, store.Record]:
     """Return unit -> its record."""
+    if metric.trains and given.loaded is not None:
+        from lossatlas.training.networks import tell_of_buffers
+
+        tell_of_buffers(given.loaded)
     made = check(metric, metric.measure_units(given, units, state))
     made = in_unit(made, given.task.unit)
     return {units[0]: made} if metric.per == "cell" else divide(made, units)

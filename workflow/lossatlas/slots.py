@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
+from lossatlas import private
+
 SCHEDULERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 PAUSE = 0.5  # seconds between looks for a free slot
 
@@ -63,13 +65,16 @@ def gpu(
 
     Yields:
         The GPU's name, or None where there is no GPU.
+
+    Raises:
+        UserError: If the folder is not this user's alone: locks of others could hold jobs up.
     """
     names = visible() if pool is None else pool
     if not names:
         yield None
         return
     root = folder() if where is None else where
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private.make(root)
     name, held = (_whole if whole else _part)(root, names, runs_per_gpu)
     before = os.environ.get("CUDA_VISIBLE_DEVICES")
     os.environ["CUDA_VISIBLE_DEVICES"] = name

@@ -37,7 +37,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lossatlas import fingerprint, watch
+from lossatlas import fingerprint, private, watch
+from lossatlas.errors import UserError
 from lossatlas.watch import PASSED_ON
 
 VARIABLE = "LOSSATLAS_WARM"
@@ -64,13 +65,12 @@ def invite(*, here: bool) -> None:
         return
     os.environ.pop(VARIABLE, None)
     if here and sys.platform == "linux":
-        with contextlib.suppress(OSError):  # a full disk, among others
+        with contextlib.suppress(OSError, UserError):  # a full disk, another user's folder
             folder = Path(tempfile.gettempdir()) / f"lossatlas-warm-{os.getuid()}"
-            folder.mkdir(mode=0o700, exist_ok=True)
-            if folder.stat().st_uid == os.getuid():
-                place = str(folder / f"{os.getpid()}-{time.monotonic_ns()}")
-                if len(place) <= LONGEST:
-                    os.environ[VARIABLE] = place
+            private.make(folder)
+            place = str(folder / f"{os.getpid()}-{time.monotonic_ns()}")
+            if len(place) <= LONGEST:
+                os.environ[VARIABLE] = place
 
 
 def hand_over(threads: int, log: str = "") -> None:
@@ -84,7 +84,7 @@ def hand_over(threads: int, log: str = "") -> None:
         SystemExit: With the script's exit code.
     """
     place = os.environ.pop(VARIABLE, "")
-    if not place or place == OFF or threads != 1:
+    if not place or place == OFF or threads != 1 or not private.ours(Path(place).parent):
         return
     connection = socket.socket(socket.AF_UNIX)
     try:
@@ -92,6 +92,9 @@ def hand_over(threads: int, log: str = "") -> None:
     except OSError:
         connection.close()
         _start(place)
+        return
+    if not private.same_user(connection):  # it would get this job's variables
+        connection.close()
         return
     before = {number: signal.getsignal(number) for number in PASSED_ON}
     told = []
@@ -301,6 +304,9 @@ def _hear(door: socket.socket) -> _Job | None:
     ends = array.array("i")
     try:
         connection, _ = door.accept()
+        if not private.same_user(connection):  # it could have anything run
+            connection.close()
+            return None
         connection.settimeout(PATIENCE)
         _, extra, _, _ = connection.recvmsg(1, socket.CMSG_LEN(3 * size))
         for _level, _kind, content in extra:
@@ -350,6 +356,8 @@ def main() -> None:
     """Serve at the place named on the command line."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server = _Server(sys.argv[1])
+    if not private.ours(Path(sys.argv[1]).parent):
+        return
     if not server.prepare():
         return
     gc.freeze()  # forks share what is here, as long as nobody writes to it

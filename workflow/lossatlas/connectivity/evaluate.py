@@ -13,6 +13,7 @@ from lossatlas.connectivity.summary import linear_barrier as barrier_of
 from lossatlas.data.tensors import Inputs, Split
 from lossatlas.models.functional import Functional, Tensors, reestimate_norms
 from lossatlas.models.layout import fast
+from lossatlas.models.outputs import outputs_of
 from lossatlas.training.networks import chunk_of, evaluator
 from lossatlas.training.seeds import generator, seed_default
 
@@ -62,11 +63,17 @@ def loss_and_error(functional: Functional, network: Network, split: Split) -> tu
 
     Both are NaN where the loss is not finite: an argmax of NaN is a class like any other. The error
     is NaN where the task counts none.
+
+    Raises:
+        UserError: If the outputs are not those of the task.
     """
     forward, chunk = evaluator(functional, *network), chunk_of(split.images)
     total = torch.zeros(3, dtype=torch.float64, device=split.device)
+    size = outputs_of(split)
     for images, labels in zip(split.images.split(chunk), split.labels.split(chunk), strict=True):
-        total += split.task.totals(forward(images), labels)
+        outputs = forward(images)
+        split.task.check(outputs, labels, size, functional.name)
+        total += split.task.totals(outputs, labels)
     loss, wrong, units = total.tolist()
     mean = loss / units
     if not math.isfinite(mean):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lossatlas.curvature.operator import LinearOperator
 from lossatlas.curvature.progress import Progress
+from lossatlas.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,10 @@ class Lanczos:
         progress: Progress | None = None,
         note: str = "basis",
     ) -> None:
-        self._operator, self._generator = operator, generator
+        self.operator, self._generator = operator, generator
         self.capacity = min(capacity, operator.size)
         shape = (self.capacity, operator.size)
-        self._vectors = torch.empty(shape, dtype=operator.dtype, device=operator.device)
+        self._vectors = _room(shape, operator)
         self._next = start.to(self._vectors) / torch.linalg.vector_norm(start).item()
         self._alphas: list[float] = []
         self._betas: list[float] = []  # betas[j] couples vector j to vector j + 1
@@ -99,7 +100,7 @@ class Lanczos:
             return
         vector = self._next
         self._vectors[self.steps] = vector
-        product = self._operator(vector)
+        product = self.operator(vector)
         self._alphas.append(torch.dot(product, vector).item())
         product = project_out(product, self.basis)
         beta = torch.linalg.vector_norm(product).item()
@@ -120,7 +121,7 @@ class Lanczos:
         self._vectors[step] = tensors["basis"][step]
         self._alphas.append(values["alphas"][step])
         self._betas.append(values["betas"][step])
-        self._operator.products += 1
+        self.operator.products += 1
         if self.steps == len(values["alphas"]):
             self._next = tensors["next"].to(self._vectors)
             self._generator.set_state(tensors["random"])
@@ -130,22 +131,58 @@ class Lanczos:
         return max(map(abs, [*self._alphas, *self._betas]))
 
     def _random(self) -> Tensor:
-        draw = torch.randn(self._operator.size, generator=self._generator, dtype=torch.float64)
+        draw = torch.randn(self.operator.size, generator=self._generator, dtype=torch.float64)
         return project_out(draw.to(self._vectors), self.basis)
+
+    def ritz_vectors(self, which: Tensor) -> Tensor:
+        """Return the Ritz vectors (k, P) of some Ritz values, by their places in `ritz`."""
+        parts = torch.linalg.eigh(self._matrix())[1][:, which].to(self._vectors)
+        return parts.T @ self.basis
+
+    def _matrix(self) -> Tensor:
+        off = torch.tensor(self._betas[:-1], dtype=torch.float64)
+        matrix = torch.diag(torch.tensor(self._alphas, dtype=torch.float64))
+        return matrix + torch.diag(off, 1) + torch.diag(off, -1)
 
     def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return Ritz values (m,), their residuals (m,), weights (m,) of the start vector; float64.
 
         The residual is |beta_m s_mi| plus the rounding of a product; the weight is s_1i squared.
         """
-        matrix = torch.diag(torch.tensor(self._alphas, dtype=torch.float64))
-        off = torch.tensor(self._betas[:-1], dtype=torch.float64)
-        matrix = matrix + torch.diag(off, 1) + torch.diag(off, -1)
-        values, vectors = torch.linalg.eigh(matrix)
-        rounding = torch.finfo(self._operator.dtype).eps * values.abs().max()
-        last = 0.0 if self.steps == self._operator.size else self._betas[-1]
+        values, vectors = torch.linalg.eigh(self._matrix())
+        rounding = torch.finfo(self.operator.dtype).eps * values.abs().max()
+        last = 0.0 if self.steps == self.operator.size else self._betas[-1]
         residuals = last * vectors[-1].abs() + rounding
         return values, residuals, vectors[0].square()
+
+
+def _room(shape: tuple[int, int], operator: LinearOperator) -> Tensor:
+    """Return room for a basis.
+
+    Raises:
+        UserError: If there is none.
+    """
+    try:
+        return torch.empty(shape, dtype=operator.dtype, device=operator.device)
+    except (MemoryError, RuntimeError):  # torch's own errors are of the latter
+        size = shape[0] * shape[1] * operator.dtype.itemsize / 2**30
+        what = f"out of memory: a basis of {shape[0]} vectors takes {size:.1f} GiB"
+        fix = "fewer 'iterations' and 'probes', or a pattern of 'parameters'"
+        raise UserError(what, where="Hessian", fix=fix) from None
+
+
+class Deflated:
+    """An operator without some of its eigenvectors: (I - V V^T) A (I - V V^T)."""
+
+    def __init__(self, operator: LinearOperator, vectors: Tensor) -> None:
+        self._operator, self._vectors = operator, vectors
+        self.size, self.dtype, self.device = operator.size, operator.dtype, operator.device
+        self.products = 0
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        """Return the product with a vector (size,)."""
+        self.products += 1
+        return project_out(self._operator(project_out(vector, self._vectors)), self._vectors)
 
 
 def project_out(vector: Tensor, basis: Tensor) -> Tensor:
@@ -190,7 +227,56 @@ def top_eigenvalues(
     """
     start = gaussian(operator, generator)
     lanczos = Lanczos(operator, start, iterations, generator, progress=progress)
-    return run_lanczos(lanczos, count, iterations, tolerance)
+    found = run_lanczos(lanczos, count, iterations, tolerance)
+    return with_copies(lanczos, found, iterations, tolerance, generator, progress)
+
+
+def with_copies(
+    lanczos: Lanczos,
+    found: Eigenvalues,
+    iterations: int,
+    tolerance: float,
+    generator: torch.Generator,
+    progress: Progress | None = None,
+) -> Eigenvalues:
+    """Return eigenvalues with the further copies of repeated ones, of which Lanczos finds one each.
+
+    Runs that start orthogonally to all that were found tell whether one of larger modulus than the
+    last is left, until none is. One eigenvalue needs no such run: a copy of it has its value.
+
+    Args:
+        lanczos: The basis from which they come.
+        found: The eigenvalues of `run_lanczos`.
+        iterations: Most products of each further run.
+        tolerance: Relative residual.
+        generator: For the start vectors.
+        progress: Where the runs note their steps.
+    """
+    count, operator = len(found.values), lanczos.operator
+    if count < 2 or not bool(found.converged.all()) or lanczos.steps == operator.size:
+        return found
+    values, residuals, _ = lanczos.ritz()
+    order = values.abs().argsort(descending=True)[:count]
+    values, residuals, vectors = values[order], residuals[order], lanczos.ritz_vectors(order)
+    products, flags = found.products, found.converged
+    for run in range(min(count, operator.size - count)):
+        rest = Deflated(operator, vectors)
+        start = project_out(gaussian(operator, generator), vectors)
+        room = min(iterations, operator.size - len(vectors))
+        again = Lanczos(rest, start, room, generator, progress=progress, note=f"copies-{run}")
+        other = run_lanczos(again, 1, room, tolerance)
+        products += other.products
+        if not bool(other.values.abs() > values[-1].abs() * (1 + tolerance)):
+            break
+        place = again.ritz()[0].abs().argmax()[None]
+        values = torch.cat([values, other.values])
+        residuals = torch.cat([residuals, other.residuals])
+        flags = torch.cat([flags, other.converged])
+        vectors = torch.cat([vectors, again.ritz_vectors(place)])
+        order = values.abs().argsort(descending=True, stable=True)[:count]
+        # what falls out of the first `count` stays in `vectors`: it need not be found again
+        values, residuals, flags = values[order], residuals[order], flags[order]
+    return Eigenvalues(values, residuals, flags, products)
 
 
 def run_lanczos(lanczos: Lanczos, count: int, iterations: int, tolerance: float) -> Eigenvalues:

@@ -17,6 +17,7 @@ from lossatlas.curvature.lanczos import (
     gaussian,
     power_iteration,
     run_lanczos,
+    with_copies,
 )
 from lossatlas.curvature.operator import HessianOperator
 from lossatlas.curvature.progress import Progress
@@ -102,6 +103,7 @@ def _one(networks: Networks, index: int, settings: Hessian, progress: Progress) 
         loss=split.task,
         parameters=settings.parameters,
         chunk=settings.chunk,
+        differences=settings.differences,
     )
     draws = partial(generator, "hessian", settings.seed, seed)
     way = _paper if settings.mode == "paper" else _fixed
@@ -149,7 +151,9 @@ def _fixed(
     random = draws("start")
     capacity = settings.iterations + settings.probes // 2
     lanczos = Lanczos(operator, gaussian(operator, random), capacity, random, progress=progress)
-    top = run_lanczos(lanczos, settings.eigenvalues, settings.iterations, settings.tolerance)
+    limits = settings.iterations, settings.tolerance
+    top = run_lanczos(lanczos, settings.eigenvalues, *limits)
+    top = with_copies(lanczos, top, *limits, draws("copies"), progress)
     total = trace(
         operator, settings.probes, generator=draws("probes"), lanczos=lanczos, progress=progress
     )

@@ -73,8 +73,8 @@ class HessianOperator:
         products: How many products were taken.
 
     Raises:
-        UserError: If no parameter is picked, an operation has no second derivative, or the loss is
-            no mean over images.
+        UserError: If no parameter is picked, an operation has no second derivative, the network
+            draws random numbers in evaluation mode, or the loss is no mean over images.
     """
 
     def __init__(
@@ -104,6 +104,7 @@ class HessianOperator:
         self.dtype, self.device = first.dtype, first.device
         self.differences, self.products = differences, 0
         self._kept: Tensor | None = None
+        self._check_still()
         if len(self._passes) > 1 and not isinstance(loss, Task):
             self._check_mean()
 
@@ -120,6 +121,19 @@ class HessianOperator:
         vector = vector.to(self.device, self.dtype)
         with torch.enable_grad(), _explained():
             return self._differ(vector) if self.differences else self._differentiate(vector)
+
+    @torch.no_grad()
+    def _check_still(self) -> None:
+        """Refuse a network that draws in evaluation mode: each product would be of another H."""
+        x = self._passes[0][0][:8]
+        calls = [self._functional(self._fixed, self._buffers, x, train=False) for _ in range(2)]
+        if not all(isinstance(one, Tensor) for one in calls):  # the user's loss takes them apart
+            return
+        largest = max(float(calls[0].abs().max()), 1e-6)
+        if float((calls[0] - calls[1]).abs().max()) > 1e-4 * largest:
+            what = "two calls in evaluation mode give different outputs, so there is no one Hessian"
+            fix = "draw random numbers only `if self.training`, as nn.Dropout does"
+            raise UserError(what, where=self._functional.name, fix=fix)
 
     @torch.no_grad()
     def _check_mean(self) -> None:
@@ -284,7 +298,7 @@ def _cast(tensors: Tensors, dtype: torch.dtype) -> Tensors:
     return {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
 
 
-_ADVICE = "use operations that can be differentiated twice, or central differences"
+_ADVICE = "use operations that can be differentiated twice, or 'differences: true'"
 
 
 @contextmanager

@@ -126,7 +126,13 @@ def _normalise(images: Tensor, mean: list[float], std: list[float]) -> Tensor:
     return images.sub_(shift).div_(spread)
 
 
-def open_data(text: str, device: torch.device | str = "cpu", task: str = "") -> TensorData:
+def open_data(
+    text: str,
+    device: torch.device | str = "cpu",
+    task: str = "",
+    *,
+    unit_pixels: bool = False,
+) -> TensorData:
     """Return the data that a user names on the command line, without load.
 
     Args:
@@ -136,11 +142,14 @@ def open_data(text: str, device: torch.device | str = "cpu", task: str = "") -> 
             arguments, a `TensorData` or a mapping with these four arrays.
         device: Where the tensors shall lie.
         task: What a network does with them; default: classification.
+        unit_pixels: Leave pixels in [0, 1], whatever the data say of a mean and s.d.
 
     Raises:
         UserError: If nothing of that name is there, or it is not such data.
     """
     part = DataPart(task=task or CLASSIFICATION.name)
+    if unit_pixels:
+        part = part.model_copy(update={"mean": [0.0], "std": [1.0]})
     if text.endswith(".h5"):
         return load(text, part, device)
     if text.endswith(".npz"):
@@ -148,7 +157,7 @@ def open_data(text: str, device: torch.device | str = "cpu", task: str = "") -> 
 
         return load(own.record_of(npz(Path(text)), Path(text).stem), part, device)
     if ":" in text:
-        return _from_object(text, device, part)
+        return _from_object(text, part, device)
     if text == "digits":
         from lossatlas.data.convert import convert
 
@@ -163,13 +172,17 @@ def open_data(text: str, device: torch.device | str = "cpu", task: str = "") -> 
     return load(paths.dataset(text), part, device)
 
 
-def _from_object(text: str, device: torch.device | str, part: DataPart) -> TensorData:
+def _from_object(text: str, part: DataPart, device: torch.device | str) -> TensorData:
     found = own.given_by(text, "data")
     if isinstance(found, Mapping):
         return load(own.record_of(found, text), part, device)
     if not isinstance(found, TensorData):
         what = f"gives a {type(found).__name__}"
         raise UserError(what, where=text, fix="give a TensorData or a mapping of four arrays")
+
+    if part.mean:
+        fix = "leave out '--pixels', and give them as the network takes them"
+        raise UserError("a TensorData is taken as it is", where=text, fix=fix)
 
     def moved(name: str, split: Split) -> Split:
         _check_split(split, found, f"{text}, {name}")

@@ -218,6 +218,8 @@ def _row(train: Shape, test: int, classes: int) -> DataSource:
 def _headers(path: Path) -> dict[str, Shape]:
     """Return the shapes and types of an .npz' arrays, of which only the first bytes are read."""
     found = {}
+    if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        raise UserError("is no regular file", where=str(path), fix="give an .npz file")
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.namelist():

@@ -116,6 +116,8 @@ def npz(path: Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: If the file is missing, damaged or holds objects.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        raise UserError("is no regular file", where=str(path), fix="give an .npz file")
     try:
         file = np.load(path, allow_pickle=False)
         if isinstance(file, np.ndarray):

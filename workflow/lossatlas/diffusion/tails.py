@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -28,7 +28,7 @@ class PowerLaw:
         z: `ratio` over its standard deviation (Vuong 1989); NaN if it has none.
         p: Two-sided p of `ratio` being 0: below 0.05 where |z| > 1.96; large p: the data cannot
             tell.
-        status: `undefined` with fewer than 10 distinct values.
+        status: `undefined` with fewer than 10 distinct values, and of whole numbers.
     """
 
     exponent: float
@@ -114,6 +114,9 @@ def tail_index_by_order(values: ArrayLike, block: int, rank: int) -> float:
     return float(np.log(block) / (large - small))
 
 
+_CONTINUOUS = 50.0  # x_min from which whole numbers are like continuous values, within 1 percent
+
+
 def fit_power_law(
     values: ArrayLike, *, smallest: float | None = None, candidates: int = 100
 ) -> PowerLaw:
@@ -124,6 +127,10 @@ def fit_power_law(
         smallest: x_min. Default: of at most `candidates` quantiles of the values, the one with the
             smallest Kolmogorov-Smirnov distance that leaves 10 or more values in the tail.
         candidates: See `smallest`.
+
+    Returns:
+        The fit; of whole numbers from an x_min below 50 with the status `undefined`: the formula is
+        for continuous values, and gives exponents that are too large for such.
 
     Raises:
         ValueError: If a value is not finite, or `smallest` is not positive.
@@ -144,7 +151,11 @@ def fit_power_law(
         starts = usable[np.rint(picked).astype(np.int64)]
     fits = [_power_law_above(data, float(start)) for start in starts]
     sound = [fit for fit in fits if fit.status == "ok"]
-    return min(sound, key=lambda fit: fit.distance) if sound else nothing
+    if not sound:
+        return nothing
+    best = min(sound, key=lambda fit: fit.distance)
+    counts = best.smallest < _CONTINUOUS and np.array_equal(data, np.rint(data))
+    return replace(best, status="undefined") if counts else best
 
 
 def scale_mixture_null(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lossatlas.metrics.base import IMAGES, Given, Memory, Metric, Mode, Output, Passes, Unit
 
@@ -36,7 +37,10 @@ class Hessian(Metric):
     samples: int = Field(512, ge=1, description="training images in the loss; 200 in mode 'paper'")
     eigenvalues: int = Field(1, ge=1, description="how many of the largest in modulus")
     iterations: int = Field(
-        60, ge=2, description="most Lanczos products; in mode 'paper' 100, of power iteration"
+        60,
+        ge=2,
+        description="most Lanczos products, and as many to look for copies of several values; in"
+        " mode 'paper' 100, of power iteration",
     )
     tolerance: float = Field(1e-3, gt=0, description="relative residual at which a value converged")
     probes: int = Field(
@@ -45,10 +49,24 @@ class Hessian(Metric):
     density_probes: int = Field(2, ge=0, description="starting vectors of the spectral density")
     density_steps: int = Field(30, ge=2, description="Lanczos steps of each")
     parameters: str = Field("", description="regular expression that picks parameters; '' is all")
+    differences: bool = Field(
+        False,
+        description="central differences of gradients, where an operation has no second derivative:"
+        " about half of the digits",
+    )
     chunk: int = Field(
         512, ge=1, description="images per pass; the loss is accumulated over passes"
     )
     seed: int = Field(0, ge=0, description="seed of the images and of the probes")
+
+    @field_validator("parameters")
+    @classmethod
+    def _expression(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"is not a regular expression ({error})") from None
+        return value
 
     def measure_units(self, given: Given, units: Sequence[Unit], state: State | None) -> Record:
         """Measure each replica."""
@@ -59,11 +77,14 @@ class Hessian(Metric):
     def passes(self, planned: PlannedCell) -> Passes:
         """One pass per product."""
         products = self.iterations + self.probes + self.density_probes * self.density_steps
+        products += self.iterations if self.eigenvalues > 1 else 0
         return [(len(planned.seeds) * products, 12, self.samples)]
 
     def memory(self, planned: PlannedCell) -> Memory:
         """The basis of Lanczos, and images that are differentiated twice."""
         held = super().memory(planned)
         basis = max(self.iterations + self.probes // 2, self.density_steps)
+        if self.eigenvalues > 1:  # a second basis looks for copies
+            basis += self.iterations + 2 * self.eigenvalues
         images = max(IMAGES, 3 * min(self.chunk, self.samples) // 2)
         return replace(held, vectors=held.vectors + basis, images=images)

@@ -38,7 +38,10 @@ class HessianPath(Metric):
     batch_size: int = Field(128, ge=1, description="images of a product in mode 'paper'")
     eigenvalues: int = Field(20, ge=1, description="how many of the largest in modulus")
     iterations: int = Field(
-        100, ge=2, description="most products; in mode 'paper' 20, for each value"
+        100,
+        ge=2,
+        description="most products, and as many to look for copies of several values; in mode"
+        " 'paper' 20, for each value",
     )
     tolerance: float = Field(
         1e-3,
@@ -60,7 +63,8 @@ class HessianPath(Metric):
     def passes(self, planned: PlannedCell) -> Passes:
         """One pass per product, at each snapshot."""
         density = self.density_probes * self.density_steps
-        values = self.eigenvalues if self.mode == "paper" else 1
+        # in mode 'fixed' a second run looks for copies of several values
+        values = self.eigenvalues if self.mode == "paper" else min(self.eigenvalues, 2)
         products = len(planned.seeds) * kept(planned) * (self.iterations * values + density)
         return [(products, 12, self.samples)]
 
@@ -68,6 +72,7 @@ class HessianPath(Metric):
         """The snapshots, the basis of Lanczos, and images that are differentiated twice."""
         held = super().memory(planned)
         snapshots = len(planned.seeds) * kept(planned)
-        vectors = held.vectors + snapshots + max(self.iterations, self.density_steps)
+        copies = self.iterations + self.eigenvalues if self.eigenvalues > 1 else 0
+        vectors = held.vectors + snapshots + max(self.iterations + copies, self.density_steps)
         images = max(IMAGES, 3 * min(self.chunk, self.samples) // 2)
         return replace(held, vectors=vectors, images=images)

@@ -18,6 +18,7 @@ from torch.nn.utils import parametrize
 
 from lossatlas.data.tensors import Inputs, Named
 from lossatlas.errors import UserError, told
+from lossatlas.models.parts import check_parts, constants_of
 from lossatlas.models.safe_convolution import avoid_faults
 from lossatlas.models.together import Together
 
@@ -42,15 +43,19 @@ class Functional:
         narrowest: Fewest output channels of a convolution of images; 0 if there is none.
 
     Raises:
-        UserError: If the module cannot be copied.
+        UserError: If the module cannot be copied, is TorchScript or pruned, or has trained
+            parameters of several types.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self.shapes = {name: p.shape for name, p in module.named_parameters()}
-        self.trainable = [name for name, p in module.named_parameters() if p.requires_grad]
         self.name = f"model {type(module).__name__}"
+        check_parts(module, self.name)
+        still = constants_of(module)
+        own = {name: p for name, p in module.named_parameters() if name not in still}
+        self.shapes = {name: p.shape for name, p in own.items()}
+        self.trainable = [name for name, p in own.items() if p.requires_grad]
         try:
-            self.module = _without_weights(copy.deepcopy(module))
+            self.module = _without_weights(_settled(copy.deepcopy(module)))
         except RuntimeError as error:
             fix = "torch.nn.utils.parametrizations has norms of weights that can be copied"
             raise UserError(f"cannot be copied: {told(error)}", where=self.name, fix=fix) from error
@@ -248,6 +253,19 @@ def _has_statistics(part: nn.Module) -> TypeGuard[_Norm]:
     return isinstance(part, _BATCH_NORM) or (isinstance(part, _Norm) and part.track_running_stats)
 
 
+def _settled(module: nn.Module) -> nn.Module:
+    """Make constants buffers, and gradients of embeddings dense: no number changes."""
+    for name in constants_of(module):
+        path, _, key = name.rpartition(".")
+        part = module.get_submodule(path)
+        held = part._parameters.pop(key)  # noqa: SLF001 -- `del` and `register_buffer` run setters
+        part._buffers[key] = None if held is None else held.detach()  # noqa: SLF001
+    for part in module.modules():
+        if isinstance(part, nn.Embedding | nn.EmbeddingBag):
+            part.sparse = False
+    return module
+
+
 def _without_weights(module: nn.Module) -> nn.Module:
     """Take away the values of a module's parameters; names, shapes and ties stay.
 
@@ -267,10 +285,12 @@ def _without_weights(module: nn.Module) -> nn.Module:
 
 
 def state_of(module: nn.Module) -> tuple[Tensors, Tensors]:
-    """Return detached copies of a module's parameters and buffers, by name."""
-    params = {name: p.detach().clone() for name, p in module.named_parameters()}
+    """Return detached copies of parameters and buffers, by name, as a `Functional` has them."""
+    still = constants_of(module)
+    every = {name: p.detach().clone() for name, p in module.named_parameters()}
+    params = {name: p for name, p in every.items() if name not in still}
     buffers = {name: b.detach().clone() for name, b in module.named_buffers()}
-    return params, buffers
+    return params, {**buffers, **{name: every[name] for name in still}}
 
 
 def stack(states: list[Tensors]) -> Tensors:

@@ -96,7 +96,24 @@ def data_sources() -> dict[str, DataSource]:
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 where = f"{paths.DATASETS_TABLE.name}, row {row.get('name')}"
                 raise UserError(f"damaged: {error}", where=where, fix="restore the file") from None
+    _check_files(found)
     return found
+
+
+def _check_files(rows: Mapping[str, DataSource]) -> None:
+    """Refuse two rows with one file and other contents: downloads are kept by the file's name.
+
+    Raises:
+        UserError: With both rows.
+    """
+    owners: dict[str, DataSource] = {}
+    for row in rows.values():
+        if row.file and row.sha256:
+            other = owners.setdefault(row.file.lower(), row)
+            if other.sha256 != row.sha256:
+                what = f"'{other.name}' and '{row.name}' are both '{row.file}', with other contents"
+                fix = "give one of the files another name in the column 'file'"
+                raise UserError(what, where=paths.DATASETS_TABLE.name, fix=fix)
 
 
 def data_source(name: str, where: str = "datasets") -> DataSource:

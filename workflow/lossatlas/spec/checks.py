@@ -20,9 +20,13 @@ from lossatlas.spec.depths import ANY
 from lossatlas.spec.figures import drawing_of
 from lossatlas.spec.parts import Recipe
 from lossatlas.spec.shown import Shown
+from lossatlas.spec.sizes import parameter_count
 
 if TYPE_CHECKING:
     from lossatlas.spec.config import Config, Experiment
+
+MOST_LAYERS = 10_000
+MOST_PARAMETERS = 10**11
 
 
 def check(config: Config) -> None:
@@ -224,6 +228,8 @@ def _check_network(cell: Cell, where: str) -> None:
     if "depth" in arguments and not (type(depth) is int and depths.holds(depth)):
         near = f"; the nearest is {depths.nearest(depth)}" if isinstance(depth, float | int) else ""
         raise UserError(f"depth is {depth}", where=where, fix=f"{depths.rule}{near}")
+    if depth > MOST_LAYERS:
+        raise UserError(f"depth is {depth}", where=where, fix=f"at most {MOST_LAYERS}")
     if network is None:
         return
     for key in arguments.keys() & network.arguments.keys() - {"width", "depth"}:
@@ -239,6 +245,9 @@ def _check_network(cell: Cell, where: str) -> None:
     if network.channels not in (0, source.channels):
         what = f"images of {source.channels} channels are not for '{cell.model.builder}'"
         raise UserError(what, where=where, fix=f"{network.channels} channel, or another network")
+    if (size := parameter_count(cell) or 0) > MOST_PARAMETERS:
+        what = f"'{cell.model.builder}' has {size:.1e} parameters, more than any memory holds"
+        raise UserError(what, where=where, fix="a smaller 'width'")
 
 
 def _check_adopted(config: Config, one: Experiment, where: str) -> None:
@@ -274,6 +283,10 @@ def _check_enough(config: Config, experiment: str, where: str) -> None:
             what = f"'{name}' compares replicas, and there is one seed"
             raise UserError(what, where=f"{where}.seeds", fix="at least 2 seeds")
         _check_recorded(recipe, one.recipe, name, metric)
+        if not one.checkpoints and metric.checkpoint not in (None, *recipe.checkpoints):
+            what = f"the recipe '{one.recipe}' keeps no '{metric.checkpoint}'"
+            fix = f"add it to recipes.{one.recipe}.checkpoints"
+            raise UserError(what, where=f"metrics.{name}.checkpoint", fix=fix)
         fits.check_metric(metric, name, data, where)
         metric.check(Asked(name, where, one.seed_list, *place, adopted=bool(one.checkpoints)))
         for output in metric.outputs:

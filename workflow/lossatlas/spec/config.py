@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from itertools import product
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
@@ -13,7 +13,7 @@ from lossatlas import paths, plugins
 from lossatlas.errors import UserError
 from lossatlas.metrics import registry
 from lossatlas.metrics.base import Metric
-from lossatlas.spec import checks, elsewhere, owndata
+from lossatlas.spec import checks, elsewhere, kinds, owndata
 from lossatlas.spec.catalogue import NETWORKS
 from lossatlas.spec.cells import (
     Cell,
@@ -23,13 +23,17 @@ from lossatlas.spec.cells import (
 )
 from lossatlas.spec.complaints import explain
 from lossatlas.spec.figures import Figure
-from lossatlas.spec.parts import DataPart, ModelPart, Recipe, Strict, numbers
+from lossatlas.spec.kinds import numbers
+from lossatlas.spec.parts import DataPart, ModelPart, Recipe, Strict
 
+MOST_SEEDS = 10_000  # of an experiment: names of blocks are lists of them
 AxisValues = Annotated[list[int | float], Field(min_length=1)]
 
 
 class Experiment(Strict):
     """A set of cells and the metrics to measure on them."""
+
+    OTHERWISE: ClassVar[frozenset[str]] = frozenset({"load", "temperature"})
 
     dataset: str = Field(description="a name from `datasets`")
     model: str = Field(description="a name from `models`")
@@ -50,12 +54,16 @@ class Experiment(Strict):
     )
     load: dict[str, AxisValues] = Field({}, description="load axis: values")
     temperature: dict[str, AxisValues] = Field({}, description="temperature axis: values")
-    seeds: Annotated[int, Field(ge=1)] | Annotated[list[int], Field(min_length=1)] = Field(
-        3, description="how many replicas, or the list of their seeds; of `checkpoints`: all"
-    )
+    seeds: (
+        Annotated[int, Field(ge=1, le=MOST_SEEDS)]
+        | Annotated[list[int], Field(min_length=1, max_length=MOST_SEEDS)]
+    ) = Field(3, description="how many replicas, or the list of their seeds; of `checkpoints`: all")
     metrics: list[str] = Field([], description="names from `metrics`")
     together: int = Field(
-        1, ge=1, description="most replicas of a narrow network that one job trains, vectorised"
+        1,
+        ge=1,
+        le=MOST_SEEDS,
+        description="most replicas of a narrow network that one job trains, vectorised",
     )
 
     @field_validator("seeds")
@@ -80,6 +88,9 @@ class Experiment(Strict):
                 if isinstance(numbers(one), str) and not one.lstrip("+-")[:1].isdigit():
                     what = f"'{axis}' has '{one}', and an axis has numbers"
                     raise ValueError(f"{what}: make an experiment of each")
+            # an argument of the network's may be true or false
+            kind = list[bool | float] if str(axis).startswith("model.") else list[float]
+            kinds.checked(values, kind, kinds.MOST)
         return value
 
     @field_validator("load", "temperature")
@@ -202,7 +213,7 @@ def load(raw: Mapping[str, Any]) -> Config:
         config = Config.model_validate(_with_names(plain))
     except ValidationError as error:
         raise explain(error, Config) from None
-    except TypeError as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"not plain YAML: {error}", where="config") from None
     if not config.plugins:
         plugins.turn_off()

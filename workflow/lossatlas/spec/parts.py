@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import math
-import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-_SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
-
-
-def numbers(value: Any) -> Any:
-    """Return 1e-3, which YAML 1.1 reads as a text, as the number that it is; in lists as well."""
-    if isinstance(value, list):
-        return [numbers(item) for item in value]
-    return float(value) if isinstance(value, str) and _SCIENTIFIC.fullmatch(value) else value
+from lossatlas.spec import kinds
+from lossatlas.spec.kinds import numbers
 
 
 class Strict(BaseModel):
-    """A part of the config that refuses keys it does not know."""
+    """A part of the config that refuses keys it does not know, and texts and true for numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    OTHERWISE: ClassVar[frozenset[str]] = frozenset()  # fields that check themselves
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        name = str(info.field_name)
+        if name in cls.OTHERWISE:
+            return value
+        own = cls.__module__.startswith("lossatlas.") and not name.startswith("seed")
+        most = kinds.MOST if own else kinds.LARGEST
+        return kinds.checked(value, cls.model_fields[name].annotation, most)
 
 
 _Part = TypeVar("_Part", bound=Strict)
@@ -100,6 +111,8 @@ class ModelPart(BaseModel):
                 raise ValueError(  # noqa: TRY004 -- Pydantic explains ValueErrors
                     f"'{name}' must be a number, a text, true, false or a list"
                 )
+            if not kinds.plain_number(value):
+                raise ValueError(f"'{name}' is too large, or no finite number")
         return self
 
     @property

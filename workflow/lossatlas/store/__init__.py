@@ -32,6 +32,7 @@ import numpy as np
 from lossatlas import made, seal
 from lossatlas.errors import UserError
 from lossatlas.files import atomic
+from lossatlas.store.foreign import check_self_contained
 from lossatlas.store.layout import (
     TEXT,
     dataset,
@@ -262,26 +263,41 @@ def _opened(path: str | os.PathLike[str], kind: str | None) -> Iterator[h5py.Fil
     if not os.path.exists(path):
         fix = "run the command that makes it, or correct the path"
         raise UserError("no such file", where=str(path), fix=fix)
+    if not os.path.isfile(path):  # a pipe would be waited for without end
+        raise UserError("is no regular file", where=str(path), fix="give an .h5 file")
     try:
         _check_whole(path, advice)
         file = h5py.File(path, "r", locking=False)
     except OSError:
         raise UserError("truncated, or not an HDF5 file", where=str(path), fix=advice) from None
     with file:
-        found = file.attrs.get("schema")
-        if found is None or "kind" not in file.attrs:
-            raise UserError("not a Loss Atlas file", where=str(path), fix=advice)
-        if int(found) != SCHEMA:
-            fix = f"this version reads schema {SCHEMA}; use the version that wrote it, or {advice}"
-            raise UserError(f"has schema {found}", where=str(path), fix=fix)
-        if kind is not None and file.attrs["kind"] != kind:
-            what = f"holds '{file.attrs['kind']}', not '{kind}'"
-            raise UserError(what, where=str(path), fix="give the file of that kind")
         try:
+            _check_kind(file, path, kind, advice)
+            check_self_contained(file, str(path))
             yield file
-        except (OSError, KeyError, RuntimeError, json.JSONDecodeError) as error:
+        except _DAMAGED as error:
             what = f"damaged ({type(error).__name__})"
             raise UserError(what, where=str(path), fix=advice) from None
+
+
+# What h5py and numpy raise of files with other types, shapes and names than ours.
+_DAMAGED = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError)
+
+
+def _check_kind(
+    file: h5py.File, path: str | os.PathLike[str], kind: str | None, advice: str
+) -> None:
+    found = file.attrs.get("schema")
+    if found is None or "kind" not in file.attrs:
+        raise UserError("not a Loss Atlas file", where=str(path), fix=advice)
+    if int(found) != SCHEMA:
+        fix = f"this version reads schema {SCHEMA}; use the version that wrote it, or {advice}"
+        raise UserError(f"has schema {found}", where=str(path), fix=fix)
+    if not isinstance(file.attrs["kind"], str):
+        raise TypeError("'kind' is no text")
+    if kind is not None and file.attrs["kind"] != kind:
+        what = f"holds '{file.attrs['kind']}', not '{kind}'"
+        raise UserError(what, where=str(path), fix="give the file of that kind")
 
 
 def _check_whole(path: str | os.PathLike[str], advice: str) -> None:

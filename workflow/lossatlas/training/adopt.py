@@ -56,7 +56,7 @@ def adopt_replica(
     content = _content(file, sha256)
     data = load(dataset, cell.data)
     functional = Functional(builder_of(cell, data)())
-    both = divide(functional, unwrapped(functional, state_in(content, file)), file)
+    both = divide(functional, unwrapped(functional, state_in(content, file), file), file)
     params, buffers = ({name: t.clone() for name, t in some.items()} for some in both)  # no views
     check_outputs(functional, params, buffers, data.train, data.classes, train=False)
     tensors = checkpoints.named(KIND, seed, params, buffers, functional)

@@ -104,6 +104,22 @@ def _open(path: str, framework: str, digest: str | None) -> Any:
     return file
 
 
+def check_ours(path: str, where: str) -> None:
+    """Refuse to write over weights that something else wrote.
+
+    Raises:
+        UserError: If the file has no digest of a cell's specification.
+    """
+    try:
+        file = safetensors.safe_open(path, "np")
+        known = "digest" in (file.metadata() or {})
+    except (OSError, safetensors.SafetensorError):
+        known = False
+    if not known:
+        fix = "give a name that is free, or remove it"
+        raise UserError(f"'{path}' is there and is none of ours", where=where, fix=fix)
+
+
 def read_weights(
     paths: Iterable[str],
     seeds: Iterable[int],

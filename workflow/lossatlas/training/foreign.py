@@ -7,7 +7,8 @@ of a larger dictionary, its names with or without the usual prefixes.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 import safetensors
@@ -49,29 +50,121 @@ def state_in(content: bytes, file: str) -> dict[str, Tensor]:
         except (ValueError, safetensors.SafetensorError) as error:
             raise UserError(f"not a safetensors file ({error})", where=file) from None
     try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        held = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 -- a damaged file may fail in any way
-        what = f"not a file of tensors ({type(error).__name__})"
-        fix = "save it with torch.save(model.state_dict(), file)"
-        raise UserError(what, where=file, fix=fix) from None
-    for key in ("state_dict", "model_state_dict", "model", "net"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        fix = "save it with torch.save(model.state_dict(), file)"
-        raise UserError("holds no state dict", where=file, fix=fix)
-    return dict(state)
+        raise _unread(error, content, file) from None
+    return _checked(_weights_in(held, file), file)
 
 
-def unwrapped(functional: Functional, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+# Where training scripts put the weights in a dictionary with other things, the likeliest first.
+_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights")
+_SAVE = "save it with torch.save(model.state_dict(), file)"
+
+
+# What training scripts leave in a checkpoint; of anything else nobody is advised to read it.
+_USUAL = ("numpy.", "_codecs.encode", "argparse.Namespace", "torch.", "pathlib.", "builtins.set")
+
+
+def _unread(error: Exception, content: bytes, file: str) -> UserError:
+    """Say why torch does not read a file without running code of its."""
+    if "TorchScript" in str(error):
+        fix = "torch.save(torch.jit.load(file).state_dict(), another)"
+        return UserError("is a TorchScript archive", where=file, fix=fix)
+    try:
+        found = torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(content))
+    except Exception:  # noqa: BLE001 -- older formats, and no format at all
+        found = re.findall(r"GLOBAL ([\w.]+)", str(error))
+    if not found:
+        return UserError(f"not a file of tensors ({type(error).__name__})", where=file, fix=_SAVE)
+    what = f"not a file of tensors alone: it holds {', '.join(sorted(found)[:3])}"
+    fix = _SAVE
+    if all(name.startswith(_USUAL) for name in found):
+        fix = (
+            "if you trust it, save the weights alone: c = torch.load(file, weights_only=False),"
+            " then torch.save(c['state_dict'], another), or of a whole module c.state_dict()"
+        )
+    what += ", and reading those can run code"
+    return UserError(what, where=file, fix=fix)
+
+
+def _weights_in(held: object, file: str) -> dict[object, object]:
+    """Return the dictionary of weights in what a file holds."""
+    if not isinstance(held, dict):
+        raise UserError(f"holds no state dict, but a {type(held).__name__}", where=file, fix=_SAVE)
+    if any(isinstance(value, Tensor) for value in held.values()):
+        return held
+    for key in _KEYS:
+        if _is_state(held.get(key)):
+            return _weights_in(held[key], file)
+    others = [key for key, value in held.items() if _is_state(value)]
+    if len(others) == 1:
+        return _weights_in(held[others[0]], file)
+    if others:
+        what = f"holds weights under {' and '.join(repr(key) for key in others[:5])}"
+        fix = "save those that you mean: torch.save(torch.load(file)[key], another)"
+        raise UserError(what, where=file, fix=fix)
+    keys = ", ".join(repr(key) for key in list(held)[:5])
+    what = f"holds no state dict under {keys}" if held else "holds no state dict"
+    raise UserError(what, where=file, fix=_SAVE)
+
+
+def _is_state(value: object) -> bool:
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        return False
+    return any(isinstance(one, Tensor) for one in value.values()) or any(
+        _is_state(value.get(key)) for key in _KEYS
+    )
+
+
+def _checked(state: Mapping[object, object], file: str) -> dict[str, Tensor]:
+    """Refuse what is no dense tensor under a name.
+
+    What modules keep beside tensors (`_extra_state`) is left to `unwrapped`.
+    """
+    found: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if not isinstance(name, str):
+            raise UserError(f"has the key {name!r}, which is no name", where=file, fix=_SAVE)
+        if name.endswith(_EXTRA) and not isinstance(value, Tensor):
+            found[name] = torch.empty(0)
+        elif not isinstance(value, Tensor):
+            what = f"'{name}' is a {type(value).__name__}, not a tensor"
+            raise UserError(f"holds no state dict: {what}", where=file, fix=_SAVE)
+        elif value.layout != torch.strided or value.is_quantized:
+            fix = "save it as plain numbers: tensor.dequantize() or tensor.to_dense()"
+            kind = "quantised" if value.is_quantized else "sparse"
+            raise UserError(f"'{name}' is {kind}", where=file, fix=fix)
+        else:
+            found[name] = value
+    return found
+
+
+_EXTRA = "_extra_state"
+
+
+def unwrapped(
+    functional: Functional, state: Mapping[str, Tensor], where: str = "weights"
+) -> Mapping[str, Tensor]:
     """Return a state dict under the network's own names.
 
     DataParallel, `torch.compile` and training frameworks hold a network as an attribute ("module.",
-    "_orig_mod.", "model."), whose name then stands before all others.
+    "_orig_mod.", "model."), whose name then stands before all others; what has another name before
+    it, such as the weights of a criterion, is no part of the network. Masks of
+    `torch.nn.utils.prune` are multiplied in.
+
+    Raises:
+        UserError: If several parts of it could be the network, or the network keeps more than
+            tensors.
     """
     known = functional.module.state_dict().keys()
+    if extra := [name for name in known if name.endswith(_EXTRA)]:
+        what = f"the network keeps '{extra[0]}', which is no part of its parameters and buffers"
+        fix = "make it a buffer (register_buffer), in place of get_extra_state"
+        raise UserError(what, where=functional.name, fix=fix)
+    state = {name: tensor for name, tensor in state.items() if not name.endswith(_EXTRA)}
     if "n_averaged" not in known:  # torch.optim.swa_utils counts there
         state = {name: tensor for name, tensor in state.items() if name != "n_averaged"}
+    state = _without_masks(state) if not any(name.endswith("_orig") for name in known) else state
     first = next(iter(state), "")
     for end in [0, *(place + 1 for place, letter in enumerate(first) if letter == ".")]:
         if not all(name.startswith(first[:end]) for name in state):
@@ -79,7 +172,31 @@ def unwrapped(functional: Functional, state: Mapping[str, Tensor]) -> Mapping[st
         cut = {name[end:]: tensor for name, tensor in state.items()}
         if cut.keys() & known:
             return cut
-    return state
+    return _only_part(known, state, where)
+
+
+def _without_masks(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights as pruned networks have them: `weight_orig` times `weight_mask`."""
+    found = dict(state)
+    for name in state:
+        base = name.removesuffix("_orig")
+        if base != name and f"{base}_mask" in state and base not in state:
+            found[base] = found.pop(name) * found.pop(f"{base}_mask")
+    return found
+
+
+def _only_part(known: Set[str], state: Mapping[str, Tensor], where: str) -> Mapping[str, Tensor]:
+    """Return the part of a state dict, under one name, that has all tensors of the network."""
+    starts = {name[: place + 1] for name in state for place, c in enumerate(name) if c == "."}
+    parts = {
+        start: {name.removeprefix(start): t for name, t in state.items() if name.startswith(start)}
+        for start in sorted(starts)
+    }
+    whole = [start for start, part in parts.items() if known <= part.keys()]
+    if len(whole) > 1:
+        what = f"holds the network under {' and '.join(repr(start) for start in whole)}"
+        raise UserError(what, where=where, fix="save the one that you mean, without the others")
+    return parts[whole[0]] if whole else state
 
 
 def divide(
@@ -91,7 +208,8 @@ def divide(
     (`persistent=False`) are the network's own.
 
     Raises:
-        UserError: If a tensor is unknown to the network, or one is missing.
+        UserError: If a tensor is unknown to the network, is of another kind of number, or one is
+            missing.
     """
     module, held = functional.module, functional.module.state_dict()
     firsts: dict[int, str] = {}
@@ -106,6 +224,18 @@ def divide(
     checkpoints.match(functional, params, buffers, where)
     like = {**dict(module.named_parameters()), **own}
     cast = (
-        {name: t.to(like[name].dtype) for name, t in part.items()} for part in (params, buffers)
+        {name: _as_type(t, like[name].dtype, f"{where}: {name}") for name, t in part.items()}
+        for part in (params, buffers)
     )
     return next(cast), next(cast)
+
+
+def _as_type(tensor: Tensor, dtype: torch.dtype, where: str) -> Tensor:
+    """Return a tensor in another precision; one of another kind of number is refused."""
+    floating = tensor.is_floating_point(), dtype.is_floating_point
+    unlike = floating[0] != floating[1] or tensor.is_complex() != dtype.is_complex
+    cast = tensor if unlike and tensor.is_complex() else tensor.to(dtype)
+    if unlike and not (floating == (True, False) and torch.equal(cast.to(tensor.dtype), tensor)):
+        what = f"holds {tensor.dtype}, and the network has {dtype}"
+        raise UserError(what, where=where, fix="save the weights before they are quantised or cast")
+    return cast

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -47,6 +48,31 @@ class Networks:
         """Return all unordered pairs of indices."""
         count = len(self.seeds)
         return [(i, j) for i in range(count) for j in range(i + 1, count)]
+
+
+def not_estimated(networks: Networks) -> list[str]:
+    """Return buffers that differ between replicas and are not statistics of torch's own norms.
+
+    Between replicas, statistics of `torch.nn.BatchNorm` and `InstanceNorm` are estimated anew. What
+    else a module keeps, such as those of a norm written by hand or the vectors of a spectral norm,
+    stays that of one end.
+    """
+    functional = networks.functional
+    norms = {name for name, part in functional.module.named_modules() if part in functional.norms}
+    return [
+        name
+        for name, buffer in networks.buffers.items()
+        if name.rpartition(".")[0] not in norms and not bool((buffer == buffer[:1]).all())
+    ]
+
+
+def tell_of_buffers(networks: Networks) -> None:
+    """Say, in the log or at the terminal, which buffers of one end are taken all along a path."""
+    if names := not_estimated(networks):
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        what = f"buffers {', '.join(names[:3])}{more} differ between replicas, and are those of one"
+        fix = "use torch.nn.BatchNorm for statistics, which are estimated anew at every point"
+        print(f"lossatlas: {what} along a whole path ({fix})", file=sys.stderr, flush=True)
 
 
 def chunk_of(images: Inputs) -> int:
