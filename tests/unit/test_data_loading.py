@@ -225,7 +225,7 @@ def test_a_users_object(own):
     [
         ("fail", ":fail' fails: RuntimeError: no luck"),
         ("nothing", ":nothing: gives a int"),
-        ("tensor", "has no 'tensor' .*did you mean 'tensors'"),
+        ("mak", "has no 'mak' .*did you mean 'make'"),
         ("bad_shape", r"bad_shape, test: images have shape \(4, 1, 3, 2\)"),
         ("bad_empty", r"images have shape \(0, 1, 3, 3\)"),
         ("bad_count", r"labels have shape \(3,\) for 4 images"),

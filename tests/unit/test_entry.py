@@ -108,7 +108,7 @@ def test_no_room_for_the_locks_of_gpus_is_one_line(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith(f"lossatlas: {folder}: cannot be written: File exists (")
+    assert done.stderr.startswith(f"lossatlas: {folder}: is no folder (")
     assert done.stderr.count("\n") == 1
 
 

@@ -232,14 +232,16 @@ def test_what_cannot_be_used_is_refused_before_training(build: type[nn.Module], 
     assert torch.equal(data.images, before)
 
 
-def test_curvature_refuses_them_as_well() -> None:
-    from lossatlas.curvature import hessian_of
+def product_with_ones(module: nn.Module, data: Split) -> None:
+    hessian = hessian_of(module, data.images, data.labels)
+    hessian(torch.ones(hessian.size))
 
+
+def test_curvature_refuses_them_as_well() -> None:
     data = split()
     for build, says in REFUSED[:2]:
-        hessian = hessian_of(build(), data.images, data.labels)
         with pytest.raises(UserError, match=says):
-            hessian(torch.ones(hessian.size))
+            product_with_ones(build(), data)
 
 
 class Instances(nn.Module):

@@ -70,6 +70,8 @@ def check_outputs(
             except UserError:
                 raise
             except Exception as error:  # and so may a task of theirs
+                if (again := runs_again(error, functional.name)) is not None:
+                    raise again from error
                 where = f"task {split.task.name}"
                 raise UserError(f"fails: {told(error)}", where=where, fix="mend it") from error
 

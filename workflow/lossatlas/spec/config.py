@@ -247,6 +247,8 @@ def _adopted(config: Config) -> Config:
 
 def _with_names(raw: dict[str, Any]) -> dict[str, Any]:
     """Fill in what a part is when its own name says so (a data set called digits is digits)."""
+    if raw.get("plugins") in ("on", "off"):  # of a command line, where they are texts
+        raw["plugins"] = raw["plugins"] == "on"
     for section, key in (("datasets", "source"), ("models", "builder"), ("figures", "draws")):
         parts = raw.get(section)
         if isinstance(parts, dict):

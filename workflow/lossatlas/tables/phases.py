@@ -8,10 +8,10 @@ Nulls come first. A cell has learned if its training loss lies below chance, ln(
 of it; one that has not has no phase. By the rule "nulls" a cell is poorly connected if its mode
 connectivity lies below 0 by more than its standard error, and flat if its trace is at most the
 median of the cells of its grid that have learned (three or more): a statement about this grid
-alone. By the rule "published" the thresholds are those of rule R1, which fit the boundaries that Yang et al. (2021) drew by hand for
-CIFAR-10: flat when the logarithm of the Hessian's trace is at most 5.25, poorly connected when the
-mode connectivity is below -2, similar when the CKA is at least 0.71. It labels 155 of their 169
-cells as they did. It says little about other data.
+alone. By the rule "published" the thresholds are those of rule R1, which fit the boundaries that
+Yang et al. (2021) drew by hand for CIFAR-10: flat when the logarithm of the Hessian's trace is at
+most 5.25, poorly connected when the mode connectivity is below -2, similar when the CKA is at least
+0.71. It labels 155 of their 169 cells as they did. It says little about other data.
 
 Probabilities: the true numbers of a cell are drawn around the measured ones from Student's t with
 their standard errors and degrees of freedom, independently for each number; thresholds that follow
