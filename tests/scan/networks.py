@@ -109,7 +109,8 @@ def _train(case: Case, dtype: torch.dtype, seed: int, epochs: int) -> dict[str, 
     split = Split(images.to(dtype), labels)
     engine = Engine(lambda: _built(case, dtype), recipe, list(range(case.replicas)), split)
     engine.train()
-    return {n: v.double() for n, v in engine._named(engine.run.optimiser.memory["velocity"]).items()}
+    momentum = engine.run.optimiser.memory["velocity"]
+    return {n: v.double() for n, v in engine._named(momentum).items()}
 
 
 def _trained(case: Case, seed: int) -> dict[str, float]:
