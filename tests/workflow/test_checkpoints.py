@@ -117,6 +117,9 @@ def test_copies_and_moved_files_are_the_same_replicas(ready: Elsewhere) -> None:
 def test_one_more_file_measures_the_new_replica(ready: Elsewhere) -> None:
     folder = ready.root / "runs/hidden=8/batch=32"
     shutil.copy(folder / "seed=1.pt", folder / "seed=0.pt")
+    printed = ready.snakemake("-n", TABLE, ok=False)
+    assert "two replicas are the same weights: 'runs/hidden=8/batch=32/seed=0.pt' and" in printed
+    shutil.copy(ready.root / "runs/hidden=8/batch=128/seed=0.pt", folder / "seed=0.pt")
     assert ready.jobs(TABLE) == ONE
 
 
