@@ -55,18 +55,25 @@ def columns(found):
     return tuple(np.array(column, dtype=float) for column in zip(*found, strict=True))
 
 
+def repeated(once):
+    """Return a case's function that makes one estimate after another."""
+
+    def run(random, repeats):
+        found = (once(random) for _ in range(repeats))
+        return columns([(one.value, one.stderr, one.df) for one in found])
+
+    return run
+
+
 def of_window(kind, dimension, number, *, still=False):
     """A case's function: a number of one window of one run, its error from blocks."""
 
-    def run(random, repeats):
-        found = []
-        for _ in range(repeats):
-            curve = curve_of(steps_of(kind, random, dimension), random, still=still)
-            one = number(curve)
-            found.append((one.value, one.stderr, one.df))
-        return columns(found)
+    def once(random):
+        curve = curve_of(steps_of(kind, random, dimension), random, still=still)
+        one = number(curve)
+        return one
 
-    return run
+    return repeated(once)
 
 
 exponent = partial(slope, fit=FIT)
@@ -88,52 +95,43 @@ def bent(curve, *, name):
 def of_contour(kind, dimension):
     """A case's function: the exponent against path length."""
 
-    def run(random, repeats):
-        found = []
-        for _ in range(repeats):
-            path = path_of_points(steps_of(kind, random, dimension)[:241])
-            curve = contour.msd_against_contour(path, rng=random, replicates=REPLICATES)
-            one = slope_of_reliable(curve)
-            found.append((one.value, one.stderr, one.df))
-        return columns(found)
+    def once(random):
+        path = path_of_points(steps_of(kind, random, dimension)[:241])
+        curve = contour.msd_against_contour(path, rng=random, replicates=REPLICATES)
+        one = slope_of_reliable(curve)
+        return one
 
-    return run
+    return repeated(once)
 
 
 def of_loss(kind, dimension):
     """A case's function: the exponent of loss differences against distance, loss = |x|^2."""
 
-    def run(random, repeats):
-        found = []
-        for _ in range(repeats):
-            points = steps_of(kind, random, dimension)[:241]
-            loss = np.square(points).sum(axis=1)
-            path = path_of_points(points)
-            curve = contour.msl_against_distance(path, loss, rng=random, replicates=REPLICATES)
-            one = slope_of_reliable(curve)
-            found.append((one.value, one.stderr, one.df))
-        return columns(found)
+    def once(random):
+        points = steps_of(kind, random, dimension)[:241]
+        loss = np.square(points).sum(axis=1)
+        path = path_of_points(points)
+        curve = contour.msl_against_distance(path, loss, rng=random, replicates=REPLICATES)
+        one = slope_of_reliable(curve)
+        return one
 
-    return run
+    return repeated(once)
 
 
 def over_replicas(kind, dimension, count):
     """A case's function: the mean exponent over the replicas of a cell."""
 
-    def run(random, repeats):
-        found = []
-        for _ in range(repeats):
-            rows = []
-            for seed in range(count):
-                points = steps_of(kind, random, dimension)
-                path = squared_distances(path_of_points(points))
-                one = slope(time_averaged_msd(path, LAGS), FIT)
-                rows.append(Scalar("exponent_first", one.value, seed, status=one.status))
-            mean = with_means(Record("diffusion", rows), "").scalar("exponent_first_mean")
-            found.append((mean.value, mean.stderr, mean.df))
-        return columns(found)
+    def once(random):
+        rows = []
+        for seed in range(count):
+            points = steps_of(kind, random, dimension)
+            path = squared_distances(path_of_points(points))
+            one = slope(time_averaged_msd(path, LAGS), FIT)
+            rows.append(Scalar("exponent_first", one.value, seed, status=one.status))
+        mean = with_means(Record("diffusion", rows), "").scalar("exponent_first_mean")
+        return mean
 
-    return run
+    return repeated(once)
 
 
 def of_surrogates(members):
@@ -154,35 +152,29 @@ def of_surrogates(members):
 def of_walkers(surfaces_, walkers):
     """A case's function: the exponent of walkers that share surfaces."""
 
-    def run(random, repeats):
-        found = []
+    def once(random):
         labels = np.repeat(np.arange(surfaces_), walkers)
-        for _ in range(repeats):
-            pull = np.exp(0.5 * random.normal(size=surfaces_))[labels]
-            noise = random.normal(size=(101, surfaces_ * walkers, 2))
-            points = np.cumsum(noise, axis=0)
-            points /= np.sqrt(1 + pull[:, None] * np.arange(101)[:, None, None] / 100)
-            groups = labels if surfaces_ >= 5 else None
-            curve = walker_msd(points, groups=groups, rng=random, replicates=REPLICATES)
-            one = fit_exponent(curve, 1, 10)
-            found.append((one.value, one.stderr, one.df))
-        return columns(found)
+        pull = np.exp(0.5 * random.normal(size=surfaces_))[labels]
+        noise = random.normal(size=(101, surfaces_ * walkers, 2))
+        points = np.cumsum(noise, axis=0)
+        points /= np.sqrt(1 + pull[:, None] * np.arange(101)[:, None, None] / 100)
+        groups = labels if surfaces_ >= 5 else None
+        curve = walker_msd(points, groups=groups, rng=random, replicates=REPLICATES)
+        one = fit_exponent(curve, 1, 10)
+        return one
 
-    return run
+    return repeated(once)
 
 
 def of_surfaces(count, side=65):
     """A case's function: the box dimension, a mean over surfaces."""
 
-    def run(random, repeats):
-        found = []
-        for _ in range(repeats):
-            some = [surfaces.diamond_square(side, random) for _ in range(count)]
-            one = uncertainty.mean([roughness.box_counting(z).dimension for z in some])
-            found.append((one.value, one.stderr, one.df))
-        return columns(found)
+    def once(random):
+        some = [surfaces.diamond_square(side, random) for _ in range(count)]
+        one = uncertainty.mean([roughness.box_counting(z).dimension for z in some])
+        return one
 
-    return run
+    return repeated(once)
 
 
 def of_stable(alpha, size=1000):

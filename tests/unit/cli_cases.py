@@ -1,8 +1,10 @@
 """A folder as a researcher has it: a network of their own, checkpoints, data."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import save_file
 
@@ -81,3 +83,14 @@ def write_rest(tmp_path: Path) -> None:
         test_images=images[60:],
         test_labels=labels[60:],
     )
+
+
+def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Fill a folder with a network, checkpoints in both formats and data, and go there."""
+    write_network(folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    for name in ("cli_net", "cli_data"):  # of another test's folder
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    write_rest(folder)
+    return folder

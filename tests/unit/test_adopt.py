@@ -19,7 +19,7 @@ from lossatlas.cli import main
 from lossatlas.data.convert import convert
 from lossatlas.errors import UserError
 from lossatlas.measuring import measure_cell
-from lossatlas.metrics.reading import Inputs
+from lossatlas.reading import Inputs
 from lossatlas.spec.cells import Cell
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe
 from lossatlas.training import checkpoints

@@ -23,13 +23,7 @@ torch.set_num_threads(1)
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a network, two checkpoints in both formats, and data."""
-    cli_cases.write_network(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    for name in ("cli_net", "cli_data"):  # of another test's folder
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    cli_cases.write_rest(tmp_path)
-    return tmp_path
+    return cli_cases.enter(tmp_path, monkeypatch)
 
 
 MODEL = ["--model", "cli_net:Net", "--data", "data.npz"]

@@ -98,12 +98,7 @@ def test_a_job_runs_by_itself_where_the_folder_has_changed(
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    cli_cases.write_network(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "cli_net", raising=False)
-    cli_cases.write_rest(tmp_path)
-    return tmp_path
+    return cli_cases.enter(tmp_path, monkeypatch)
 
 
 PERFORMANCE = ["metric", "performance", "--checkpoint", "0.pt", "--model", "cli_net:Net"]

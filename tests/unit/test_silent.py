@@ -1,6 +1,5 @@
 """What used to be accepted without a word, and changed numbers."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,12 +23,7 @@ from lossatlas.training.networks import Networks, not_estimated, tell_of_buffers
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    cli_cases.write_network(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "cli_net", raising=False)
-    cli_cases.write_rest(tmp_path)
-    return tmp_path
+    return cli_cases.enter(tmp_path, monkeypatch)
 
 
 def test_pixels_are_standardised_aloud_or_left_as_they_are(

@@ -41,6 +41,7 @@ def arrays(inputs: Any = ROWS, targets: Any = CLASSES, **more: Any) -> dict[str,
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     files = {
         "rows": arrays(),
         "values": arrays(targets=DRAW.normal(size=(30, 2))),
@@ -268,6 +269,22 @@ def test_more_errors_than_targets_are_refused() -> None:
     split = Split(torch.randn(4, 3), torch.randn(4, 2), task=Miscounted())
     with pytest.raises(UserError, match="wrong counts more errors than there are targets"):
         check_outputs(Functional(network), *state_of(network), split, 2, train=True)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("unit = 'nats'", "defines no 'per_example' (def per_example(self, outputs, targets))"),
+        ("scored = True\n    def per_example(self, o, t): return o", "defines no 'wrong'"),
+    ],
+)
+def test_a_task_that_lacks_its_functions(folder: Path, body: str, message: str) -> None:
+    name = f"lacking_{len(body)}"
+    text = f"import lossatlas as la\n\n\nclass Mine(la.Task):\n    {body}\n"
+    (folder / f"{name}.py").write_text(text)
+    with pytest.raises(UserError) as error:
+        read("values.npz", data={"task": f"{name}:Mine"})
+    assert message in str(error.value)
 
 
 class Still(la.Optimiser):

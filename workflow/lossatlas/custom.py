@@ -14,9 +14,9 @@ from lossatlas.connectivity.evaluate import shuffled
 from lossatlas.data.loading import open_data
 from lossatlas.errors import UserError
 from lossatlas.metrics.base import Metric
-from lossatlas.metrics.reading import Reader, arrays_of
 from lossatlas.models.functional import Functional, Tensors
 from lossatlas.models.outputs import check_outputs
+from lossatlas.reading import Reader, arrays_of
 from lossatlas.similarity.rows import scalar
 from lossatlas.simplex import planes
 from lossatlas.simplex.complexes import Vertex

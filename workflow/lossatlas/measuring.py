@@ -15,9 +15,9 @@ from lossatlas.fingerprint import code_of
 from lossatlas.metrics import registry
 from lossatlas.metrics.base import Given, Metric, Unit
 from lossatlas.metrics.parts import Parts, divide, others, put_together
-from lossatlas.metrics.reading import Inputs, Reader, arrays_of, blocks_of
 from lossatlas.metrics.results import check, in_unit
 from lossatlas.models import target_of
+from lossatlas.reading import Inputs, Reader, arrays_of, blocks_of
 from lossatlas.spec.cells import Cell, from_spec
 from lossatlas.timing import stopwatch
 from lossatlas.training import checkpoints

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lossatlas import paths, store
 from lossatlas.errors import UserError, nearest
-from lossatlas.metrics.reading import Block, Inputs, blocks_of
+from lossatlas.reading import Block, Inputs, blocks_of
 from lossatlas.spec.cells import Cell, from_spec
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ class Replica:
 
     Attributes:
         module: The network with its weights, in evaluation mode, on the CPU.
-        data: What it was trained on (the load put on), and the test set; on the CPU.
+        data: What it was trained on (the load put on), and the test set; on the CPU. Inputs by
+            name are given as `module(**data.test.images.tensors)`.
         loss: Mean loss of outputs (N, ...) and targets (N, ...), of the task: of classes, the mean
             cross entropy in nats of logits (N, classes) and labels (N,).
         spec: The canonical specification of its cell.

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lossatlas.curvature.density import Density, density
 from lossatlas.curvature.lanczos import Eigenvalues, power_iteration, top_eigenvalues
-from lossatlas.curvature.operator import HessianOperator
+from lossatlas.curvature.operator import HessianOperator, hessian_at
 from lossatlas.curvature.progress import Progress
 from lossatlas.data.tensors import Split
 from lossatlas.models.functional import flatten
@@ -155,19 +155,6 @@ def _scalars(record: Record, top: np.ndarray, converged: np.ndarray, seed: int) 
         record.scalars.append(Scalar(f"eigenvalue_{when}", value, seed, status=state, unit="nats"))
 
 
-def _operator(networks: Networks, index: int, split: Split, chunk: int) -> HessianOperator:
-    params, buffers = networks.one(index)
-    return HessianOperator(
-        networks.functional,
-        params,
-        buffers,
-        split.images,
-        split.labels,
-        loss=split.task,
-        chunk=chunk,
-    )
-
-
 def _spectrum(
     networks: Networks,
     index: int,
@@ -178,7 +165,7 @@ def _spectrum(
 ) -> _Spectrum:
     seed = networks.seeds[index]
     draws = partial(generator, "hessian path", settings.seed, seed, epoch)
-    whole = _operator(networks, index, split, settings.chunk)
+    whole = hessian_at(networks, index, split, chunk=settings.chunk)
     top = _top(networks, index, split, settings, whole, draws, progress)
     spectrum = None
     if settings.density_probes:
@@ -206,7 +193,7 @@ def _top(
             progress=progress,
         )
     places = torch.arange(len(split), device=split.device).split(settings.batch_size)
-    batches = [_operator(networks, index, split.take(one), settings.chunk) for one in places]
+    batches = [hessian_at(networks, index, split.take(one), chunk=settings.chunk) for one in places]
     return power_iteration(
         NextBatch(batches),
         settings.eigenvalues,

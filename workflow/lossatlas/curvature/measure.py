@@ -19,7 +19,7 @@ from lossatlas.curvature.lanczos import (
     run_lanczos,
     with_copies,
 )
-from lossatlas.curvature.operator import HessianOperator
+from lossatlas.curvature.operator import HessianOperator, hessian_at
 from lossatlas.curvature.progress import Progress
 from lossatlas.curvature.trace import Trace, hutchinson_paper, trace
 from lossatlas.store import Array, Record, Scalar, Series
@@ -93,14 +93,10 @@ def _one(networks: Networks, index: int, settings: Hessian, progress: Progress) 
     seed = networks.seeds[index]
     picked = images_of(len(networks.data.train), seed, settings)
     split = networks.data.train.take(picked.to(networks.device))
-    params, buffers = networks.one(index)
-    operator = HessianOperator(
-        networks.functional,
-        params,
-        buffers,
-        split.images,
-        split.labels,
-        loss=split.task,
+    operator = hessian_at(
+        networks,
+        index,
+        split,
         parameters=settings.parameters,
         chunk=settings.chunk,
         differences=settings.differences,

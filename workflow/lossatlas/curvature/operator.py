@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lossatlas.curvature.written_out import WrittenOut
-from lossatlas.data.tensors import Inputs
+from lossatlas.data.tensors import Inputs, Split
 from lossatlas.errors import UserError, nearest
 from lossatlas.models.functional import (
     Functional,
@@ -31,6 +31,7 @@ from lossatlas.models.functional import (
 from lossatlas.models.layout import fast
 from lossatlas.models.outputs import runs_again
 from lossatlas.tasks import Task
+from lossatlas.training.networks import Networks
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -209,6 +210,40 @@ class HessianOperator:
             leaves = {name: p.clone().requires_grad_() for name, p in moved.items()}
             ends.append(self._gradient(leaves))
         return (ends[0] - ends[1]) / (2 * step)
+
+
+def hessian_at(
+    networks: Networks,
+    index: int,
+    split: Split,
+    *,
+    parameters: str = "",
+    chunk: int = 512,
+    differences: bool = False,
+) -> HessianOperator:
+    """Return the Hessian of a replica's mean loss, that of the task, on some examples.
+
+    Args:
+        networks: The replicas.
+        index: Which one.
+        split: Examples.
+        parameters: As `HessianOperator`, as are `chunk` and `differences`.
+        chunk: Examples per pass.
+        differences: Central differences instead of second derivatives.
+
+    Raises:
+        UserError: As `HessianOperator`.
+    """
+    return HessianOperator(
+        networks.functional,
+        *networks.one(index),
+        split.images,
+        split.labels,
+        loss=split.task,
+        parameters=parameters,
+        chunk=chunk,
+        differences=differences,
+    )
 
 
 def hessian_of(

@@ -121,7 +121,7 @@ def describe_record(record: Record, target: str) -> DataSource:
     if "targets" in record.settings:
         return replace(_examples_row(record), sha256=content(record), target=target)
     train, test = record.arrays["train_images"].values, record.arrays["test_images"].values
-    row = _row(Shape(train.shape, train.dtype), len(test), int(record.settings["classes"]))
+    row = _row(train.shape, len(test), int(record.settings["classes"]))
     return replace(row, sha256=content(record), target=target)
 
 
@@ -149,7 +149,7 @@ def describe_npz(path: Path) -> DataSource:
     check_alike(images["train"], images["test"], name)
     _check_channels(options, images["train"].shape[-1], name)
     classes = count_classes(labels["train"], labels["test"], options.get("classes"), name)
-    row = _row(images["train"], images["test"].shape[0], classes)
+    row = _row(images["train"].shape, images["test"].shape[0], classes)
     return replace(row, file=name, size=path.stat().st_size, sha256=file_content(path))
 
 
@@ -180,25 +180,16 @@ def _examples_row(record: Record) -> DataSource:
     """Return the row of inputs and targets; sizes are those that builders are told."""
     kind, channels, size = examples.shape_of(record)
     targets = record.arrays["train_targets"].values
-    return DataSource(
-        name="",
-        version="own",
-        file="",
-        size=0,
-        sha256="",
-        mirrors=(),
-        licence="",
-        train=len(targets),
-        test=len(record.arrays["test_targets"].values),
-        classes=int(record.settings["classes"]),
-        channels=channels,
-        image_size=size,
+    classes, count = int(record.settings["classes"]), len(record.arrays["test_targets"].values)
+    row = _row((len(targets), size, size, channels), count, classes)
+    return replace(
+        row,
         targets=f"{record.settings['targets']} {targets.ndim}",
         inputs=kind,
     )
 
 
-def _row(train: Shape, test: int, classes: int) -> DataSource:
+def _row(train: tuple[int, ...], test: int, classes: int) -> DataSource:
     return DataSource(
         name="",
         version="own",
@@ -207,11 +198,11 @@ def _row(train: Shape, test: int, classes: int) -> DataSource:
         sha256="",
         mirrors=(),
         licence="",
-        train=train.shape[0],
+        train=train[0],
         test=test,
         classes=classes,
-        channels=train.shape[-1],
-        image_size=train.shape[1],
+        channels=train[-1],
+        image_size=train[1],
     )
 
 

@@ -72,18 +72,9 @@ class Network:
             parameters: Regular expression that picks parameters by name; "" is all.
             chunk: Images per pass.
         """
-        from lossatlas.curvature.operator import HessianOperator
+        from lossatlas.curvature.operator import hessian_at
 
-        return HessianOperator(
-            self._networks.functional,
-            self.parameters,
-            dict(self.buffers),
-            split.images,
-            split.labels,
-            loss=split.task,
-            parameters=parameters,
-            chunk=chunk,
-        )
+        return hessian_at(self._networks, self._index, split, parameters=parameters, chunk=chunk)
 
     def features(self, images: Inputs, layers: Sequence[str]) -> dict[str, Tensor]:
         """Return layer -> features (N, D): "output", "softmax", or names of modules."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from lossatlas import plugins
+from lossatlas.errors import UserError
 from lossatlas.tasks.base import IGNORED, Task
 from lossatlas.tasks.classification import (
     Classification,
@@ -70,6 +71,10 @@ def find(name: str, where: str = "task") -> Task:
     if plugins.off():
         return _NotImported()
     task: type[Task] = plugins.load(target, where, Task)
+    for name_of, needed in (("per_example", True), ("wrong", task.scored)):
+        if needed and getattr(task, name_of) is getattr(Task, name_of):
+            fix = f"def {name_of}(self, outputs, targets)"
+            raise UserError(f"'{target}' defines no '{name_of}'", where=where, fix=fix)
     return type(task.__name__, (task,), {"name": name, "__module__": task.__module__})()
 
 

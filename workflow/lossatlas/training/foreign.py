@@ -61,10 +61,6 @@ _KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "netwo
 _SAVE = "save it with torch.save(model.state_dict(), file)"
 
 
-# What training scripts leave in a checkpoint; of anything else nobody is advised to read it.
-_USUAL = ("numpy.", "_codecs.encode", "argparse.Namespace", "torch.", "pathlib.", "builtins.set")
-
-
 def _unread(error: Exception, content: bytes, file: str) -> UserError:
     """Say why torch does not read a file without running code of its."""
     if "TorchScript" in str(error):
@@ -77,14 +73,8 @@ def _unread(error: Exception, content: bytes, file: str) -> UserError:
     if not found:
         return UserError(f"not a file of tensors ({type(error).__name__})", where=file, fix=_SAVE)
     what = f"not a file of tensors alone: it holds {', '.join(sorted(found)[:3])}"
-    fix = _SAVE
-    if all(name.startswith(_USUAL) for name in found):
-        fix = (
-            "if you trust it, save the weights alone: c = torch.load(file, weights_only=False),"
-            " then torch.save(c['state_dict'], another), or of a whole module c.state_dict()"
-        )
-    what += ", and reading those can run code"
-    return UserError(what, where=file, fix=fix)
+    fix = "where it was made, save the weights alone: torch.save(model.state_dict(), file)"
+    return UserError(f"{what}, and reading those can run code", where=file, fix=fix)
 
 
 def _weights_in(held: object, file: str) -> dict[object, object]:
@@ -101,7 +91,7 @@ def _weights_in(held: object, file: str) -> dict[object, object]:
         return _weights_in(held[others[0]], file)
     if others:
         what = f"holds weights under {' and '.join(repr(key) for key in others[:5])}"
-        fix = "save those that you mean: torch.save(torch.load(file)[key], another)"
+        fix = "save those that you mean in a file of their own"
         raise UserError(what, where=file, fix=fix)
     keys = ", ".join(repr(key) for key in list(held)[:5])
     what = f"holds no state dict under {keys}" if held else "holds no state dict"
