@@ -53,7 +53,13 @@ def _fault(folder: Path) -> str | None:
 
 
 def same_user(connection: socket.socket) -> bool:
-    """Say whether the process at the other end of a Unix socket is of this user (Linux)."""
+    """Say whether the process at the other end of a Unix socket is of this user.
+
+    Where the system does not tell (it is no Linux), the socket's folder, which nobody else can
+    enter, has to do.
+    """
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
     asked = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _, user, _ = _CREDENTIALS.unpack(asked)
     return bool(user == os.getuid())
