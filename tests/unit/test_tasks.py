@@ -13,11 +13,13 @@ from torch import nn
 import lossatlas as la
 from lossatlas import plugins, tasks
 from lossatlas.claims import conditions
+from lossatlas.custom import measure_custom
 from lossatlas.data import own
 from lossatlas.data.examples import to_record
 from lossatlas.data.loading import load
 from lossatlas.data.tensors import Named, Split
 from lossatlas.errors import UserError
+from lossatlas.metrics.hessian import Hessian
 from lossatlas.models.functional import Functional, state_of
 from lossatlas.models.outputs import check_outputs
 from lossatlas.spec import config, told
@@ -368,3 +370,23 @@ def test_claims_are_made_for_classification_by_sgd(
     known = conditions.about(told.about(config.load(raw), "taxonomy")["e"])
     assert conditions.RELEASED.lacks(known).startswith(reason)
     assert bool(conditions.RELEASED.lacks(known)) is bool(reason)
+
+
+def test_checkpoints_of_another_task_on_the_command_line(folder: Path) -> None:
+    """Least squares of a linear network have the Hessian 2 X^T X / n; classes are refused."""
+    targets = DRAW.normal(size=30)
+    np.savez(folder / "line.npz", **arrays(targets=targets))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3, 1))
+    state = {f"layers.{name}": tensor for name, tensor in network.state_dict().items()}
+    torch.save(state, folder / "line.pt")
+    given = (["line.pt"], "mlp", {"depth": 0}, "line.npz")
+    record = measure_custom(Hessian(density_probes=0, samples=100), *given, "regression")
+    x = np.hstack([ROWS, np.ones((30, 1))])
+    top = np.linalg.eigvalsh(2 * x.T @ x / 30)[-1]
+    (row,) = (one for one in record.scalars if one.name == "hessian_eigenvalue")
+    assert row.value == pytest.approx(top, rel=1e-4)
+    assert row.unit == "squared"
+    with pytest.raises(UserError, match="'classification' needs targets that are classes"):
+        measure_custom(Hessian(), *given)
+    with pytest.raises(UserError, match="'regression' needs targets that are numbers"):
+        measure_custom(Hessian(), *given[:3], "rows.npz", "regression")
