@@ -145,10 +145,10 @@ class Ours:
             self.functional, {}, self.frozen, self.theta, weights, batch
         )
         gradient.mul_(len(weights)).add_(self.theta, alpha=DECAY)
-        self.volume.add_gradient(self.theta, gradient)
+        self.volume.add_gradient(self.volume.heights(self.theta), gradient)
         self.velocity.mul_(MOMENTUM).add_(gradient)
         self.theta.add_(self.velocity, alpha=-self.rate)
-        return loss
+        return float(loss)
 
 
 def _network() -> nn.Module:

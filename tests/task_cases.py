@@ -47,7 +47,8 @@ class Attention(nn.Module):
         scores = self.query(x) @ self.key(y).transpose(1, 2) / x.shape[2] ** 0.5
         scores = scores.masked_fill(~there[:, None], -1e9)
         if causal:
-            later = torch.ones(x.shape[1], y.shape[1], dtype=torch.bool).triu(1)
+            shape = x.shape[1], y.shape[1]
+            later = torch.ones(shape, dtype=torch.bool, device=x.device).triu(1)
             scores = scores.masked_fill(later, -1e9)
         return scores.softmax(-1) @ self.value(y)
 

@@ -70,7 +70,7 @@ def test_gradient_is_that_of_the_mixture(size: int, monkeypatch: pytest.MonkeyPa
         logits = functional(unflatten(point, functional.shapes), own, split.images, train=True)
         total = total + F.cross_entropy(logits, split.labels) / len(weights)
     (expected,) = torch.autograd.grad(total, moving)
-    assert loss == pytest.approx(total.item(), rel=1e-5)
+    assert float(loss) == pytest.approx(total.item(), rel=1e-5)
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)
 
 

@@ -24,7 +24,7 @@ def test_volume_gradient_against_autograd(mode: str) -> None:
     simplexes = [(0, 2, 3, 4), (1, 2, 3, 4)]
     term = VolumeTerm(frozen, simplexes, 0.7, settings(mode=mode))
     gradient = torch.zeros(20, dtype=torch.float64)
-    term.add_gradient(theta.detach(), gradient)
+    term.add_gradient(term.heights(theta.detach()), gradient)
 
     def volume(simplex: tuple[int, ...]) -> torch.Tensor:
         vertices = torch.cat([frozen, theta[None]])[list(simplex)]
@@ -46,12 +46,14 @@ def test_paper_gradient_dies_below_its_epsilon() -> None:
     sizes = {}
     for mode in ("fixed", "paper"):
         gradient = torch.zeros(3, dtype=torch.float64)
-        VolumeTerm(frozen, [(0, 1, 2)], 1.0, settings(mode=mode)).add_gradient(theta, gradient)
+        term = VolumeTerm(frozen, [(0, 1, 2)], 1.0, settings(mode=mode))
+        term.add_gradient(term.heights(theta), gradient)
         sizes[mode] = float(gradient.norm())
     assert sizes["fixed"] == pytest.approx(1e8)
     assert sizes["paper"] < 1e-10
     on_face = torch.zeros(3, dtype=torch.float64)
-    VolumeTerm(frozen, [(0, 1, 2)], 1.0, settings()).add_gradient(frozen[0], on_face)
+    term = VolumeTerm(frozen, [(0, 1, 2)], 1.0, settings())
+    term.add_gradient(term.heights(frozen[0]), on_face)
     assert not on_face.any()
 
 
@@ -93,7 +95,8 @@ def test_volume_gradient_with_an_epsilon(mode: str, epsilon: float) -> None:
     simplexes = [(0, 2, 3, 4), (1, 2, 3, 4)]
     chosen = settings(mode=mode, epsilon=epsilon)
     gradient = torch.zeros(6, dtype=torch.float64)
-    VolumeTerm(frozen, simplexes, 0.7, chosen).add_gradient(theta.detach(), gradient)
+    term = VolumeTerm(frozen, simplexes, 0.7, chosen)
+    term.add_gradient(term.heights(theta.detach()), gradient)
     corners = torch.cat([frozen, theta[None]])
     volumes = [squared_volume(corners[list(simplex)]).sqrt() for simplex in simplexes]
     volume, factor = (volumes[0], 1.0) if mode == "paper" else (sum(volumes), 0.5)

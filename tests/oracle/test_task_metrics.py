@@ -182,7 +182,7 @@ def test_gradients_at_points_of_a_simplex(task: str) -> None:
         found.functional, found.one(0)[1], first[None], last, weights, split
     )
     points = weights[:, :1] * first + weights[:, 1:] * last
-    assert loss == pytest.approx(np.mean([loss_at(task, one) for one in points]), rel=1e-9)
+    assert float(loss) == pytest.approx(np.mean([loss_at(task, one) for one in points]), rel=1e-9)
     direction = torch.randn(len(first), generator=torch.Generator().manual_seed(1)).double()
     moved = [
         np.mean([loss_at(task, p + s * w * direction) for p, w in zip(points, weights[:, 1])])  # noqa: B905

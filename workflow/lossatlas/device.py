@@ -6,6 +6,8 @@ import ctypes
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -20,6 +22,7 @@ CODE_PATH = (
     "MKL_ENABLE_INSTRUCTIONS",
     "ONEDNN_MAX_CPU_ISA",
     "DNNL_MAX_CPU_ISA",
+    "LOSSATLAS_CUDA_GRAPHS",
 )
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
@@ -50,6 +53,46 @@ def choose() -> torch.device:
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     return device
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuse a precision that the device does not have.
+
+    Raises:
+        UserError: If it is "bfloat16", and the GPU has no such arithmetic.
+    """
+    if precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        what = f"{torch.cuda.get_device_name(device)} has no bfloat16"
+        raise UserError(what, where="recipe: precision", fix="float32 or tf32")
+
+
+def rounding(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Return a context in which networks run in this precision.
+
+    In "bfloat16" products of matrices and convolutions round their inputs and add up in float32;
+    weights, their gradients, statistics and losses stay float32 (`torch.autocast`).
+    """
+    if precision != "bfloat16":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+@contextmanager
+def arithmetic(precision: str, *, deterministic: bool) -> Iterator[None]:
+    """Let a GPU round products as a recipe says, and choose among algorithms; the CPU has one way.
+
+    Args:
+        precision: "tf32" lets products of matrices and convolutions round to 10 bits.
+        deterministic: Take algorithms that give the same bits each time, and do not time others.
+    """
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic, cudnn.benchmark
+    cudnn.allow_tf32 = matmul.allow_tf32 = precision == "tf32"
+    cudnn.deterministic, cudnn.benchmark = deterministic, not deterministic
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
 
 
 def _keep_memory() -> None:

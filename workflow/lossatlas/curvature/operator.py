@@ -1,7 +1,8 @@
 """Hessian-vector products of a mean loss with respect to the parameters of a network.
 
 The product is H v = d/dθ (g(θ) · v) with g = dL/dθ (Pearlmutter, 1994). Where all images fit into
-one pass, the graph of g is kept and each product costs one backward pass through it. What makes
+one pass, the graph of g is kept and each product costs one backward pass through it; on a GPU the
+graphs of as many passes as fit are kept. What makes
 that pass fast without changing its result is in `written_out`, and images that lie channels-last on
 CPUs. Several vectors per pass (batched gradients) were tried and gained nothing.
 """
@@ -63,8 +64,8 @@ class HessianOperator:
         labels: (N, ...).
         loss: A task, or a function from outputs and labels to the mean over images of a loss.
         parameters: Regular expression; only the parameters whose names it finds vary.
-        chunk: Images per pass. The loss is the mean over all images whatever the chunk; with more
-            than one pass the graph is built anew for every product.
+        chunk: Images per pass. The loss is the mean over all images whatever the chunk. The graph
+            of a pass that is not kept is built anew for every product.
         differences: Take central differences of gradients instead: for operations without a
             second derivative. Two gradients per product, and about half of the digits.
 
@@ -104,7 +105,8 @@ class HessianOperator:
         first = self._leaves[self.names[0]]
         self.dtype, self.device = first.dtype, first.device
         self.differences, self.products = differences, 0
-        self._kept: Tensor | None = None
+        self._kept: list[Tensor | None] = [None for _ in self._passes]
+        self._more = True  # whether there is room for a further graph
         self._check_still()
         if len(self._passes) > 1 and not isinstance(loss, Task):
             self._check_mean()
@@ -168,17 +170,35 @@ class HessianOperator:
     def _differentiate(self, vector: Tensor) -> Tensor:
         total = torch.zeros_like(vector)
         leaves = list(self._leaves.values())
-        keep = len(self._passes) == 1
-        for (x, y), share in zip(self._passes, self._shares, strict=True):
-            gradient = self._kept if self._kept is not None else self._graph(x, y)
+        for number, ((x, y), share) in enumerate(zip(self._passes, self._shares, strict=True)):
+            known = self._kept[number]
+            gradient = self._graph(x, y) if known is None else known
             if not gradient.requires_grad:  # piecewise linear in the parameters: no curvature
                 continue
+            keep = known is not None or self._fits(number)
             parts = torch.autograd.grad(
                 torch.dot(gradient, vector), leaves, retain_graph=keep, materialize_grads=True
             )
             total.add_(_flat(list(parts)), alpha=share)
-            self._kept = gradient if keep else None
+            self._kept[number] = gradient if keep else None
         return total
+
+    def _fits(self, number: int) -> bool:
+        """Say whether the graph of a pass, which was just made, may stay for the next products.
+
+        On a CPU, what `chunk` leaves is other jobs' memory. On a GPU the job has what is free: a
+        graph stays where two more of them would fit beside what is needed to go through one.
+        """
+        if len(self._passes) == 1:
+            return True
+        if self.device.type != "cuda" or not self._more:
+            return False
+        free, _ = torch.cuda.mem_get_info(self.device)
+        reserved = torch.cuda.memory_reserved(self.device)
+        used = torch.cuda.memory_allocated(self.device)
+        graphs = sum(graph is not None for graph in self._kept[:number]) + 1
+        self._more = free + reserved - used > 3 * used / graphs
+        return self._more
 
     def _graph(self, x: Inputs, y: Tensor) -> Tensor:
         """Return the gradient (P,) of the mean loss over one pass, with its graph."""

@@ -195,7 +195,7 @@ class Functional:
 
     def _takes_layers(self, buffers: Tensors, x: Tensor) -> bool:
         """Say whether the module can be run layer by layer; tried once."""
-        if x.device.type != "cpu" or x.dim() != 5:
+        if x.device.type != "cpu" or x.dim() != 5 or torch.is_autocast_enabled("cpu"):
             return False
         if not all(b.is_contiguous() for b in buffers.values()):
             return False

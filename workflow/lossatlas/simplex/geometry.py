@@ -8,6 +8,7 @@ the Cayley-Menger determinant of Benton et al. (2021) does.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -156,16 +157,32 @@ class Face:
         The gradient of log V with respect to the vertex is direction / h. Where h is 0 the
         direction is 0.
         """
-        edge = vertex.double() - self.anchor
-        rest = edge - self.basis.T @ (self.basis @ edge)
-        height = float(torch.linalg.vector_norm(rest))
-        if height <= self.tolerance * float(torch.linalg.vector_norm(edge)):
-            return 0.0, torch.zeros_like(rest)
-        return height, rest / height
+        return heights([self], vertex)[0]
 
     def log_volume_at(self, height: float) -> float:
         """Return the logarithm of the volume of the whole simplex; -inf at height 0."""
         return self.log_volume + math.log(height / self.dimension) if height else -math.inf
+
+
+def heights(faces: Sequence[Face], vertex: Tensor) -> list[tuple[float, Tensor]]:
+    """Return the height of a vertex (P,) over each face, and its direction (`Face.height`).
+
+    The host reads all numbers of the device at once.
+    """
+    if not faces:
+        return []
+    edges = [vertex.double() - face.anchor for face in faces]
+    rests = [e - f.basis.T @ (f.basis @ e) for e, f in zip(edges, faces, strict=True)]
+    lengths = torch.stack([torch.linalg.vector_norm(x) for x in (*rests, *edges)]).tolist()
+    found = []
+    for face, rest, height, edge in zip(
+        faces, rests, lengths[: len(faces)], lengths[len(faces) :], strict=True
+    ):
+        if height <= face.tolerance * edge:
+            found.append((0.0, torch.zeros_like(rest)))
+        else:
+            found.append((height, rest / height))
+    return found
 
 
 def face_of(vertices: Tensor) -> Face:

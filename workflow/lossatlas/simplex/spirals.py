@@ -104,7 +104,7 @@ class Toy:
             for _ in range(VERTEX_STEPS):
                 weights = sampling.uniform(SAMPLES, len(simplex), draw)
                 gradient = self._gradient(vertices, optimiser.theta, weights) * SAMPLES
-                term.add_gradient(optimiser.theta, gradient)
+                term.add_gradient(term.heights(optimiser.theta), gradient)
                 optimiser.move(gradient)
             vertices = torch.cat([vertices, optimiser.theta[None]])
         return vertices

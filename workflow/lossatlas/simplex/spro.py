@@ -27,7 +27,7 @@ from lossatlas.simplex import sampling
 from lossatlas.simplex.complexes import Complex, check_dimension
 from lossatlas.simplex.points import group_size, named
 from lossatlas.simplex.strength import strength
-from lossatlas.simplex.volume_term import VolumeTerm
+from lossatlas.simplex.volume_term import Heights, VolumeTerm
 from lossatlas.training.optimisers import decay, optimiser_of
 from lossatlas.training.seeds import generator, seed_default
 from lossatlas.training.state import State
@@ -168,7 +168,8 @@ class _Vertex:
         self.volume = VolumeTerm(
             self.frozen, self.simplexes, strength(functional, plan, connector, settings), settings
         )
-        self.epoch, self.step, self.total, self.loss = 0, 0, 0.0, math.nan
+        self.epoch, self.step, self.loss = 0, 0, math.nan
+        self.total = torch.zeros((), dtype=torch.float64, device=self.theta.device)
         self.batch = min(settings.batch_size, len(split))
         self.steps, left = divmod(len(split), self.batch)
         if settings.mode == "paper" and left > 1:  # the authors keep an epoch's last batch
@@ -197,30 +198,33 @@ class _Vertex:
             while self.epoch < settings.epochs and torch.isfinite(self.theta).all():
                 share = self.epoch / settings.epochs
                 self._epoch(settings.learning_rate * 0.5 * (1 + math.cos(math.pi * share)), state)
-                self.loss = self.total / self.steps
-                self.epoch, self.step, self.total = self.epoch + 1, 0, 0.0
+                self.loss = float(self.total) / self.steps
+                self.epoch, self.step = self.epoch + 1, 0
+                self.total.zero_()
 
     def _epoch(self, rate: float, state: State) -> None:
         draw = generator("spro", *self.words, self.epoch)
-        order = torch.randperm(len(self.split), generator=draw)
+        order = torch.randperm(len(self.split), generator=draw).to(self.theta.device)
         for step, index in enumerate(order.split(self.batch)[: self.steps]):
             # The generator serves the epoch: draws come in order, used or not.
-            weights = self._weights(draw, step < self.step)
-            if step < self.step:
+            past = step < self.step
+            heights = [] if past else self.volume.heights(self.theta)
+            weights = self._weights(draw, None if past else heights)
+            if past:
                 continue
             seed_default(self.theta.device, "noise", *self.words, self.epoch, step)  # for dropout
             name = ("spro", *self.words, self.epoch, step)
-            batch = augmented_batch(self.split.take(index.to(self.theta.device)), name)
-            self._move(weights, batch, rate)
+            batch = augmented_batch(self.split.take(index), name)
+            self._move(weights, heights, batch, rate)
             self.step = step + 1
             if state.due():
                 state.save(self._tensors(), self._values())
 
-    def _weights(self, draw: torch.Generator, past: bool) -> Tensor:
-        """Return barycentric weights (S, V) of this step's points."""
+    def _weights(self, draw: torch.Generator, heights: Heights | None) -> Tensor:
+        """Return barycentric weights (S, V) of a step's points; of a past step, any."""
         count = len(self.simplexes)
-        equal = past or count == 1 or self.settings.mode == "paper"
-        logs = [0.0] * count if equal else self.volume.log_volumes(self.theta)
+        equal = heights is None or count == 1 or self.settings.mode == "paper"
+        logs = [0.0] * count if equal else self.volume.log_volumes(heights or [])
         return sampling.in_complex(
             self.simplexes,
             sampling.shares(logs),
@@ -229,7 +233,7 @@ class _Vertex:
             draw,
         )
 
-    def _move(self, weights: Tensor, batch: Split, rate: float) -> None:
+    def _move(self, weights: Tensor, heights: Heights, batch: Split, rate: float) -> None:
         """One step of the optimiser, with L2, on the new vertex."""
         settings = self.settings
         loss, gradient = loss_and_gradient(
@@ -238,17 +242,17 @@ class _Vertex:
         if settings.mode == "paper":  # the authors' code sums where the paper averages
             gradient *= settings.samples
         gradient.add_(self.theta, alpha=decay(settings, self.optimiser))
-        self.volume.add_gradient(self.theta, gradient)
+        self.volume.add_gradient(heights, gradient)
         if self.still is not None:
             gradient.masked_fill_(self.still, 0.0)
         self.optimiser.step(self.theta, gradient, rate)
-        self.total += loss
+        self.total += loss  # the host reads it once in an epoch
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {"theta": self.theta, **self.optimiser.state()}
+        return {"theta": self.theta, "total": self.total, **self.optimiser.state()}
 
     def _values(self) -> dict[str, object]:
-        numbers = {"epoch": self.epoch, "step": self.step, "total": self.total, "loss": self.loss}
+        numbers = {"epoch": self.epoch, "step": self.step, "loss": self.loss}
         return {"vertex": self.key, **numbers}
 
     def summary(self) -> dict[str, float]:
@@ -261,9 +265,9 @@ class _Vertex:
         tensors, values = found or ({}, {})
         if values.get("vertex") != key:
             return
-        self.theta = tensors["theta"].clone()
+        self.theta, self.total = tensors["theta"].clone(), tensors["total"].clone()
         self.optimiser.load(tensors)
-        for name in ("epoch", "step", "total", "loss"):
+        for name in ("epoch", "step", "loss"):
             setattr(self, name, values[name])
 
 
@@ -274,7 +278,7 @@ def loss_and_gradient(
     theta: Tensor,
     weights: Tensor,
     batch: Split,
-) -> tuple[float, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Return the mean loss over points of a complex, and its gradient for the newest vertex.
 
     Points of a small network go through one vectorised pass, those of a large one follow each
@@ -289,7 +293,7 @@ def loss_and_gradient(
         batch: Examples.
 
     Returns:
-        Mean loss, and the gradient (P,) of the mean over the S points.
+        Mean loss, a scalar, float64, and the gradient (P,) of the mean over the S points.
     """
     with torch.no_grad():
         coefficients = weights.to(theta.device, theta.dtype)
@@ -305,7 +309,7 @@ def loss_and_gradient(
         losses.append(loss)
         for part, slope in zip(parts, slopes, strict=True):
             part.addmv_(slope.T, some[:, -1])
-    return float(torch.cat(losses).double().mean()), gradient.div_(len(weights))
+    return torch.cat(losses).double().mean(), gradient.div_(len(weights))
 
 
 def _point_gradients(

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from lossatlas.simplex.geometry import Face, face_of
+from lossatlas.simplex.geometry import Face, face_of, heights
 from lossatlas.simplex.sampling import shares
 
 if TYPE_CHECKING:
     from lossatlas.metrics.spro import Spro
 
+Heights = Sequence[tuple[float, Tensor]]  # one per face: height, and its direction (P,)
 PAPER_EPSILON = 1e-4  # the authors' code adds it to the squared volume inside the logarithm
 
 
@@ -54,16 +55,19 @@ class VolumeTerm:
             index = len(frozen)
             self.faces = [face_of(frozen[[v for v in s if v < index]]) for s in chosen]
 
-    def log_volumes(self, theta: Tensor) -> list[float]:
-        """Return log V of each simplex with the vertex at `theta` (P,)."""
-        return [face.log_volume_at(face.height(theta)[0]) for face in self.faces]
+    def heights(self, theta: Tensor) -> Heights:
+        """Return the height, and its direction, of the vertex at `theta` (P,) over each face."""
+        return heights(self.faces, theta)
 
-    def add_gradient(self, theta: Tensor, gradient: Tensor) -> None:
-        """Add the term's gradient at `theta` (P,) to `gradient` (P,), in place."""
+    def log_volumes(self, found: Heights) -> list[float]:
+        """Return log V of each simplex, of the vertex's heights."""
+        return [f.log_volume_at(height) for f, (height, _) in zip(self.faces, found, strict=True)]
+
+    def add_gradient(self, found: Heights, gradient: Tensor) -> None:
+        """Add the term's gradient to `gradient` (P,), in place, of the vertex's heights."""
         if not self.strength:
             return
-        found = [face.height(theta) for face in self.faces]
-        logs = [f.log_volume_at(h) for f, (h, _) in zip(self.faces, found, strict=True)]
+        logs = self.log_volumes(found)
         portions = shares(logs).tolist()
         force = self.strength * self.factor * self._share(logs)
         for portion, (height, direction) in zip(portions, found, strict=True):

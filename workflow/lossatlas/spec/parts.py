@@ -235,6 +235,16 @@ class Recipe(Strict):
         description="weights kept: last epoch, lowest running training loss, early stop; of a "
         "replica that never settles 'early' is 'best', if that is kept, else 'final'",
     )
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32",
+        description="how products of matrices and convolutions round their inputs; weights, sums "
+        "and losses are float32 in all (tf32: on GPUs only)",
+    )
+    deterministic: bool = Field(
+        False,
+        description="on a GPU, take algorithms that give the same bits each time (a CPU always "
+        "does), so that resumed training equals that without a break",
+    )
     record: Recording | None = Field(None, description="what of the path is recorded")
 
     @field_validator("decay_epochs")

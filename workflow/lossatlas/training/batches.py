@@ -16,6 +16,7 @@ from lossatlas.training.seeds import generator
 def batches(split: Split, seeds: list[int], epoch: int, recipe: Recipe) -> Iterator[Tensor]:
     """Yield the indices (G, B) of an epoch's batches, in each replica's own order, or as they are.
 
+    They lie where the examples do: the order of a whole epoch is sent once.
     The authors' "gauss" data are never shuffled: every epoch visits the same batches.
 
     Args:
@@ -33,7 +34,7 @@ def batches(split: Split, seeds: list[int], epoch: int, recipe: Recipe) -> Itera
     if recipe.batch_tokens is not None:
         yield from (batch[None] for batch in by_tokens(split, orders[0], recipe.batch_tokens))
         return
-    together = torch.stack(orders)
+    together = torch.stack(orders).to(split.device)
     for chunk in together.split(recipe.batch_size, dim=1):
         if chunk.shape[1] == recipe.batch_size or recipe.incomplete_batch == "keep":
             yield chunk
@@ -55,10 +56,11 @@ def by_tokens(split: Split, order: Tensor, most: int) -> list[Tensor]:
     if int(lengths.max()) > most:
         what = f"an example has {int(lengths.max())} tokens, and a batch {most}"
         raise UserError(what, where="recipe: batch_tokens", fix="a larger number")
+    there = order.to(split.device)
     found, first, tokens = [], 0, 0
     for place, length in enumerate(lengths.tolist()):
         if tokens + length > most:
-            found.append(order[first:place])
+            found.append(there[first:place])
             first, tokens = place, 0
         tokens += length
-    return [*found, order[first:]]
+    return [*found, there[first:]]

@@ -10,14 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lossatlas import device as devices
 from lossatlas.data.augment import changed
-from lossatlas.data.tensors import Inputs, Split
+from lossatlas.data.tensors import Inputs, Named, Split
 from lossatlas.errors import UserError
 from lossatlas.models.functional import (
     Functional,
@@ -28,17 +30,19 @@ from lossatlas.models.functional import (
 from lossatlas.models.layout import Layout, is_small
 from lossatlas.models.outputs import check_outputs, explained, outputs_of
 from lossatlas.spec.parts import Recipe
+from lossatlas.training import graphs
 from lossatlas.training.batches import batches
 from lossatlas.training.networks import chunk_of
 from lossatlas.training.optimisers import decay, optimiser_of
 from lossatlas.training.recorder import PREFIX, Recorder, Snapshot
-from lossatlas.training.rows import Group, Run
+from lossatlas.training.rows import Group, Run, named
 from lossatlas.training.schedules import has_settled, learning_rate
 from lossatlas.training.seeds import seed_default
 from lossatlas.training.state import State
 from lossatlas.training.trained import Trained
 
 Report = Callable[[dict[str, Any]], None]
+Backward = Callable[[Any, Tensor], Tensor]
 Earlier = Callable[[Functional, Tensors], Snapshot | None]
 
 
@@ -63,8 +67,8 @@ class Engine:
             buffers; called where nothing was saved and the recipe records (`ends`).
 
     Raises:
-        UserError: If there are fewer images than a batch needs, or the network's outputs are not
-            those of the task.
+        UserError: If there are fewer images than a batch needs, the network's outputs are not those
+            of the task, or the device does not have the recipe's precision.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class Engine:
         if recipe.batch_tokens is None and recipe.steps(len(split)) == 0:
             what = f"batch_size {recipe.batch_size} is more than the {len(split)} training images"
             raise UserError(what, where="recipe", fix=f"at most {len(split)}")
+        devices.check_precision(recipe.precision, self.device)
         rule = recipe.early_stop
         self.stops = rule is not None and rule.stop
         modules = [initialise(build, seed) for seed in seeds]
@@ -117,6 +122,9 @@ class Engine:
         shapes = {n: self.functional.shapes[n] for n in self.functional.trainable}
         rows = [slice(first, first + size) for first in range(0, count, size)]
         self.groups = [Group.of(self.run.flat, shapes, row) for row in rows]
+        self._backwards: list[Backward] = [partial(self._backward, group) for group in self.groups]
+        if graphs.wanted(self.device):
+            self._backwards = [graphs.Replayed(backward) for backward in self._backwards]
         self.recorder = None
         if self.recipe.record is not None:
             steps = self.recipe.steps(len(self.split))
@@ -139,7 +147,9 @@ class Engine:
             Preempted: If a signal asked the job to leave; the state has been saved.
             UserError: If BatchNorm meets a batch of one image of one place.
         """
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+        recipe, random = self.recipe, [self.device] if self.device.type == "cuda" else []
+        arithmetic = devices.arithmetic(recipe.precision, deterministic=recipe.deterministic)
+        with torch.random.fork_rng(random), arithmetic:
             return self._train()
 
     def _train(self) -> Trained:
@@ -164,7 +174,7 @@ class Engine:
         for step, index in enumerate(batches(self.split, self.seeds, run.epoch, recipe)):
             if step < run.step:
                 continue
-            self._step(index.to(self.device), learning_rate(recipe, run.epoch, run.total))
+            self._step(index, learning_rate(recipe, run.epoch, run.total))
             run.total += 1
             run.step = step + 1
             if self.state.due():
@@ -178,7 +188,7 @@ class Engine:
             if recorder.wants_whole():
                 recorder.whole(self._whole_loss())
         before = run.sums.clone()
-        gradient = torch.cat([self._gradient(group, index[group.rows]) for group in self.groups])
+        gradient = torch.cat([self._gradient(number, index) for number in range(len(self.groups))])
         with torch.no_grad():
             if recorder is not None:
                 loss, _, units = run.sums - before
@@ -221,8 +231,12 @@ class Engine:
         params = {**{name: p[group.rows] for name, p in self.frozen.items()}, **group.leaves}
         own = {name: b[group.rows] for name, b in buffers.items()}
         images = self._images(group, index) if train else self.layout.take(index)
-        outputs = self.functional.many(params, own, images, train=train)
-        return self.task.means(outputs, self.split.labels[index])
+        if not train:
+            outputs = self.functional.many(params, own, images, train=False)
+            return self.task.means(outputs, self.split.labels[index])
+        with devices.rounding(self.recipe.precision, self.device):
+            outputs = self.functional.many(params, own, images, train=True)
+            return self.task.means(outputs, self.split.labels[index])
 
     def _seed(self, group: Group) -> None:
         """Let whatever a module draws, such as dropout, depend on the replicas and the step."""
@@ -234,16 +248,25 @@ class Engine:
         names = [(seed, self.run.epoch, self.run.step) for seed in self.seeds[group.rows]]
         return changed(self.split, self.layout.take(index), names)
 
-    def _gradient(self, group: Group, index: Tensor) -> Tensor:
-        """Return the gradients (g, P) of the mean losses of a group's replicas."""
-        group.refresh()
+    def _gradient(self, number: int, index: Tensor) -> Tensor:
+        """Return the gradients (g, P) of the replicas of a group on examples (G, B)."""
+        group = self.groups[number]
         self._seed(group)
-        labels, task, smoothing = self.split.labels[index], self.task, self.recipe.label_smoothing
+        index = index[group.rows]
+        images, labels = self._images(group, index), self.split.labels[index]
+        if isinstance(images, Named):  # graphs are of tensors
+            return self._backward(group, images, labels)
+        return self._backwards[number](images, labels)
+
+    def _backward(self, group: Group, images: Inputs, labels: Tensor) -> Tensor:
+        """Return the gradients (g, P) of the mean losses of a group, on inputs (g, B, ...)."""
+        group.refresh()
+        task, smoothing = self.task, self.recipe.label_smoothing
         params = {**{name: p[group.rows] for name, p in self.frozen.items()}, **group.leaves}
         buffers = {name: b[group.rows] for name, b in self.run.buffers.items()}
-        images = self._images(group, index)
-        outputs = self.functional.many(params, buffers, images, train=True)
-        losses = task.means(outputs, labels, smoothing)
+        with devices.rounding(self.recipe.precision, self.device):
+            outputs = self.functional.many(params, buffers, images, train=True)
+            losses = task.means(outputs, labels, smoothing)
         pieces = torch.autograd.grad(
             losses.sum(), list(group.leaves.values()), allow_unused=True, materialize_grads=True
         )
@@ -337,7 +360,7 @@ class Engine:
         ends = np.full(len(self.seeds), run.epoch)
         if self.stops:
             ends[self._stopped()] = run.epoch_of["early"].cpu().numpy()[self._stopped()]
-            flat, buffers = self._early_or((flat, buffers))
+            flat, buffers = run.early_or((flat, buffers))
         counts = np.arange(run.epoch)[:, None] < ends
         finite = torch.isfinite(flat).all(dim=1).cpu().numpy()
         diverged = ~((np.isfinite(history["train_loss"]) | ~counts).all(axis=0) & finite)
@@ -346,11 +369,11 @@ class Engine:
         for kind in self.recipe.checkpoints:
             flat, buffers = run.kept.get(kind, final)
             if kind == "early":
-                flat, buffers = self._early_or(run.kept.get("best", final))
-            checkpoints[kind] = (self._named(flat), buffers)
+                flat, buffers = run.early_or(run.kept.get("best", final))
+            checkpoints[kind] = (named(self.functional, flat, self.frozen), buffers)
         if self.recorder is not None:
             for epoch, (flat, buffers) in self.recorder.snapshots(run.epoch, run.buffers).items():
-                checkpoints[f"epoch-{epoch}"] = (self._named(flat), buffers)
+                checkpoints[f"epoch-{epoch}"] = (named(self.functional, flat, self.frozen), buffers)
         return Trained(
             self.functional,
             self.seeds,
@@ -369,24 +392,3 @@ class Engine:
         if self.recorder is None or not self.recorder.resumes:
             return None
         return self.recorder.end(self._now())
-
-    def _early_or(self, other: tuple[Tensor, Tensors]) -> tuple[Tensor, Tensors]:
-        """Return the early-stopped weights and buffers; of replicas that never settled, others."""
-        never = torch.nonzero(self.run.epoch_of["early"] == 0).flatten()
-        early, buffers = self.run.kept["early"]
-        found = early.clone(), {name: buffer.clone() for name, buffer in buffers.items()}
-        found[0][never] = other[0][never]
-        for name, buffer in found[1].items():
-            buffer[never] = other[1][name][never]
-        return found
-
-    def _named(self, flat: Tensor) -> Tensors:
-        """Return the named parameters (G, ...), frozen ones included, in the module's order."""
-        count = len(self.seeds)
-        shapes = {n: self.functional.shapes[n] for n in self.functional.trainable}
-        pieces = flat.detach().split([shape.numel() for shape in shapes.values()], dim=1)
-        named = {
-            n: piece.reshape(count, *shape)
-            for (n, shape), piece in zip(shapes.items(), pieces, strict=True)
-        }
-        return {name: {**named, **self.frozen}[name] for name in self.functional.shapes}

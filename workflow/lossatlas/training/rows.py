@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossatlas.models.functional import Tensors
+from lossatlas.models.functional import Functional, Tensors
 from lossatlas.training.optimisers import Optimiser
 
 
@@ -47,6 +47,33 @@ class Run:
         """Take numbers from a resume state."""
         for name in _NUMBERS:
             setattr(self, name, values[name])
+
+    def early_or(self, other: tuple[Tensor, Tensors]) -> tuple[Tensor, Tensors]:
+        """Return the early-stopped weights and buffers; of replicas that never settled, others."""
+        never = torch.nonzero(self.epoch_of["early"] == 0).flatten()
+        early, buffers = self.kept["early"]
+        found = early.clone(), {name: buffer.clone() for name, buffer in buffers.items()}
+        found[0][never] = other[0][never]
+        for name, buffer in found[1].items():
+            buffer[never] = other[1][name][never]
+        return found
+
+
+def named(functional: Functional, flat: Tensor, frozen: Tensors) -> Tensors:
+    """Return the named parameters (G, ...) of rows (G, P), in the module's order.
+
+    Args:
+        functional: The network.
+        flat: What it trains.
+        frozen: Name -> (G, ...), what it does not.
+    """
+    shapes = {n: functional.shapes[n] for n in functional.trainable}
+    pieces = flat.detach().split([shape.numel() for shape in shapes.values()], dim=1)
+    found = {
+        n: piece.reshape(len(flat), *shape)
+        for (n, shape), piece in zip(shapes.items(), pieces, strict=True)
+    }
+    return {name: {**found, **frozen}[name] for name in functional.shapes}
 
 
 _NUMBERS = ("epoch", "step", "total", "history", "rates")
