@@ -12,7 +12,7 @@ from lossatlas import plugins
 from lossatlas.errors import UserError, nearest
 from lossatlas.metrics import registry
 from lossatlas.metrics.base import Asked, Metric
-from lossatlas.spec import fits, names, own
+from lossatlas.spec import fits, names, own, subset
 from lossatlas.spec.catalogue import NETWORKS, data_source
 from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES, Cell, axis_target
 from lossatlas.spec.complaints import explain
@@ -39,6 +39,8 @@ def check(config: Config) -> None:
     _check_data(config)
     _check_models(config)
     _check_metrics(config)
+    axes = {axis for one in config.experiments.values() for axis in one.axes}
+    subset.check(subset.conditions(config.only, "only"), axes, "only")
     for name in config.experiments:
         _check_experiment(config, name)
     _check_figures(config)
@@ -138,6 +140,7 @@ def _check_experiment(config: Config, name: str) -> None:
         if metric not in config.metrics and metric not in registry.built_in():
             raise _unknown_metric(config, metric, f"{where}.metrics")
     _check_axes(config, one, where)
+    _check_subset(config, name)
     try:
         cells = config.cells(name)
     except ValidationError as error:
@@ -149,6 +152,15 @@ def _check_experiment(config: Config, name: str) -> None:
         raise UserError("two points of the grid are the same cell", where=where)
     fits.check_blocks(config.recipe(name), one.together, where)
     _check_enough(config, name, where)
+
+
+def _check_subset(config: Config, name: str) -> None:
+    one = config.experiments[name]
+    own = f"experiments.{name}.only"
+    subset.check(subset.conditions(one.only, own), one.axes, own)
+    if not config.grid(name):
+        fix = "wider conditions; targets choose among experiments"
+        raise UserError(f"leaves no cell of '{name}'", where=own if one.only else "only", fix=fix)
 
 
 def _unknown_metric(config: Config, name: str, where: str) -> UserError:

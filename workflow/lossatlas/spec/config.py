@@ -13,7 +13,7 @@ from lossatlas import paths, plugins
 from lossatlas.errors import UserError
 from lossatlas.metrics import registry
 from lossatlas.metrics.base import Metric
-from lossatlas.spec import checks, elsewhere, kinds, owndata
+from lossatlas.spec import checks, elsewhere, kinds, owndata, subset
 from lossatlas.spec.catalogue import NETWORKS
 from lossatlas.spec.cells import (
     Cell,
@@ -54,6 +54,9 @@ class Experiment(Strict):
     )
     load: dict[str, AxisValues] = Field({}, description="load axis: values")
     temperature: dict[str, AxisValues] = Field({}, description="temperature axis: values")
+    only: str = Field(
+        "", description="cells that are made for now: 'width<=16 and batch_size>=64'; default: all"
+    )
     seeds: (
         Annotated[int, Field(ge=1, le=MOST_SEEDS)]
         | Annotated[list[int], Field(min_length=1, max_length=MOST_SEEDS)]
@@ -124,6 +127,11 @@ class Config(Strict):
     plugins: bool = Field(
         True, description="`off`: nothing of a plug-in is imported; for configs from elsewhere"
     )
+    only: str = Field(
+        "",
+        description="cells of all experiments that are made for now, as `experiments.<name>.only`; "
+        "a condition on an axis that an experiment does not have leaves that one as it is",
+    )
     datasets: dict[str, DataPart] = Field(description="named data sets")
     models: dict[str, ModelPart] = Field(description="named networks")
     recipes: dict[str, Recipe] = Field({}, description="named recipes")
@@ -149,12 +157,15 @@ class Config(Strict):
 
     def grid(self, experiment: str) -> list[dict[str, int | float]]:
         """Return axis -> value of each cell of an experiment, as the config gives them."""
-        axes, found = self.experiments[experiment].axes, self._found.get(experiment)
-        return [
-            dict(zip(axes, values, strict=True))
-            for values in product(*axes.values())
+        one, found = self.experiments[experiment], self._found.get(experiment)
+        asked = subset.conditions(one.only, f"experiments.{experiment}.only")
+        asked += subset.conditions(self.only, "only")
+        every = (
+            dict(zip(one.axes, values, strict=True))
+            for values in product(*one.axes.values())
             if found is None or values in found.points
-        ]
+        )
+        return [point for point in every if all(each.holds(point) for each in asked)]
 
     def checkpoints(self, experiment: str) -> list[Mapping[int, elsewhere.Checkpoint]]:
         """Return, for each cell of an experiment that was trained elsewhere, seed -> its file."""
