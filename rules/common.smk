@@ -257,7 +257,7 @@ def training_mb(wildcards, attempt):
 
 
 def training_minutes(wildcards, attempt):
-    return needs.training_minutes(planned(wildcards), attempt)
+    return needs.training_minutes(planned(wildcards), attempt, CONFIG.walltime)
 
 
 def metric_mb(wildcards, attempt):
@@ -265,7 +265,7 @@ def metric_mb(wildcards, attempt):
 
 
 def metric_minutes(wildcards, attempt):
-    return needs.metric_minutes(planned(wildcards), metric_of(wildcards), attempt)
+    return needs.metric_minutes(planned(wildcards), metric_of(wildcards), attempt, CONFIG.walltime)
 
 
 def metric_threads(wildcards):

@@ -69,6 +69,7 @@ rule plan:
     conda:
         "../envs/analysis.yaml"
     params:
+        stale=lambda w: stale(),
         why=lambda w: [*CONFIG.missing, *[stale(), RERUNS.summary()][1]],
     script:
         "../workflow/plan.py"

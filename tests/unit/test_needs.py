@@ -48,6 +48,14 @@ def test_training_grows_with_width_batch_replicas_and_attempt() -> None:
     assert needs.training_minutes(small, 2) == 2 * needs.training_minutes(small)
 
 
+def test_no_job_asks_for_more_than_the_walltime() -> None:
+    wide = cells([128], [16])[0]
+    assert needs.training_minutes(wide, 9, limit=24.0) == 24 * 60
+    assert needs.metric_minutes(wide, settings("connectivity"), 3, limit=0.5) == 30
+    small = cells([2], [1024])[0]
+    assert needs.training_minutes(small, 1, limit=24.0) == needs.training_minutes(small)
+
+
 def test_recording_asks_for_its_ring() -> None:
     from lossatlas.spec.cells import Cell
     from lossatlas.spec.parts import DataPart, ModelPart, Recipe, Recording

@@ -174,6 +174,38 @@ def test_disk_of_vertices() -> None:
         assert vertices_bytes(planned, asked) == count * 4 * (64 * 4 + 4 + 4 * 10 + 10)
 
 
+def test_longest_and_largest_jobs_and_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = make_plan(config.load(TWO), nothing)
+    weights = paths.weights(plan.experiments["a"][0], "0-1")
+    Path(weights).parent.mkdir(parents=True)
+    Path(weights).touch()
+
+    def told(stale: frozenset[str]) -> tuple[list[str], list[str]]:
+        console = Console(file=io.StringIO(), width=200)
+        report.plan(plan, console, stale=stale)
+        lines = console.file.getvalue().splitlines()
+        rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+        return next(row for row in rows if row[0] == "a"), lines
+
+    row, lines = told(frozenset())
+    # Blocks 0-1, 0-2 and 3; performance of one cell, performance and cka of the other.
+    assert row[3:5] == ["6", "5"]
+    wide = plan.experiments["b"][1]
+    first = f"Longest job on one GPU (A100 class, fp32): training of {wide}, about"
+    assert any(line.startswith(first) for line in lines)
+    assert any(line.startswith("Largest job: ") for line in lines)
+    assert told(frozenset({weights}))[0][3:5] == ["6", "6"]
+
+
+def test_jobs_beyond_the_walltime_say_how_often_they_go_on() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    report.plan(make_plan(config.load({**TWO, "walltime": 1e-3}), nothing), console)
+    assert "beyond `walltime` (0.001 h): it saves itself, and goes on" in console.file.getvalue()
+
+
 def test_disk_of_recorded_paths() -> None:
     """What is planned is what the recorder makes; a Gram matrix is symmetric, and half is zeros."""
     from lossatlas import models

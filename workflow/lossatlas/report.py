@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.table import Table
 from lossatlas import paths, store
 from lossatlas.claims import conditions
 from lossatlas.errors import UserError
+from lossatlas.spec import needs
 from lossatlas.spec.cost import (
     GPU,
     LAPTOP,
@@ -36,7 +38,12 @@ def _table(title: str, columns: Iterable[str]) -> Table:
     return table
 
 
-def plan(plan_: Plan, console: Console | None = None, why: Sequence[str] = ()) -> None:
+def plan(
+    plan_: Plan,
+    console: Console | None = None,
+    why: Sequence[str] = (),
+    stale: Set[str] = frozenset(),
+) -> None:
     """Print cells, replicas, jobs, disk and estimated time per experiment and in all.
 
     A cell that several experiments share is counted in each of them, and once in the last line.
@@ -45,18 +52,50 @@ def plan(plan_: Plan, console: Console | None = None, why: Sequence[str] = ()) -
         plan_: What the config asks for.
         console: Where to print.
         why: Why existing results would be made again, a line each.
+        stale: First outputs of results that are there and not valid: they are left to do.
     """
-    columns = ("experiment", "cells", "replicas", "jobs", "disk", "CPU core hours", "GPU hours")
-    table = _table(f"Plan of {plan_.config.name} (times are estimates)", columns)
+    names = ("cells", "replicas", "jobs", "left", "disk", "CPU core hours", "or GPU hours")
+    table = _table(f"Plan of {plan_.config.name} (times are estimates)", ("experiment", *names))
     for name, ids in plan_.experiments.items():
-        table.add_row(name, *_amounts(plan_, [plan_.cells[cell_id] for cell_id in ids]))
+        table.add_row(name, *_amounts(plan_, [plan_.cells[cell_id] for cell_id in ids], stale))
     table.add_section()
-    table.add_row("all, shared cells once", *_amounts(plan_, list(plan_.cells.values())))
+    table.add_row("all, shared cells once", *_amounts(plan_, list(plan_.cells.values()), stale))
     console = console or Console()
     console.print(table)
     if any(weights_bytes(cell) is None for cell in plan_.cells.values()):
         console.print("Networks of your own have no estimate of time and disk; they count as 0.")
-    _lines(console, why)
+    _lines(console, [*_extremes(plan_), *why])
+
+
+def _extremes(plan_: Plan) -> list[str]:
+    """Return lines on the longest job, by a GPU and by one CPU core, and on the largest."""
+    jobs: list[tuple[str, list[float], int]] = []
+    for cell_id, cell in plan_.cells.items():
+        blocks = max(1, len(cell.blocks))
+        largest = max(map(len, cell.blocks.values()), default=0)
+        if not cell.cell.adopted:
+            each = [(training_hours(cell, machine) or 0.0) / blocks for machine in (GPU, LAPTOP)]
+            jobs.append((f"training of {cell_id}", each, needs.training_mb(cell, largest)))
+        for name in cell.metrics:
+            metric = plan_.config.metric(name)
+            alone = [job_hours(cell, metric, machine) or 0.0 for machine in (GPU, LAPTOP)]
+            jobs.append((f"{name} of {cell_id}", alone, needs.metric_mb(cell, metric)))
+    if not jobs:
+        return []
+    limit: float = plan_.config.walltime
+    found: list[str] = []
+    for number, machine in enumerate((GPU, LAPTOP)):
+        name, hours, _ = max(jobs, key=lambda job: job[1][number])
+        line = f"Longest job on {machine.name}: {name}, about {hours[number]:.3g} h"
+        times = math.ceil(hours[number] / limit)
+        if times > 1:
+            line += (
+                f"; beyond `walltime` ({limit:g} h): it saves itself, and goes on {times - 1} times"
+                f" (`retries` of the profile, at least {times - 1})"
+            )
+        found.append(line)
+    name, _, size = max(jobs, key=lambda job: job[2])
+    return [*found, f"Largest job: {name}, about {size / 1000:.3g} GB of memory"]
 
 
 def _lines(console: Console, lines: Iterable[str]) -> None:
@@ -64,9 +103,17 @@ def _lines(console: Console, lines: Iterable[str]) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _amounts(plan_: Plan, cells: list[PlannedCell]) -> list[str]:
+def _amounts(plan_: Plan, cells: list[PlannedCell], stale: Set[str]) -> list[str]:
     replicas = sum(len(cell.seeds) for cell in cells)
-    jobs = sum(len(cell.blocks) + len(cell.metrics) for cell in cells)
+    results = [
+        path
+        for cell in cells
+        for path in (
+            *(paths.weights(cell.cell.id, block) for block in cell.blocks),
+            *(paths.metric(cell.cell.id, name) for name in cell.metrics),
+        )
+    ]
+    left = sum(path in stale or not Path(path).exists() for path in results)
     disk = sum((weights_bytes(cell) or 0) + paths_bytes(cell) for cell in cells)
     measured = [(cell, plan_.config.metric(name)) for cell in cells for name in cell.metrics]
     disk += sum(vertices_bytes(cell, settings) for cell, settings in measured)
@@ -75,7 +122,8 @@ def _amounts(plan_: Plan, cells: list[PlannedCell]) -> list[str]:
         total = sum(training_hours(cell, machine) or 0.0 for cell in cells)
         total += sum(job_hours(cell, settings, machine) or 0.0 for cell, settings in measured)
         hours.append(f"{total:.2f}" if total < 10 else f"{total:,.0f}")
-    return [f"{len(cells):,}", f"{replicas:,}", f"{jobs:,}", _bytes(disk), *hours]
+    counts = [f"{count:,}" for count in (len(cells), replicas, len(results), left)]
+    return [*counts, _bytes(disk), *hours]
 
 
 def _bytes(count: float) -> str:

@@ -132,6 +132,12 @@ class Config(Strict):
         description="cells of all experiments that are made for now, as `experiments.<name>.only`; "
         "a condition on an axis that an experiment does not have leaves that one as it is",
     )
+    walltime: float = Field(
+        24.0,
+        gt=0,
+        description="most hours that a queue gives a job; longer work is cut there, keeps what it "
+        "has and goes on in the next attempt",
+    )
     datasets: dict[str, DataPart] = Field(description="named data sets")
     models: dict[str, ModelPart] = Field(description="named networks")
     recipes: dict[str, Recipe] = Field({}, description="named recipes")

@@ -95,17 +95,28 @@ def _at_least(numbers: float, attempt: int) -> int:
     return max(LEAST_MB, math.ceil(BASE_MB + 1.3 * 4 * numbers / 1e6)) * attempt
 
 
-def training_minutes(planned: PlannedCell, attempt: int = 1) -> int:
-    """Return the minutes of a job that trains one block of a cell."""
+def training_minutes(planned: PlannedCell, attempt: int = 1, limit: float = math.inf) -> int:
+    """Return the minutes of a job that trains one block of a cell.
+
+    Args:
+        planned: The cell.
+        attempt: From 1.
+        limit: Most hours that a queue gives a job (`walltime`): longer work is cut there, keeps
+            what it has, and goes on in the next attempt.
+    """
     hours = training_hours(planned, GPU if gpu() else LAPTOP)
-    return _minutes(None if hours is None else hours / max(1, len(planned.blocks)), attempt)
+    each = None if hours is None else hours / max(1, len(planned.blocks))
+    return _minutes(each, attempt, limit)
 
 
-def metric_minutes(planned: PlannedCell, metric: Metric, attempt: int = 1) -> int:
-    """Return the minutes of a job that measures one metric of a cell."""
-    return _minutes(job_hours(planned, metric, GPU if gpu() else LAPTOP), attempt)
+def metric_minutes(
+    planned: PlannedCell, metric: Metric, attempt: int = 1, limit: float = math.inf
+) -> int:
+    """Return the minutes of a job that measures one metric of a cell; as `training_minutes`."""
+    return _minutes(job_hours(planned, metric, GPU if gpu() else LAPTOP), attempt, limit)
 
 
-def _minutes(hours: float | None, attempt: int) -> int:
+def _minutes(hours: float | None, attempt: int, limit: float) -> int:
     guess = UNKNOWN_MINUTES if hours is None else math.ceil(60 * MARGIN * hours)
-    return max(LEAST_MINUTES, guess) * attempt
+    asked = max(LEAST_MINUTES, guess) * attempt
+    return min(asked, max(1, math.floor(60 * limit))) if math.isfinite(limit) else asked
