@@ -70,6 +70,7 @@ rule plan:
         "../envs/analysis.yaml"
     params:
         why=lambda w: [*CONFIG.missing, *[stale(), RERUNS.summary()][1]],
+        files=lambda w: given_files(),
     script:
         "../workflow/plan.py"
 

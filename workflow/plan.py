@@ -7,4 +7,6 @@ with job(snakemake, quiet=False) as s:  # noqa: F821
     from lossatlas.spec.config import load
     from lossatlas.spec.plan import make_plan
 
-    report.plan(make_plan(load(s.config)), why=s.params.why)
+    config = load(s.config)
+    small = None if config.rehearse else make_plan(load({**s.config, "rehearse": True}))
+    report.plan(make_plan(config), why=s.params.why, rehearsal=small, files=s.params.files)

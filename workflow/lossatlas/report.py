@@ -36,7 +36,13 @@ def _table(title: str, columns: Iterable[str]) -> Table:
     return table
 
 
-def plan(plan_: Plan, console: Console | None = None, why: Sequence[str] = ()) -> None:
+def plan(
+    plan_: Plan,
+    console: Console | None = None,
+    why: Sequence[str] = (),
+    rehearsal: Plan | None = None,
+    files: Sequence[str] = (),
+) -> None:
     """Print cells, replicas, jobs, disk and estimated time per experiment and in all.
 
     A cell that several experiments share is counted in each of them, and once in the last line.
@@ -45,9 +51,12 @@ def plan(plan_: Plan, console: Console | None = None, why: Sequence[str] = ()) -
         plan_: What the config asks for.
         console: Where to print.
         why: Why existing results would be made again, a line each.
+        rehearsal: What its rehearsal does; None for none.
+        files: The config's files, for the command that starts it.
     """
     columns = ("experiment", "cells", "replicas", "jobs", "disk", "CPU core hours", "GPU hours")
-    table = _table(f"Plan of {plan_.config.name} (times are estimates)", columns)
+    what = f"the rehearsal of {plan_.config.name}" if plan_.config.rehearse else plan_.config.name
+    table = _table(f"Plan of {what} (times are estimates)", columns)
     for name, ids in plan_.experiments.items():
         table.add_row(name, *_amounts(plan_, [plan_.cells[cell_id] for cell_id in ids]))
     table.add_section()
@@ -56,7 +65,17 @@ def plan(plan_: Plan, console: Console | None = None, why: Sequence[str] = ()) -
     console.print(table)
     if any(weights_bytes(cell) is None for cell in plan_.cells.values()):
         console.print("Networks of your own have no estimate of time and disk; they count as 0.")
+    if rehearsal is not None:
+        _lines(console, [_first(rehearsal, files)])
     _lines(console, why)
+
+
+def _first(rehearsal: Plan, files: Sequence[str]) -> str:
+    """Return a line on what a rehearsal costs and how it is started."""
+    _, replicas, jobs, disk, cpu, _ = _amounts(rehearsal, list(rehearsal.cells.values()))
+    config = f"--configfile {' '.join(files)} " if files else ""
+    cost = f"{replicas} replicas, {jobs} jobs, {disk}, about {cpu} CPU core hours"
+    return f"Rehearse it first ({cost}): snakemake {config}--config rehearse=true"
 
 
 def _lines(console: Console, lines: Iterable[str]) -> None:

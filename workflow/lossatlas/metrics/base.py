@@ -56,7 +56,7 @@ REHEARSED = {
     **dict.fromkeys(("draws", "eigenvalues"), 3),
     **dict.fromkeys(("points", "places", "raster", "probes", "bootstrap"), 5),
     **dict.fromkeys(("density_steps", "batch_size"), 8),
-    "iterations": 20,
+    "iterations": 10,
     "samples": 32,
     "images": 32,
     "side": 17,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lossatlas.spec.config import Config, Experiment
 
 SEEDS = 3
-EPOCHS = 6
+EPOCHS = 5
 BATCH = 16  # examples of a step; as many at least are kept of a data set
 WIDTH, DEPTH = 8, 8  # of built-in networks where they are no axis, at most
 WINDOWS = 3  # of a recorded path
