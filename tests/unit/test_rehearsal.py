@@ -96,8 +96,8 @@ def test_examples_are_the_same_in_small(
     check_small(real, small)
     if path.parent.name == "checkpoints":
         assert small.experiments["adopted"].axes["model.hidden"] == [4, 32, 64]
-        assert small.experiments["adopted"].seed_list == [0, 1, 2]
-        assert [len(files) for files in small.checkpoints("adopted")] == [3, 3, 3]
+        assert small.experiments["adopted"].seed_list == [0, 1]
+        assert [len(files) for files in small.checkpoints("adopted")] == [2, 2, 2]
 
 
 def labelled(count: int) -> dict[str, np.ndarray]:
@@ -121,8 +121,8 @@ def test_relations_are_kept() -> None:
         for cell in small.cells(name):
             steps = cell.recipe.steps(cell.data.kept(data_source(cell.data.source).train))
             windows = cell.recipe.record.windows(steps)
-            assert len(windows) >= 3, name
-            assert steps <= 600, name
+            assert len(windows) >= 2, name
+            assert steps <= 300, name
             least = windows[0][1] - windows[0][0]
             assert small.metric("diffusion").fit[1] <= least / 4
     _, small = both(PROJECT / "config/simplex.yaml")
@@ -148,7 +148,7 @@ def test_few_data_and_odd_relations(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """)
     small = load({**raw, "name": "x", "rehearse": True})
     one = small.experiments["one"]
-    assert one.seed_list == [3, 5, 7]
+    assert one.seed_list == [3, 5]
     assert small.metric("connectivity").pairs == "first"
     assert small.metric("connectivity").points == 3
     assert one.temperature["batch_size"] == [9, 1]
@@ -343,5 +343,5 @@ def test_plan_says_what_a_rehearsal_costs(capsys: pytest.CaptureFixture[str]) ->
     said = " ".join(capsys.readouterr().out.split())
     assert "Plan of the rehearsal of one" in said
     command = "snakemake --configfile config/taxonomy.yaml --config rehearse=true"
-    assert "Rehearse it first (126 replicas, 252 jobs, " in said
+    assert "Rehearse it first (84 replicas, 252 jobs, " in said
     assert said.endswith(command)

@@ -53,16 +53,17 @@ REHEARSED = {
     **dict.fromkeys(("epochs", "bends", "cycles", "density_probes"), 1),
     **dict.fromkeys(("modes", "connectors", "repeats", "vertices", "components"), 2),
     **dict.fromkeys(("cycle_epochs", "surrogates"), 2),
-    **dict.fromkeys(("draws", "eigenvalues"), 3),
-    **dict.fromkeys(("points", "places", "raster", "probes", "bootstrap"), 5),
-    **dict.fromkeys(("density_steps", "batch_size"), 8),
+    **dict.fromkeys(("draws", "eigenvalues", "points", "places", "raster"), 3),
+    **dict.fromkeys(("probes", "bootstrap"), 5),
+    "density_steps": 8,
+    "batch_size": 16,
     "iterations": 10,
     "samples": 32,
     "images": 32,
     "side": 17,
     "entries": 200,
 }
-REHEARSED_WINDOW = 40  # points of a recorded window, at most
+REHEARSED_WINDOW = 32  # points of a recorded window, at most
 IMAGES = 1024  # that metrics pass through a network at once
 OPTIMISER = Field("sgd", description="sgd, adam, adamw, or your own 'package.module:object'")
 

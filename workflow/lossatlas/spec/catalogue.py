@@ -160,12 +160,10 @@ def rehearsal_of(source: DataSource) -> DataSource:
     """
     train = min(source.train, max(REHEARSED_TRAIN, 2 * source.classes))
     test = min(source.test, max(REHEARSED_TEST, source.classes))
-    names = {"name": source.name + REHEARSED, "stands_for": source.name}
+    named = dataclasses.replace(source, name=source.name + REHEARSED, stands_for=source.name)
     if source.own:
-        return dataclasses.replace(source, **names, train=train, test=test)
-    made = dataclasses.replace(
-        source, **names, version="rehearsal", sha256="", size=0, mirrors=(), parts=()
-    )
+        return dataclasses.replace(named, train=train, test=test)
+    made = dataclasses.replace(named, version="rehearsal", sha256="", size=0, mirrors=(), parts=())
     if source.corrupted:
         count = 5 * len(REHEARSED_CORRUPTIONS) * test
         return dataclasses.replace(made, file=f"rehearsal-{source.file}", test=count)

@@ -20,11 +20,11 @@ from lossatlas.spec.parts import DataPart, EarlyStop, ModelPart, Recipe, Recordi
 if TYPE_CHECKING:
     from lossatlas.spec.config import Config, Experiment
 
-SEEDS = 3
+SEEDS = 2
 EPOCHS = 5
 BATCH = 16  # examples of a step; as many at least are kept of a data set
 WIDTH, DEPTH = 8, 8  # of built-in networks where they are no axis, at most
-WINDOWS = 3  # of a recorded path
+WINDOWS = 2  # of a recorded path: the first and the last
 _COSTLY = ("width", "depth")  # axes of which the small end is taken; and the network's arguments
 
 Number = int | float
@@ -201,7 +201,7 @@ def _recorded(before: Config, config: Config, name: str) -> Recipe:
     if record is None or not experiments:
         return recipe
     length = min(record.length, REHEARSED_WINDOW)
-    stride = max(1, round(length * min(record.stride / record.length, 2)))
+    stride = max(1, round(length * min(record.stride / record.length, 1)))
     start = min(record.start, REHEARSED_WINDOW // 10)
     windows = min([WINDOWS, *(_windows(before, one) for one in experiments)])
     steps = start + (windows - 1) * stride + length - 1
@@ -213,7 +213,7 @@ def _recorded(before: Config, config: Config, name: str) -> Recipe:
             "length": length,
             "stride": stride,
             **{key: min(getattr(record, key), most) for key, most in _RECORD.items()},
-            "snapshots": max(1, epochs // 4) if record.snapshots else 0,
+            "snapshots": -(-epochs // 3) if record.snapshots else 0,
         }
     )
     decays = _decays(before.recipes[name], epochs)
