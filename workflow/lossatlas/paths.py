@@ -13,7 +13,6 @@ import os
 from pathlib import Path
 
 ROOT = "results"
-REHEARSALS = f"{ROOT}/rehearsal"  # stands in ROOT's place while a config is rehearsed
 DEFAULT = "config"  # the config whose results lie in ROOT itself: config.yaml
 REFERENCE = "taxonomy_reference"  # the authors' published results, in place of an experiment
 STUDIES = "studies"  # small experiments that have no cells
@@ -43,7 +42,7 @@ FILES = Path(".snakemake/lossatlas-files.json")  # SHA-256 of files of the user'
 DATASETS_TABLE = PROJECT / "resources" / "datasets.tsv"
 
 
-_base = ROOT
+_rehearsing = False
 _own = ROOT
 
 
@@ -52,25 +51,25 @@ def use(config: str, *, rehearsal: bool = False) -> None:
 
     Args:
         config: Its name.
-        rehearsal: Whether it is rehearsed: then everything lies in `REHEARSALS`.
+        rehearsal: Whether it is rehearsed.
     """
-    global _base, _own
-    _base = REHEARSALS if rehearsal else ROOT
+    global _rehearsing, _own
+    _rehearsing = rehearsal
     _own = _root(config)
 
 
 def rehearsing() -> bool:
     """Say whether results of this process are those of a rehearsal."""
-    return _base == REHEARSALS
+    return _rehearsing
 
 
 def base() -> str:
     """The folder of all results, or of all those of rehearsals."""
-    return _base
+    return f"{ROOT}/rehearsal" if _rehearsing else ROOT
 
 
 def _root(config: str) -> str:
-    return _base if config == DEFAULT else f"{_base}/{config}"
+    return base() if config == DEFAULT else f"{base()}/{config}"
 
 
 def origin(config: str) -> str:
@@ -92,28 +91,28 @@ def published() -> str:
 
 def imported() -> str:
     """The table of the authors' numbers, made again from their archive."""
-    return f"{_base}/reference/taxonomy_published.csv"
+    return f"{base()}/reference/taxonomy_published.csv"
 
 
 def download(file: str) -> str:
     """An archive as it came from its mirror."""
-    return f"{_base}/downloads/{file}"
+    return f"{base()}/downloads/{file}"
 
 
 def dataset(name: str) -> str:
     """A data set, converted once: images, labels, normalisation."""
-    return f"{_base}/data/{name}.h5"
+    return f"{base()}/data/{name}.h5"
 
 
 def cell(cell_id: str) -> str:
     """The folder of a cell."""
-    return f"{_base}/cells/{cell_id}"
+    return f"{base()}/cells/{cell_id}"
 
 
 def cells() -> list[str]:
     """Names of the cells of which there is anything."""
     try:
-        return sorted(os.listdir(f"{_base}/cells"))
+        return sorted(os.listdir(f"{base()}/cells"))
     except OSError:
         return []
 
@@ -149,27 +148,27 @@ def blocks_on_disk(cell_id: str) -> list[str]:
 
 def state(name: str) -> str:
     """Resume state of a running job; removed when the job succeeds."""
-    return f"{_base}/state/{name}"
+    return f"{base()}/state/{name}"
 
 
 def code(digest: str) -> str:
     """What a digest of code is made of, definition by definition."""
-    return f"{_base}/state/codes/{digest}.json"
+    return f"{base()}/state/codes/{digest}.json"
 
 
 def lease(output: str) -> str:
     """The lease on a result, held by the job that writes it."""
-    return f"{_base}/state/leases/{_short(output)}"
+    return f"{base()}/state/leases/{_short(output)}"
 
 
 def missing(file: str) -> str:
     """The note that an archive could not be had; gone as soon as it is asked for again."""
-    return f"{_base}/state/missing/{file}"
+    return f"{base()}/state/missing/{file}"
 
 
 def kept_by_all() -> str:
     """The folder of second names of results (see `kept.py`)."""
-    return f"{_base}/state/kept"
+    return f"{base()}/state/kept"
 
 
 def kept(output: str) -> str:
@@ -198,12 +197,12 @@ def vertices(cell_id: str) -> str:
 
 def study(name: str) -> str:
     """A small experiment that has no cells."""
-    return f"{_base}/studies/{name}.h5"
+    return f"{base()}/studies/{name}.h5"
 
 
 def _tables(experiment: str) -> str:
     """The folder of an experiment's tables; published results and studies are of no config."""
-    root = _base if experiment in (REFERENCE, STUDIES) else _own
+    root = base() if experiment in (REFERENCE, STUDIES) else _own
     return f"{root}/tables/{experiment}"
 
 
@@ -245,12 +244,12 @@ def sidecar(output: str) -> str:
 
 def accepted() -> str:
     """Results that count as valid under code that did not make them."""
-    return f"{_base}/accepted.json"
+    return f"{base()}/accepted.json"
 
 
 def log(rule: str, *parts: str) -> str:
     """The log of a job."""
-    root = _own if rule in OWN_LOGS else _base
+    root = _own if rule in OWN_LOGS else base()
     return "/".join([f"{root}/logs/{rule}", *parts]) + ".log"
 
 
