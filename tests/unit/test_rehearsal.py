@@ -306,8 +306,8 @@ def picture(text: str) -> tuple[np.ndarray, np.ndarray]:
         figure.legend(loc="upper center")
         whole = draw.whole_page(figure)
         whole = draw.marked(figure, mark, whole) if mark else whole
-        draw.save(Drawn(figure, pd.DataFrame()), f"{mark}.png", "png", 100, whole)
-        found.append(imread(f"{mark}.png"))
+        draw.save(Drawn(figure, pd.DataFrame()), f"{len(found)}.png", "png", 100, whole)
+        found.append(imread(f"{len(found)}.png"))
     return found[0], found[1]
 
 
