@@ -11,7 +11,7 @@ PEERS ?=
 # Each job is a process of its own: without bytecode on disk each would compile torch anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: atlas test test-slurm test-faults scan coverage lint format bench lock help clean anew
+.PHONY: atlas rehearse test test-slurm test-faults scan coverage lint format bench lock help clean anew
 .DEFAULT_GOAL := atlas
 
 atlas: $(READY)  ## set up, then run the default atlas (snakemake)
@@ -21,6 +21,11 @@ atlas: $(READY)  ## set up, then run the default atlas (snakemake)
 	3) echo "make: only data are missing (exit status 3); all other pictures are in results/figures/." >&2 ;; \
 	*) echo "make: something failed, see above (exit status $$status)" >&2 ;; \
 	esac; exit $$status
+
+rehearse: $(READY)  ## run the configs of the papers small, on made data (snakemake --config rehearse=true)
+	@for name in taxonomy simplex diffusion; do \
+	$(BIN)/snakemake all report --configfile config/$$name.yaml --config rehearse=true || exit; \
+	done; echo "The pages are results/rehearsal/taxonomy/report.html and so on; no number there is a result."
 
 # Cut off at any moment, the set-up is done by the same command. An environment without $(BASE) was
 # cut off before it could install anything, and one with $(CHANGING) while it did so, which may have

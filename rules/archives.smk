@@ -1,8 +1,11 @@
 # Where data come from: archives of the table, files and objects of the user's, the published numbers.
 def archive_name(file):
-    """Return the row of the datasets table that has this archive."""
+    """Return the row of the datasets table that has this archive, or in a rehearsal a made one."""
     for name, source in data_sources().items():
         if source.file == file:
+            return name
+    for name in PLAN.corruptions:
+        if corrupted_source(name).file == file:
             return name
     known = [source.file for source in data_sources().values() if source.file]
     refuse(f"resources/datasets.tsv has no archive '{file}'", file, known)
@@ -20,7 +23,8 @@ def row_named(name):
 
 
 def row_of_file(wildcards):
-    return compact(identity(data_sources()[archive_name(wildcards.file)]))
+    name = archive_name(wildcards.file)
+    return compact(identity(data_sources().get(name) or corrupted_source(name)))
 
 
 def data_of(wildcards):
@@ -39,6 +43,8 @@ def own_of(wildcards):
     """Return, as JSON, what is known of data of the user's own; "" for those of the table."""
     source = plainly(data_source, wildcards.name, refusal=SystemExit)
     kept = {key: value for key, value in dataclasses.asdict(source).items() if key != "file"}
+    if not source.stands_for:
+        del kept["stands_for"]
     return compact({**kept, "file": ""}) if source.own else ""
 
 

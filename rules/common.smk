@@ -32,7 +32,7 @@ from lossatlas.entry import find_user_modules, leave_warnings_to_scripts, share_
 from lossatlas.errors import UserError, nearest
 from lossatlas.metrics import registry
 from lossatlas.spec import names, needs, spelling, told
-from lossatlas.spec.catalogue import data_source, data_sources, files_of, identity
+from lossatlas.spec.catalogue import corrupted_source, data_source, data_sources, files_of, identity
 from lossatlas.spec.cells import ADOPTED_ID, TRAINED_ID, canonical
 from lossatlas.spec.config import load
 from lossatlas.spec.figures import FIGURES
@@ -82,7 +82,8 @@ if workflow.is_main_process:
     plainly(spelling.check_files, workflow.configfiles)
 config["name"] = plainly(names.name_of, config, workflow.configfiles)
 CONFIG = plainly(load, config)
-paths.use(CONFIG.name)
+config["rehearse"] = CONFIG.rehearse
+paths.use(CONFIG.name, rehearsal=CONFIG.rehearse)
 plainly(names.check_origin, CONFIG.name, workflow.configfiles)
 PLAN = plainly(make_plan, CONFIG)
 FIGURE_NAMES = list(CONFIG.figures)
@@ -213,7 +214,7 @@ def metric_inputs(wildcards):
     if metric.reads == "arrays":
         found["performance"] = predictions_of(wildcards)
     if corruptions := getattr(metric, "corruptions", ""):
-        found["corruptions"] = [paths.download(data_sources()[corruptions].file)]
+        found["corruptions"] = [paths.download(corrupted_source(corruptions).file)]
     return found
 
 
@@ -324,7 +325,7 @@ def figure_code(wildcards):
 # --- targets ----------------------------------------------------------------------------------
 def all_datasets():
     sources = {planned.cell.data.source for planned in PLAN.cells.values()}
-    archives = [data_sources()[name].file for name in sorted(PLAN.corruptions)]
+    archives = [corrupted_source(name).file for name in sorted(PLAN.corruptions)]
     return [*map(paths.dataset, sorted(sources)), *map(paths.download, archives)]
 
 

@@ -33,6 +33,12 @@ def gpu_places():
     return int(limits["gpu"].value)
 
 
+def given_files():
+    """Return the config files that the command line names; [] where it is config.yaml by itself."""
+    files = [os.path.relpath(file) for file in workflow.configfiles]
+    return [] if files == ["config.yaml"] else files
+
+
 def ended():
     """Return the first result of each job of this run that has ended or had nothing to do."""
     done = filter(workflow.dag.noneedrun_finished, workflow.dag.jobs)

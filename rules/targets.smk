@@ -71,6 +71,7 @@ rule plan:
     params:
         stale=lambda w: stale(),
         why=lambda w: [*CONFIG.missing, *[stale(), RERUNS.summary()][1]],
+        files=lambda w: given_files(),
     script:
         "../workflow/plan.py"
 

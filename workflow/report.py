@@ -3,13 +3,15 @@
 from lossatlas.entry import job
 
 with job(snakemake) as s:  # noqa: F821
-    from lossatlas import page
+    from lossatlas import page, paths
+    from lossatlas.spec.figures import ABOUT_REHEARSAL
 
     figures = [
         page.Shown(name, png, caption)
         for (name, caption), png in zip(s.params.captions.items(), s.input.figures, strict=True)
     ]
-    about = {"config": s.params.config, "experiments": ", ".join(s.params.experiments)}
+    rehearsal = {"rehearsal": ABOUT_REHEARSAL} if paths.rehearsing() else {}
+    about = {**rehearsal, "config": s.params.config, "experiments": ", ".join(s.params.experiments)}
     if s.params.adopted:
         about["experiments on networks trained elsewhere"] = ", ".join(s.params.adopted)
     if s.params.missing:

@@ -16,7 +16,13 @@ from urllib.parse import urlsplit
 
 from lossatlas import paths, slots
 from lossatlas.errors import UserError
-from lossatlas.spec.catalogue import DataSource, data_source, data_sources, files_of
+from lossatlas.spec.catalogue import (
+    DataSource,
+    corrupted_source,
+    data_source,
+    data_sources,
+    files_of,
+)
 from lossatlas.spec.cost import paths_bytes, vertices_bytes, weights_bytes
 from lossatlas.spec.plan import Plan
 
@@ -63,7 +69,7 @@ def examine(
     sources |= plan.corruptions
     needed = sum((weights_bytes(cell) or 0) * 1.3 for cell in plan.cells.values()) + RESERVE
     needed += sum(map(paths_bytes, plan.cells.values()))
-    needed += sum(data_sources()[name].size for name in plan.corruptions)
+    needed += sum(corrupted_source(name).size for name in plan.corruptions)
     for cell in plan.cells.values():
         needed += sum(vertices_bytes(cell, plan.config.metric(name)) for name in cell.metrics)
     return [

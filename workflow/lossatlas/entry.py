@@ -66,6 +66,7 @@ def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
         log = str(snakemake.log[0]) if snakemake.log else ""
         warm.hand_over(snakemake.threads, log)
         watch.watched(log)
+        _use_folders(snakemake)
         find_user_modules()
         _check_sibling(Path(snakemake.scriptdir))
         for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -90,6 +91,13 @@ def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
                 made.end()
     except KeyboardInterrupt:
         _leave(_INTERRUPTED, 130)
+
+
+def _use_folders(snakemake: Any) -> None:
+    """Let `paths` know whose results these are: of which config, and whether it is rehearsed."""
+    config = getattr(snakemake, "config", {})
+    name = str(config.get("name", paths.DEFAULT))
+    paths.use(name, rehearsal=config.get("rehearse") is True)
 
 
 def _begin(snakemake: Any) -> None:

@@ -2,7 +2,8 @@
 
 Every function also accepts Snakemake wildcards ("{cell}") in place of values. Cells, data,
 downloads and studies are shared by all configs of a project; figures, tables, the page and their
-logs belong to one config, which `use` chooses.
+logs belong to one config, which `use` chooses. All that a rehearsal makes lies in a folder of its
+own, laid out like the folder of results.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ ENTRIES = (  # of ROOT that are no config's
         "logs",
         "README.md",
         "reference",
+        "rehearsal",
     ),
     *("report.html", "state", "studies", "tables"),
 )
@@ -40,17 +42,34 @@ FILES = Path(".snakemake/lossatlas-files.json")  # SHA-256 of files of the user'
 DATASETS_TABLE = PROJECT / "resources" / "datasets.tsv"
 
 
+_rehearsing = False
 _own = ROOT
 
 
-def use(config: str) -> None:
-    """Choose the config, by its name, to which figures, tables, the page and their logs belong."""
-    global _own
+def use(config: str, *, rehearsal: bool = False) -> None:
+    """Choose the config, by its name, to which figures, tables, the page and their logs belong.
+
+    Args:
+        config: Its name.
+        rehearsal: Whether it is rehearsed.
+    """
+    global _rehearsing, _own
+    _rehearsing = rehearsal
     _own = _root(config)
 
 
+def rehearsing() -> bool:
+    """Say whether results of this process are those of a rehearsal."""
+    return _rehearsing
+
+
+def base() -> str:
+    """The folder of all results, or of all those of rehearsals."""
+    return f"{ROOT}/rehearsal" if _rehearsing else ROOT
+
+
 def _root(config: str) -> str:
-    return ROOT if config == DEFAULT else f"{ROOT}/{config}"
+    return base() if config == DEFAULT else f"{base()}/{config}"
 
 
 def origin(config: str) -> str:
@@ -72,28 +91,28 @@ def published() -> str:
 
 def imported() -> str:
     """The table of the authors' numbers, made again from their archive."""
-    return f"{ROOT}/reference/taxonomy_published.csv"
+    return f"{base()}/reference/taxonomy_published.csv"
 
 
 def download(file: str) -> str:
     """An archive as it came from its mirror."""
-    return f"{ROOT}/downloads/{file}"
+    return f"{base()}/downloads/{file}"
 
 
 def dataset(name: str) -> str:
     """A data set, converted once: images, labels, normalisation."""
-    return f"{ROOT}/data/{name}.h5"
+    return f"{base()}/data/{name}.h5"
 
 
 def cell(cell_id: str) -> str:
     """The folder of a cell."""
-    return f"{ROOT}/cells/{cell_id}"
+    return f"{base()}/cells/{cell_id}"
 
 
 def cells() -> list[str]:
     """Names of the cells of which there is anything."""
     try:
-        return sorted(os.listdir(f"{ROOT}/cells"))
+        return sorted(os.listdir(f"{base()}/cells"))
     except OSError:
         return []
 
@@ -129,27 +148,27 @@ def blocks_on_disk(cell_id: str) -> list[str]:
 
 def state(name: str) -> str:
     """Resume state of a running job; removed when the job succeeds."""
-    return f"{ROOT}/state/{name}"
+    return f"{base()}/state/{name}"
 
 
 def code(digest: str) -> str:
     """What a digest of code is made of, definition by definition."""
-    return f"{ROOT}/state/codes/{digest}.json"
+    return f"{base()}/state/codes/{digest}.json"
 
 
 def lease(output: str) -> str:
     """The lease on a result, held by the job that writes it."""
-    return f"{ROOT}/state/leases/{_short(output)}"
+    return f"{base()}/state/leases/{_short(output)}"
 
 
 def missing(file: str) -> str:
     """The note that an archive could not be had; gone as soon as it is asked for again."""
-    return f"{ROOT}/state/missing/{file}"
+    return f"{base()}/state/missing/{file}"
 
 
 def kept_by_all() -> str:
     """The folder of second names of results (see `kept.py`)."""
-    return f"{ROOT}/state/kept"
+    return f"{base()}/state/kept"
 
 
 def kept(output: str) -> str:
@@ -178,12 +197,12 @@ def vertices(cell_id: str) -> str:
 
 def study(name: str) -> str:
     """A small experiment that has no cells."""
-    return f"{ROOT}/studies/{name}.h5"
+    return f"{base()}/studies/{name}.h5"
 
 
 def _tables(experiment: str) -> str:
     """The folder of an experiment's tables; published results and studies are of no config."""
-    root = ROOT if experiment in (REFERENCE, STUDIES) else _own
+    root = base() if experiment in (REFERENCE, STUDIES) else _own
     return f"{root}/tables/{experiment}"
 
 
@@ -225,12 +244,12 @@ def sidecar(output: str) -> str:
 
 def accepted() -> str:
     """Results that count as valid under code that did not make them."""
-    return f"{ROOT}/accepted.json"
+    return f"{base()}/accepted.json"
 
 
 def log(rule: str, *parts: str) -> str:
     """The log of a job."""
-    root = _own if rule in OWN_LOGS else ROOT
+    root = _own if rule in OWN_LOGS else base()
     return "/".join([f"{root}/logs/{rule}", *parts]) + ".log"
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lossatlas import made, paths, store
 from lossatlas.errors import UserError
 from lossatlas.metrics.base import Given, Metric, Unit
-from lossatlas.spec.catalogue import data_sources
+from lossatlas.spec.catalogue import corrupted_source
 from lossatlas.spec.cells import Cell
 from lossatlas.training import checkpoints
 
@@ -85,7 +85,7 @@ class Reader:
             return read + [_digest(self.logits()[seed]) for seed in unit]
         read.append(self.stamp(self.inputs.dataset))
         if corruptions := getattr(self.metric, "corruptions", ""):
-            read.append(self.stamp(paths.download(data_sources()[corruptions].file)))
+            read.append(self.stamp(paths.download(corrupted_source(corruptions).file)))
         return read
 
     def stamp(self, path: str) -> str:

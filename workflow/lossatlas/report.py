@@ -43,6 +43,8 @@ def plan(
     console: Console | None = None,
     why: Sequence[str] = (),
     stale: Set[str] = frozenset(),
+    rehearsal: Plan | None = None,
+    files: Sequence[str] = (),
 ) -> None:
     """Print cells, replicas, jobs, disk and estimated time per experiment and in all.
 
@@ -53,9 +55,12 @@ def plan(
         console: Where to print.
         why: Why existing results would be made again, a line each.
         stale: First outputs of results that are there and not valid: they are left to do.
+        rehearsal: What its rehearsal does; None for none.
+        files: The config's files, for the command that starts it.
     """
     names = ("cells", "replicas", "jobs", "left", "disk", "CPU core hours", "or GPU hours")
-    table = _table(f"Plan of {plan_.config.name} (times are estimates)", ("experiment", *names))
+    what = f"the rehearsal of {plan_.config.name}" if plan_.config.rehearse else plan_.config.name
+    table = _table(f"Plan of {what} (times are estimates)", ("experiment", *names))
     for name, ids in plan_.experiments.items():
         table.add_row(name, *_amounts(plan_, [plan_.cells[cell_id] for cell_id in ids], stale))
     table.add_section()
@@ -64,6 +69,8 @@ def plan(
     console.print(table)
     if any(weights_bytes(cell) is None for cell in plan_.cells.values()):
         console.print("Networks of your own have no estimate of time and disk; they count as 0.")
+    if rehearsal is not None:
+        _lines(console, [_first(rehearsal, files)])
     _lines(console, [*_extremes(plan_), *why])
 
 
@@ -96,6 +103,15 @@ def _extremes(plan_: Plan) -> list[str]:
         found.append(line)
     name, _, size = max(jobs, key=lambda job: job[2])
     return [*found, f"Largest job: {name}, about {size / 1000:.3g} GB of memory"]
+
+
+def _first(rehearsal: Plan, files: Sequence[str]) -> str:
+    """Return a line on what a rehearsal costs and how it is started."""
+    cells = list(rehearsal.cells.values())
+    _, replicas, jobs, _, disk, cpu, _ = _amounts(rehearsal, cells, frozenset())
+    config = f"--configfile {' '.join(files)} " if files else ""
+    cost = f"{replicas} replicas, {jobs} jobs, {disk}, about {cpu} CPU core hours"
+    return f"Rehearse it first ({cost}): snakemake {config}--config rehearse=true"
 
 
 def _lines(console: Console, lines: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from lossatlas.claims import conditions, diffusion, simplex, taxonomy
-from lossatlas.claims.conditions import About, NotTestableError
+from lossatlas.claims.conditions import FAULT, About, NotTestableError
 from lossatlas.claims.statements import COLUMNS, Claim, Judged, judge, rows
 
 __all__ = ["COLUMNS", "claims", "together"]
@@ -52,6 +53,17 @@ def claims(
     order = {claim.name: place for place, claim in enumerate(said.CLAIMS)}
     found.sort(key=lambda row: order[row[1]])
     return pd.DataFrame(found, columns=COLUMNS)
+
+
+def of_a_rehearsal(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of claims in which nothing is testable; faults of checks stay told.
+
+    The checks have run on numbers that say nothing: what they found is left out.
+    """
+    faults = table["observed"].str.startswith(FAULT)
+    sizes = dict.fromkeys(("effect", "low", "high", "p", "p_holm"), math.nan)
+    observed = table["observed"].where(faults, "a rehearsal")
+    return table.assign(observed=observed, **sizes, units=0, holds="not testable")
 
 
 def _judge(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.transforms import Bbox
 
 from lossatlas import plugins
@@ -30,6 +31,7 @@ _METADATA: dict[str, dict[str, Any]] = {
 }
 
 _MARGIN = 0.03  # inches around what would have been cut off
+_STRIP, _WARNING = 0.22, "#b3261e"  # inches that a mark takes above a picture, and its ground
 
 
 def draw(
@@ -40,6 +42,7 @@ def draw(
     load: str,
     temperature: str,
     outputs: Mapping[str, Path],
+    mark: str = "",
 ) -> None:
     """Draw a figure and write it.
 
@@ -51,6 +54,7 @@ def draw(
         load: Name of the load axis; '' when the experiment has none.
         temperature: Name of the temperature axis, likewise.
         outputs: Extension ("png", "pdf" or "csv") -> file.
+        mark: A line above the picture, on a strip that is added to its page; "" for none.
 
     Raises:
         UserError: If a table is missing or damaged, or does not hold what the figure shows.
@@ -59,6 +63,8 @@ def draw(
     tables = Tables(_joined(scalars, collect.SCALAR), _joined(series, collect.SERIES))
     drawn = _drawn(chosen, tables, load, temperature)
     page = whole_page(drawn.figure)
+    if mark:
+        page = marked(drawn.figure, mark, page)
     for extension, path in outputs.items():
         if extension == "csv":
             collect.write(path, drawn.numbers)
@@ -135,6 +141,31 @@ def whole_page(figure: Figure) -> Bbox | None:
     if np.allclose(Bbox.union([page, needed]).extents, page.extents, rtol=0, atol=_MARGIN):
         return None
     return Bbox.union([page, needed.padded(_MARGIN)])
+
+
+def marked(figure: Figure, text: str, page: Bbox | None) -> Bbox:
+    """Write a line above a picture; return the page with the strip that it stands on, in inches.
+
+    Legends stand where the page ends: they are held where they are before it grows.
+    """
+    inside = figure.transFigure.inverted()
+    for legend in figure.legends:
+        place = legend.get_bbox_to_anchor().transformed(inside)
+        legend.set_bbox_to_anchor(place, transform=figure.transFigure)
+    width, height = figure.get_size_inches()
+    whole = Bbox.from_bounds(0, 0, width, height) if page is None else page
+    top = whole.y1 + _STRIP / 2
+    bar = Rectangle(
+        (whole.x0 / width, whole.y1 / height), whole.width / width, _STRIP / height,
+        transform=figure.transFigure, facecolor=_WARNING, edgecolor="none",
+    )  # fmt: skip
+    figure.add_artist(bar)
+    with style.sheet():
+        figure.text(
+            (whole.x0 + whole.x1) / 2 / width, top / height, text,
+            ha="center", va="center", color="white", weight="bold", fontsize=8,
+        )  # fmt: skip
+    return Bbox.from_extents(whole.x0, whole.y0, whole.x1, whole.y1 + _STRIP)
 
 
 def _joined(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:

@@ -48,8 +48,29 @@ Per = Literal["replica", "pair", "cell"]
 Reads = Literal["networks", "networks and snapshots", "snapshots", "path", "arrays"]
 Unit = tuple[int, ...]  # seeds of what is measured at once: (3,), (0, 1), or all of a cell
 
+# Settings that a rehearsal lowers, of any metric that has a whole number of such a name.
+REHEARSED = {
+    **dict.fromkeys(("epochs", "bends", "cycles", "density_probes"), 1),
+    **dict.fromkeys(("modes", "connectors", "repeats", "vertices", "components"), 2),
+    **dict.fromkeys(("cycle_epochs", "surrogates"), 2),
+    **dict.fromkeys(("draws", "eigenvalues", "points", "places", "raster"), 3),
+    **dict.fromkeys(("probes", "bootstrap"), 5),
+    "density_steps": 8,
+    "batch_size": 16,
+    "iterations": 10,
+    "samples": 32,
+    "images": 32,
+    "side": 17,
+    "entries": 200,
+}
+REHEARSED_WINDOW = 32  # points of a recorded window, at most
 IMAGES = 1024  # that metrics pass through a network at once
 OPTIMISER = Field("sgd", description="sgd, adam, adamw, or your own 'package.module:object'")
+
+
+def ends(values: Sequence[Any]) -> list[Any]:
+    """Return the first and the last value: what a rehearsal takes of a list."""
+    return list(values[:: max(1, len(values) - 1)])
 
 
 @dataclass(frozen=True)
@@ -285,6 +306,19 @@ class Metric(Strict):
         Raises:
             UserError: With the key and the nearest fix.
         """
+
+    def rehearsed(self) -> dict[str, Any]:
+        """Return the settings that a rehearsal changes, with its values: those that cost time.
+
+        Default: whole numbers of the names of `REHEARSED`. What mode "paper" fixes stays.
+        """
+        fixed = self.PAPER if getattr(self, "mode", "") == "paper" else {}
+        found = {key: getattr(self, key) for key in type(self).model_fields if key in REHEARSED}
+        return {
+            key: REHEARSED[key]
+            for key, value in found.items()
+            if isinstance(value, int) and value > REHEARSED[key] and key not in fixed
+        }
 
     def passes(self, planned: PlannedCell) -> Passes:
         """Return the passes through the network that a cell takes: what its time is made of.

@@ -104,6 +104,11 @@ class Connectivity(Metric):
             fix = nearest(seed, map(str, asked.seeds))
             raise UserError(f"no seed {seed}", where=f"metrics.{asked.name}.pairs", fix=fix)
 
+    def rehearsed(self) -> dict[str, Any]:
+        """Of listed pairs, whose seeds may be any, a rehearsal connects the first two replicas."""
+        listed = {"pairs": "first"} if isinstance(self.pairs, list) else {}
+        return {**super().rehearsed(), **listed}
+
     def passes(self, planned: PlannedCell) -> Passes:
         """Steps of the curves, then evaluations of curve and line on both splits."""
         count, images = len(self.compared(planned.seeds)), images_of(planned)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, field_validator
 
 from lossatlas.errors import UserError
-from lossatlas.metrics.base import Asked, Given, Memory, Metric, Mode, Output, Unit
+from lossatlas.metrics.base import (
+    REHEARSED_WINDOW,
+    Asked,
+    Given,
+    Memory,
+    Metric,
+    Mode,
+    Output,
+    Unit,
+)
 from lossatlas.spec.sizes import path_floats, window_pairs
 
 if TYPE_CHECKING:
@@ -131,6 +140,12 @@ class Diffusion(Metric):
             where = f"recipes.{asked.recipe_name}.record.length"
             fix = "500 or more for exponents over lags 10 to 100"
             raise UserError(f"'{asked.name}' needs {least}", where=where, fix=fix)
+
+    def rehearsed(self) -> dict[str, Any]:
+        """The lags of a rehearsal fit into its windows."""
+        most = REHEARSED_WINDOW // 4
+        found: dict[str, Any] = {**super().rehearsed(), "fit": [2, most]}
+        return found if self.last_lag is None else {**found, "last_lag": min(self.last_lag, most)}
 
     def seconds(self, planned: PlannedCell) -> float | None:
         """All pairs of points of all windows."""

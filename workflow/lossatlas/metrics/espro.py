@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, field_validator
 
 from lossatlas.errors import UserError
-from lossatlas.metrics.base import Asked, Given, Memory, Output, Unit
+from lossatlas.metrics.base import Asked, Given, Memory, Output, Unit, ends
 from lossatlas.metrics.spro import Spro, norm_images, vectors
-from lossatlas.spec.catalogue import corrupted_source, data_source
+from lossatlas.spec.catalogue import REHEARSED, corrupted_source, data_source
 from lossatlas.spec.sizes import images_of
 
 if TYPE_CHECKING:
@@ -90,6 +90,13 @@ class Espro(Spro):
         if shapes[0] != shapes[1] or found.test % clean.test:
             what = f"'{self.corruptions}' does not hold the test images of '{source}'"
             raise UserError(what, where=where, fix="leave it out for this data set")
+
+    def rehearsed(self) -> dict[str, Any]:
+        """A rehearsal has made corruptions, and the first and the last severity of noise."""
+        found = {**super().rehearsed(), "severities": ends(self.severities)}
+        if self.corruptions:
+            found["corruptions"] = self.corruptions + REHEARSED
+        return found
 
     def trained_vertices(self, replicas: int) -> int:
         """Those of each replica."""

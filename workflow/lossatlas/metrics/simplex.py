@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -95,6 +95,16 @@ class Simplex(Spro):
         elif count < (modes := self.repeats * self._size()):
             what = f"'{asked.name}' connects {modes} replicas, and there are {count} seeds"
             raise UserError(what, where=f"{asked.where}.seeds", fix=f"at least {modes} seeds")
+
+    def rehearsed(self) -> dict[str, Any]:
+        """Of a listed complex a rehearsal keeps the first simplexes, and planes inside these."""
+        found = super().rehearsed()
+        if not isinstance(self.complex, list):
+            return {**found, "planes": []} if found.keys() & {"modes", "connectors"} else found
+        kept = complexes.beginning(self.complex)
+        names = {vertex for simplex in kept for vertex in simplex}
+        planes = [plane for plane in self.planes if names.issuperset(plane)]
+        return {**found, "complex": kept, "planes": planes}
 
     def trained_vertices(self, replicas: int) -> int:
         """The connectors."""

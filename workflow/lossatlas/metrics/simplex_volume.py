@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from lossatlas.errors import UserError
-from lossatlas.metrics.base import Asked, Given, Memory, Output, Unit
+from lossatlas.metrics.base import Asked, Given, Memory, Output, Unit, ends
 from lossatlas.metrics.spro import Spro, norm_images, vectors
 from lossatlas.spec.catalogue import data_source
 from lossatlas.spec.sizes import images_of
@@ -65,6 +65,10 @@ class SimplexVolume(Spro):
         if count < modes:
             what = f"'{asked.name}' connects {modes} replicas, and there are {count} seeds"
             raise UserError(what, where=f"{asked.where}.seeds", fix=f"at least {modes} seeds")
+
+    def rehearsed(self) -> dict[str, Any]:
+        """A rehearsal takes the first and the last strength."""
+        return {**super().rehearsed(), "regularisations": ends(self.regularisations)}
 
     def trained_vertices(self, replicas: int) -> int:
         """The connectors of all ways, strengths and pairs."""

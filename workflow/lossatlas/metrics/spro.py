@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -46,6 +46,10 @@ class Spro(Metric):
         0.03, ge=0, description="distance of a vertex's start from the mean, by the mean's norm"
     )
     seed: int = Field(0, ge=0, description="seed of data order, of points and of starts")
+
+    def rehearsed(self) -> dict[str, Any]:
+        """A rehearsal trains vertices on two points per step."""
+        return {**super().rehearsed(), "samples": min(2, self.samples)}
 
     def passes(self, planned: PlannedCell) -> Passes:
         """Vertices to train, then networks to evaluate."""

@@ -6,6 +6,7 @@ in the order in which they are trained.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -139,6 +140,17 @@ def listed(simplexes: Sequence[Sequence[str]], seeds: Sequence[int], where: str 
     made = Complex(tuple(modes), len(connectors), tuple(found))
     _check_order(made, where)
     return made
+
+
+def beginning(simplexes: Sequence[Sequence[str]], most: int = 3) -> list[list[str]]:
+    """Return the first simplexes of an incidence list, at least `most`, that are a complex."""
+    for count in range(most, len(simplexes)):
+        kept = [list(names) for names in simplexes[:count]]
+        seeds = [int(name[1:]) for names in kept for name in names if name.startswith("w")]
+        with contextlib.suppress(UserError):
+            listed(kept, seeds)
+            return kept
+    return [list(names) for names in simplexes]
 
 
 def _vertex(name: str, where: str) -> tuple[str, int]:

@@ -14,6 +14,10 @@ from lossatlas.errors import UserError, nearest
 from lossatlas.spec.networks import Network, built_in
 
 NETWORKS: dict[str, Network] = built_in()
+REHEARSED = "_rehearsal"  # ends the names of data that stand for others in a rehearsal
+REHEARSED_TRAIN, REHEARSED_TEST = 160, 60  # examples, and at least two and one of each class
+REHEARSED_CORRUPTIONS = ("blur", "contrast")  # each at five severities
+_SPARSE = ("targets", "inputs", "stands_for")  # what an identity leaves out where it is empty
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class DataSource:
     target: str = ""  # of the user's own: the object that gives them
     targets: str = ""  # of examples of any task: "classes" or "values", and their axes
     inputs: str = ""  # of these: "numbers", "tokens", or "named"
+    stands_for: str = ""  # of data of a rehearsal: those that are in the config
 
     @property
     def own(self) -> bool:
@@ -124,6 +129,8 @@ def data_source(name: str, where: str = "datasets") -> DataSource:
     """
     if name in _own:
         return _own[name]
+    if name.endswith(REHEARSED):
+        return rehearsal_of(data_source(name.removesuffix(REHEARSED), where))
     rows = {key: row for key, row in data_sources().items() if row.trainable}
     if name not in rows:
         raise UserError(f"unknown data set '{name}'", where=where, fix=nearest(name, rows))
@@ -145,10 +152,28 @@ def files_of(source: DataSource) -> list[DataSource]:
     return [data_sources()[part] for part in source.parts] or [source]
 
 
+def rehearsal_of(source: DataSource) -> DataSource:
+    """Return the row of the few examples that stand for a data set in a rehearsal.
+
+    Those of a row of the table are made, in its shape and with its classes; of the user's own data
+    they are the first ones.
+    """
+    train = min(source.train, max(REHEARSED_TRAIN, 2 * source.classes))
+    test = min(source.test, max(REHEARSED_TEST, source.classes))
+    named = dataclasses.replace(source, name=source.name + REHEARSED, stands_for=source.name)
+    if source.own:
+        return dataclasses.replace(named, train=train, test=test)
+    made = dataclasses.replace(named, version="rehearsal", sha256="", size=0, mirrors=(), parts=())
+    if source.corrupted:
+        count = 5 * len(REHEARSED_CORRUPTIONS) * test
+        return dataclasses.replace(made, file=f"rehearsal-{source.file}", test=count)
+    return dataclasses.replace(made, file="", train=train, test=test)
+
+
 def identity(source: DataSource) -> dict[str, Any]:
     """Return what a row says of its data: not where they come from, nor under which licence."""
     row = dataclasses.asdict(source)
-    left = {"mirrors", "licence"} | {key for key in ("targets", "inputs") if not row[key]}
+    left = {"mirrors", "licence"} | {key for key in _SPARSE if not row[key]}
     return {key: value for key, value in row.items() if key not in left}
 
 
@@ -158,6 +183,8 @@ def corrupted_source(name: str, where: str = "corruptions") -> DataSource:
     Raises:
         UserError: If there is none of that name.
     """
+    if name.endswith(REHEARSED):
+        return rehearsal_of(corrupted_source(name.removesuffix(REHEARSED), where))
     rows = {key: row for key, row in data_sources().items() if row.corrupted}
     if name not in rows:
         what = f"unknown set of corrupted images '{name}'"

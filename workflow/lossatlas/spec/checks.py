@@ -286,8 +286,6 @@ def _check_enough(config: Config, experiment: str, where: str) -> None:
     data, recipe = config.datasets[one.dataset], config.recipe(experiment)
     if one.checkpoints:
         _check_adopted(config, one, where)
-    fractions = one.axes.get("data_fraction", [data.fraction])
-    place = (one.recipe, recipe, one.dataset, data, fractions)
     writers: dict[str, tuple[str, str]] = {}
     for name in one.metrics:
         metric = config.metric(name)
@@ -300,12 +298,21 @@ def _check_enough(config: Config, experiment: str, where: str) -> None:
             fix = f"add it to recipes.{one.recipe}.checkpoints"
             raise UserError(what, where=f"metrics.{name}.checkpoint", fix=fix)
         fits.check_metric(metric, name, data, where)
-        metric.check(Asked(name, where, one.seed_list, *place, adopted=bool(one.checkpoints)))
+        metric.check(asked(config, experiment, name, one.seed_list))
         for output in metric.outputs:
             kind, other = writers.setdefault(output.name, (metric.kind, name))
             if kind != metric.kind:
                 what = f"'{other}' and '{name}' both write '{output.name}'"
                 raise UserError(what, where=f"{where}.metrics", fix="rename one of the outputs")
+
+
+def asked(config: Config, experiment: str, metric: str, seeds: list[int]) -> Asked:
+    """Return what a metric of an experiment is asked, for replicas of these seeds."""
+    one = config.experiments[experiment]
+    data, where = config.datasets[one.dataset], f"experiments.{experiment}"
+    fractions = one.axes.get("data_fraction", [data.fraction])
+    place = (one.recipe, config.recipe(experiment), one.dataset, data, fractions)
+    return Asked(metric, where, seeds, *place, adopted=bool(one.checkpoints))
 
 
 def _check_recorded(recipe: Recipe, recipe_name: str, name: str, metric: Metric) -> None:

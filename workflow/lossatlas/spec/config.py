@@ -13,7 +13,7 @@ from lossatlas import paths, plugins
 from lossatlas.errors import UserError
 from lossatlas.metrics import registry
 from lossatlas.metrics.base import Metric
-from lossatlas.spec import checks, elsewhere, kinds, owndata, subset
+from lossatlas.spec import checks, elsewhere, kinds, owndata, rehearsal, subset
 from lossatlas.spec.catalogue import NETWORKS
 from lossatlas.spec.cells import (
     Cell,
@@ -27,6 +27,7 @@ from lossatlas.spec.kinds import numbers
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe, Strict
 
 MOST_SEEDS = 10_000  # of an experiment: names of blocks are lists of them
+_WORDS = {"on": True, "true": True, "off": False, "false": False}
 AxisValues = Annotated[list[int | float], Field(min_length=1)]
 
 
@@ -138,6 +139,11 @@ class Config(Strict):
         description="most hours that a queue gives a job; longer work is cut there, keeps what it "
         "has and goes on in the next attempt",
     )
+    rehearse: bool = Field(
+        False,
+        description="run the same jobs small first, on few examples and for few steps, in"
+        " results/rehearsal/; `snakemake --config rehearse=true`",
+    )
     datasets: dict[str, DataPart] = Field(description="named data sets")
     models: dict[str, ModelPart] = Field(description="named networks")
     recipes: dict[str, Recipe] = Field({}, description="named recipes")
@@ -246,7 +252,17 @@ def load(raw: Mapping[str, Any]) -> Config:
     )
     config = _adopted(config)
     checks.check(config)
-    return config
+    return _rehearsed(config) if config.rehearse else config
+
+
+def _rehearsed(config: Config) -> Config:
+    """Return the config that stands for this one in a rehearsal, checked as any other."""
+    small = _adopted(rehearsal.shrunk(config))
+    try:
+        checks.check(small)
+    except UserError as error:
+        raise UserError(error.what, where=f"in a rehearsal: {error.where}", fix=error.fix) from None
+    return small
 
 
 def _adopted(config: Config) -> Config:
@@ -264,8 +280,9 @@ def _adopted(config: Config) -> Config:
 
 def _with_names(raw: dict[str, Any]) -> dict[str, Any]:
     """Fill in what a part is when its own name says so (a data set called digits is digits)."""
-    if raw.get("plugins") in ("on", "off"):  # of a command line, where they are texts
-        raw["plugins"] = raw["plugins"] == "on"
+    for key in ("plugins", "rehearse"):  # of a command line, where they are texts
+        if isinstance(raw.get(key), str) and raw[key].lower() in _WORDS:
+            raw[key] = _WORDS[raw[key].lower()]
     for section, key in (("datasets", "source"), ("models", "builder"), ("figures", "draws")):
         parts = raw.get(section)
         if isinstance(parts, dict):

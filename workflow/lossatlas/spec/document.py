@@ -43,7 +43,9 @@ they belong to the machine, and stand in `profiles/`.
 | `config/simplex.yaml` | the simplex paper at its own scale, for GPUs |
 | `config/diffusion.yaml` | the diffusion paper at its own scale, for GPUs |
 
-`snakemake plan --configfile FILE` prints what a config costs before anything is spent.
+`snakemake plan --configfile FILE` prints what a config costs before anything is spent;
+`snakemake all report --configfile FILE --config rehearse=true` runs it small first, on made data,
+into `results/rehearsal/`.
 
 Each config has a name: its key `name`, or else that of its file without `.yaml` (of several files
 with `experiments`, all their names). Its figures, tables, claims and report are in

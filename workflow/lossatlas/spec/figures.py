@@ -34,6 +34,13 @@ def drawing_of(draws: str, where: str = "figures") -> Drawing:
 PUBLISHED = {"log_hessian_trace": 5.25, "mode_connectivity": -2.0, "cka": 0.71}
 
 
+REHEARSAL = "Rehearsal: not a result"  # above figures
+ABOUT_REHEARSAL = (
+    "A rehearsal, and not a result: the jobs of the config on made data, or on the first examples"
+    " of one's own, and for few steps."
+)
+
+
 class Thresholds(Strict):
     """Where the phases part; numbers that are given stand for those of the rule."""
 

@@ -171,7 +171,7 @@ def check_origin(name: str, files: Sequence[str | Path]) -> None:
         UserError: With both files.
     """
     now, before = _with_experiments(files), _origin(name)
-    for entry in os.listdir(paths.ROOT) if os.path.isdir(paths.ROOT) else ():
+    for entry in os.listdir(paths.base()) if os.path.isdir(paths.base()) else ():
         if entry.lower() == name.lower() and entry != name and _origin(entry):
             what = f"'{name}' and '{entry}', which has results here, differ in case alone"
             raise UserError(what, where="name", fix="add another 'name' to the config")

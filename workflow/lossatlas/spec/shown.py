@@ -9,7 +9,7 @@ from lossatlas import paths
 from lossatlas.errors import UserError
 from lossatlas.paths import REFERENCE, STUDIES
 from lossatlas.spec.drawings import Drawing
-from lossatlas.spec.figures import FIGURES, Figure, drawing_of
+from lossatlas.spec.figures import ABOUT_REHEARSAL, FIGURES, Figure, drawing_of
 
 if TYPE_CHECKING:
     from lossatlas.spec.config import Config
@@ -51,7 +51,8 @@ class Shown:
     @property
     def caption(self) -> str:
         """The text of reports, as reStructuredText."""
-        return self.style.caption or self.drawing.caption
+        caption = self.style.caption or self.drawing.caption
+        return f"{ABOUT_REHEARSAL}\n\n{caption}" if self.config.rehearse else caption
 
     @property
     def experiment(self) -> str:

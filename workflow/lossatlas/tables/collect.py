@@ -19,6 +19,7 @@ import pandas as pd
 from lossatlas import made, store, uncertainty
 from lossatlas.errors import UserError
 from lossatlas.files import atomic
+from lossatlas.paths import rehearsing
 from lossatlas.tables.parse import axis_values, fields, floats, index_values, whole_numbers
 
 Axes = Mapping[str, Mapping[str, Any]]  # cell -> axis -> value; its order is that of the rows
@@ -29,6 +30,7 @@ POINT = ["x", "y", "stderr", "df"]
 SCALAR = ["metric", *SEEDS, "value", "stderr", "df", "status"]
 SERIES = ["series", *SEEDS, *POINT, "status"]  # those of indices and tables stand before x
 NUMBERS = ["value", *POINT]
+MARK = "rehearsal"  # last column of the tables of a rehearsal
 
 # Quantity that figures draw -> the scalar behind it, and whether it is its natural logarithm.
 PANELS: dict[str, tuple[str, bool]] = {
@@ -165,11 +167,13 @@ def axes_of(table: pd.DataFrame) -> list[str]:
 
 
 def write(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
-    """Write a table as CSV, atomically.
+    """Write a table as CSV, atomically; one of a rehearsal says so in a last column.
 
     Raises:
         UserError: If it cannot be written.
     """
+    if rehearsing():
+        table = table.assign(**{MARK: "not a result"})
     with atomic(path) as temporary:
         table.to_csv(temporary, index=False, na_rep="", lineterminator="\n", encoding="utf-8")
 
@@ -182,7 +186,7 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
     """
     made.check_whole(path)
     try:
-        table = fields(Path(path))
+        table = fields(Path(path)).drop(columns=MARK, errors="ignore")
         axes, known = axes_of(table), _known_columns(table)
         for name in table:
             if name in axes:
