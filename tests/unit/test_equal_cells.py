@@ -38,6 +38,11 @@ SAME = [
         {**EARLY, "early_stop": {"epochs": 2, "after": 0}},
         {**EARLY, "early_stop": {"epochs": 2, "after": 3}},
     ),
+    (
+        {**EARLY, "early_stop": {"epochs": 2, "after": 0, "loss": 0.01}},
+        {**EARLY, "early_stop": {"epochs": 2, "after": 2, "loss": 0.01}},
+    ),
+    ({"epochs": 4, "early_stop": {"epochs": 5, "accuracy": 100, "stop": True}}, {"epochs": 4}),
 ]
 OTHER = [
     ({**SCALED, "batch_size": 256}, {"learning_rate": 0.05, "batch_size": 256}),
@@ -55,6 +60,10 @@ OTHER = [
     (
         {**EARLY, "early_stop": {"epochs": 2, "after": 3}},
         {**EARLY, "early_stop": {"epochs": 3, "after": 3}},
+    ),
+    (
+        {**EARLY, "early_stop": {"epochs": 2, "after": 2, "loss": 0.01}},
+        {**EARLY, "early_stop": {"epochs": 2, "after": 2, "accuracy": 100}},
     ),
     ({"incomplete_batch": "keep"}, {}),
     ({"weight_decay": 0}, {}),
