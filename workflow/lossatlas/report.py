@@ -68,7 +68,9 @@ def _amounts(plan_: Plan, cells: list[PlannedCell]) -> list[str]:
     replicas = sum(len(cell.seeds) for cell in cells)
     jobs = sum(len(cell.blocks) + len(cell.metrics) for cell in cells)
     disk = sum((weights_bytes(cell) or 0) + paths_bytes(cell) for cell in cells)
-    measured = [(cell, plan_.config.metric(name)) for cell in cells for name in cell.metrics]
+    measured = [
+        (cell, plan_.config.metric(name, cell.cell)) for cell in cells for name in cell.metrics
+    ]
     disk += sum(vertices_bytes(cell, settings) for cell, settings in measured)
     hours = []
     for machine in (LAPTOP, GPU):

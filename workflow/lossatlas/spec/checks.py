@@ -12,7 +12,7 @@ from lossatlas import plugins
 from lossatlas.errors import UserError, nearest
 from lossatlas.metrics import registry
 from lossatlas.metrics.base import Asked, Metric
-from lossatlas.spec import fits, names, own
+from lossatlas.spec import fits, names, own, varying
 from lossatlas.spec.catalogue import NETWORKS, data_source
 from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES, Cell, axis_target
 from lossatlas.spec.complaints import explain
@@ -107,17 +107,46 @@ def _check_metrics(config: Config) -> None:
             what = f"'{name}' is the name of a built-in metric, and this is '{kind}'"
             raise UserError(what, where=where, fix="give it another name")
         metric = registry.find(kind, where)
+        varying.check(given, metric, where)
         try:
             config.metric(name)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = str(first["loc"][0]) if first["loc"] else ""
-            if first["type"] == "extra_forbidden":
-                fix = nearest(key, metric.model_fields)
-                raise UserError(f"unknown key '{key}'", where=where, fix=fix) from None
-            explained = explain(error, metric)
-            where = f"{where}.{explained.where}" if key else where
-            raise UserError(explained.what, where=where) from None
+            raise _wrong_setting(error, metric, where) from None
+
+
+def _wrong_setting(error: ValidationError, metric: type[Metric], where: str) -> UserError:
+    first = error.errors()[0]
+    key = str(first["loc"][0]) if first["loc"] else ""
+    if first["type"] == "extra_forbidden":
+        return UserError(f"unknown key '{key}'", where=where, fix=nearest(key, metric.model_fields))
+    explained = explain(error, metric)
+    return UserError(explained.what, where=f"{where}.{explained.where}" if key else where)
+
+
+def _as_measured(config: Config, name: str, experiment: str) -> list[Metric]:
+    """Return a metric as it is measured on the cells of an experiment, each once.
+
+    Raises:
+        UserError: If a setting that varies with an axis cannot have the value that it gets.
+    """
+    plain = config.metric(name)
+    if not config.varies(name):
+        return [plain]
+    found: list[Metric] = []
+    for cell in config.cells(experiment):
+        where = f"experiments.{experiment}: cell {cell.id}: metrics.{name}"
+        try:
+            one = config.metric(name, cell)
+        except ValidationError as error:
+            wrong = _wrong_setting(error, type(plain), where)
+            whole = error.errors()[0]["type"] == "int_from_float"
+            fix = "add 'round: nearest'" if whole else ""
+            raise UserError(wrong.what, where=wrong.where, fix=fix) from None
+        except ValueError as error:
+            raise UserError(str(error), where=where, fix="leave 'per' out, or that cell") from None
+        if one not in found:
+            found.append(one)
+    return found
 
 
 def _check_experiment(config: Config, name: str) -> None:
@@ -288,7 +317,9 @@ def _check_enough(config: Config, experiment: str, where: str) -> None:
             fix = f"add it to recipes.{one.recipe}.checkpoints"
             raise UserError(what, where=f"metrics.{name}.checkpoint", fix=fix)
         fits.check_metric(metric, name, data, where)
-        metric.check(Asked(name, where, one.seed_list, *place, adopted=bool(one.checkpoints)))
+        asked = Asked(name, where, one.seed_list, *place, adopted=bool(one.checkpoints))
+        for measured in _as_measured(config, name, experiment):
+            measured.check(asked)
         for output in metric.outputs:
             kind, other = writers.setdefault(output.name, (metric.kind, name))
             if kind != metric.kind:
