@@ -104,7 +104,7 @@ WRONG = [
     ({"epoch": RULE}, r"unknown key 'epoch' \(did you mean 'epochs'"),
     ({"curve": RULE}, "'bezier' or 'polygon'"),
     ({"epochs": {"times": 50}}, r"connectivity\.epochs: .*valid integer"),
-    ({"pairs": RULE}, r"metrics\.connectivity\.pairs: "),
+    ({"pairs": RULE}, r"metrics\.connectivity\.pairs.*not 500"),
 ]
 
 
