@@ -98,7 +98,10 @@ WRONG = [
     ({"epochs": {**RULE, "round": "near"}}, r"epochs\.round: .*nearest"),
     ({"epochs": {**RULE, "times": "many"}}, r"epochs\.times: .*number"),
     ({"epochs": {**RULE, "times": -50}}, "greater than or equal to 1"),
-    ({"epochs": {"per": "label_noise", "power": -1}}, r"metrics\.connectivity: 1 \* 0\.0 \*\* -1 is no finite number"),
+    (
+        {"epochs": {"per": "label_noise", "power": -1}},
+        r"metrics\.connectivity: 1 \* 0\.0 \*\* -1 is no finite number",
+    ),
     ({"epochs": {"per": "batch_size", "power": 999}}, "is no finite number"),
     ({"epochs": {"per": "model.growth"}}, "model.growth is not known"),
     ({"epoch": RULE}, r"unknown key 'epoch' \(did you mean 'epochs'"),

@@ -156,7 +156,7 @@ def norm(panel: Panel, values: NDArray[np.float64], limits: str) -> Normalize:
         return LogNorm(low, high)
     if low == high:
         pad = abs(low) / 10 or 0.5
-        low, high = low - pad, high + pad
+        low, high = (0.0, pad) if low == 0 else (low - pad, high + pad)
     return Normalize(low, high)
 
 

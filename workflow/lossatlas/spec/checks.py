@@ -344,7 +344,7 @@ def _check_figures(config: Config) -> None:
         drawing = drawing_of(figure.draws, f"{where}.draws")
         if drawing.reference or drawing.study:
             shown = "published results" if drawing.reference else "a study"
-            for key in ("experiment", "metrics"):
+            for key in ("experiment", "metrics", "against"):
                 if getattr(figure, key):
                     what = f"'{figure.draws}' draws {shown}, and no experiment"
                     raise UserError(what, where=f"{where}.{key}", fix="leave it out")
@@ -353,6 +353,9 @@ def _check_figures(config: Config) -> None:
             fix = nearest(figure.experiment, config.experiments)
             what = f"unknown experiment '{figure.experiment}'"
             raise UserError(what, where=f"{where}.experiment", fix=fix)
+        if figure.against and not drawing.against:
+            what = f"'{figure.draws}' draws one experiment"
+            raise UserError(what, where=f"{where}.against", fix="leave it out")
         shown_ = Shown(config, name)
         if ":" not in drawing.target or drawing.target.startswith("lossatlas."):
             part = config.datasets[config.experiments[shown_.experiment].dataset]

@@ -324,8 +324,13 @@ def _figures_text() -> str:
     for name, drawing in FIGURES.items():
         kinds = dict.fromkeys([*drawing.scalars, *drawing.series])
         needs = ", ".join(f"`{kind}`" for kind in kinds)
-        none = "none: published results come with the project"
-        lines.append(f"| `{name}` | {none if drawing.reference else needs} |")
+        if drawing.reference:
+            needs = "none: published results come with the project"
+        elif drawing.variants:
+            needs = "several of one kind"
+        elif drawing.against:
+            needs += ", of two experiments"
+        lines.append(f"| `{name}` | {needs} |")
     return "\n".join([*lines, "", _OWN_FIGURES])
 
 

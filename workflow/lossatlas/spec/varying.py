@@ -20,7 +20,11 @@ from lossatlas.spec.parts import Strict
 if TYPE_CHECKING:
     from lossatlas.metrics.base import Metric
 
-_ROUNDED: dict[str, Callable[[float], int]] = {"nearest": round, "down": math.floor, "up": math.ceil}
+_ROUNDED: dict[str, Callable[[float], int]] = {
+    "nearest": round,
+    "down": math.floor,
+    "up": math.ceil,
+}
 
 
 class Varying(Strict):
