@@ -148,8 +148,8 @@ def _scales(
         axes.invert_xaxis()
     axes.tick_params(labelbottom=last)
     if last:
-        hot = " (hotter →)" if axes.get_position().x0 > 0.5 else ""
-        axes.set_xlabel(style.axis_label(along.name) + hot)
+        upwards = axes.get_position().x0 > 0.5  # in phase diagrams
+        axes.set_xlabel((style.hot_label if upwards else style.axis_label)(along.name))
     axes.set_ylabel(words)
     numbers = rows["value"].to_numpy(float)
     numbers = numbers[np.isfinite(numbers)]

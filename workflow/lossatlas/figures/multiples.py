@@ -179,12 +179,12 @@ def _name_axes(
     """Name load above and temperature at the right, and what the panels show at the other sides."""
     page_width, page_height = figure.get_size_inches() / style.MM
     x, y = (_LEFT + size[0] / 2) / page_width, (_BOTTOM + size[1] / 2) / page_height
-    load, temperature = style.axis_label(grid.load.name), style.axis_label(grid.temperature.name)
+    load, temperature = style.axis_label(grid.load.name), style.hot_label(grid.temperature.name)
     top = (_BOTTOM + size[1] + 5) / page_height
     right = (_LEFT + size[0] + _RIGHT - 2) / page_width
     figure.text(x, top, load, ha="center", va="bottom", fontsize=8)
     upwards = {"rotation": 90.0, "va": "center", "ha": "center"}
-    figure.text(right, y, f"{temperature} (hotter →)", fontsize=8, **upwards)  # type: ignore[arg-type]
+    figure.text(right, y, temperature, fontsize=8, **upwards)  # type: ignore[arg-type]
     figure.text(x, 2 / page_height, labels[0], ha="center", va="bottom", fontsize=8)
     figure.text(3 / page_width, y, labels[1], fontsize=8, **upwards)  # type: ignore[arg-type]
 

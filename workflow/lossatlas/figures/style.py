@@ -21,6 +21,8 @@ from matplotlib.patches import Patch
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
+from lossatlas.spec.cells import LOAD_AXES, axis_target
+
 Floats = NDArray[np.float64]
 
 MM = 1 / 25.4  # inches
@@ -136,6 +138,12 @@ AXIS_LABELS = {
 def axis_label(name: str) -> str:
     """Return the words for an axis; the user's own "model.growth_rate" is "growth rate"."""
     return AXIS_LABELS.get(name, name.rpartition(".")[2].replace("_", " "))
+
+
+def hot_label(name: str) -> str:
+    """Return the words for an axis upwards; an axis of load that stands there is not hot."""
+    hot = axis_target(name) not in LOAD_AXES.values()
+    return f"{axis_label(name)} (hotter →)" if hot else axis_label(name)
 
 
 def norm(panel: Panel, values: NDArray[np.float64], limits: str) -> Normalize:

@@ -38,7 +38,7 @@ def frame(axes: Axes, grid: Grid, room: tuple[float, float]) -> None:
         target.set_ticks(axis.centres[kept], words)
         target.set_ticks(np.delete(axis.centres, kept), minor=True)
     axes.set_xlabel(style.axis_label(x.name))
-    axes.set_ylabel(f"{style.axis_label(y.name)} (hotter →)")
+    axes.set_ylabel(style.hot_label(y.name))
 
 
 def fill(axes: Axes, grid: Grid, values: Floats, colours: Colormap, norm: Normalize) -> QuadMesh:

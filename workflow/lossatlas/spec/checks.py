@@ -123,8 +123,8 @@ def _wrong_setting(error: ValidationError, metric: type[Metric], where: str) -> 
     return UserError(explained.what, where=f"{where}.{explained.where}" if key else where)
 
 
-def _as_measured(config: Config, name: str, experiment: str) -> list[Metric]:
-    """Return a metric as it is measured on the cells of an experiment, each once.
+def _as_measured(config: Config, name: str, cells: list[Cell], where: str) -> list[Metric]:
+    """Return a metric as it is measured on some cells, each once.
 
     Raises:
         UserError: If a setting that varies with an axis cannot have the value that it gets.
@@ -133,17 +133,17 @@ def _as_measured(config: Config, name: str, experiment: str) -> list[Metric]:
     if not config.varies(name):
         return [plain]
     found: list[Metric] = []
-    for cell in config.cells(experiment):
-        where = f"experiments.{experiment}: cell {cell.id}: metrics.{name}"
+    for cell in cells:
         try:
             one = config.metric(name, cell)
         except ValidationError as error:
-            wrong = _wrong_setting(error, type(plain), where)
+            wrong = _wrong_setting(error, type(plain), f"{where}: cell {cell.id}: metrics.{name}")
             whole = error.errors()[0]["type"] == "int_from_float"
             fix = "add 'round: nearest'" if whole else ""
             raise UserError(wrong.what, where=wrong.where, fix=fix) from None
         except ValueError as error:
-            raise UserError(str(error), where=where, fix="leave 'per' out, or that cell") from None
+            place = f"{where}: cell {cell.id}: metrics.{name}"
+            raise UserError(str(error), where=place, fix="leave 'per' out, or that cell") from None
         if one not in found:
             found.append(one)
     return found
@@ -177,7 +177,7 @@ def _check_experiment(config: Config, name: str) -> None:
     if len({cell.id for cell in cells}) != len(cells):
         raise UserError("two points of the grid are the same cell", where=where)
     fits.check_blocks(config.recipe(name), one.together, where)
-    _check_enough(config, name, where)
+    _check_enough(config, name, cells, where)
 
 
 def _unknown_metric(config: Config, name: str, where: str) -> UserError:
@@ -297,7 +297,7 @@ def _check_adopted(config: Config, one: Experiment, where: str) -> None:
             raise UserError(what, where=f"metrics.{name}", fix="leave it out")
 
 
-def _check_enough(config: Config, experiment: str, where: str) -> None:
+def _check_enough(config: Config, experiment: str, cells: list[Cell], where: str) -> None:
     """Refuse metrics that cannot be measured on an experiment, or that write the same number."""
     one = config.experiments[experiment]
     data, recipe = config.datasets[one.dataset], config.recipe(experiment)
@@ -318,7 +318,7 @@ def _check_enough(config: Config, experiment: str, where: str) -> None:
             raise UserError(what, where=f"metrics.{name}.checkpoint", fix=fix)
         fits.check_metric(metric, name, data, where)
         asked = Asked(name, where, one.seed_list, *place, adopted=bool(one.checkpoints))
-        for measured in _as_measured(config, name, experiment):
+        for measured in _as_measured(config, name, cells, where):
             measured.check(asked)
         for output in metric.outputs:
             kind, other = writers.setdefault(output.name, (metric.kind, name))

@@ -144,12 +144,12 @@ class Config(Strict):
         """
         settings = self.metrics.get(name, {})
         vary = varying.varying(settings)
-        key = name, cell.id if cell is not None and vary else ""
+        own = varying.resolved(vary, cell) if cell is not None and vary else {}
+        key = name, str(own)
         if key not in self._made:  # each job asks some 14 times
             kind = settings.get("kind", name)
             plain = {one: value for one, value in settings.items() if one not in {"kind", *vary}}
-            if cell is not None:
-                plain |= varying.resolved(vary, cell)
+            plain |= own
             self._made[key] = registry.find(kind, f"metrics.{name}")(**plain)
         return self._made[key]
 
