@@ -195,12 +195,18 @@ SHARED_RULES = {"simplexes": "Simplexes between replicas, or grown from each; lo
 
 
 def metric_of(wildcards):
-    return metric_named(wildcards.metric)
+    """Return a metric with its settings; those that vary with an axis as they are for the cell."""
+    return metric_named(wildcards.metric, varied_cell(wildcards))
+
+
+def varied_cell(wildcards):
+    """Return the cell where a metric's settings vary with an axis, and "" where they do not."""
+    return planned(wildcards) and wildcards.cell if CONFIG.varies(wildcards.metric) else ""
 
 
 @functools.cache
-def metric_named(name):
-    return CONFIG.metric(name)
+def metric_named(name, cell):
+    return CONFIG.metric(name, PLAN.cells[cell].cell if cell else None)
 
 
 def metric_inputs(wildcards):
@@ -224,12 +230,12 @@ def blocks_of(cell, seeds):
 
 
 def settings_of(wildcards):
-    return settings_named(wildcards.metric)
+    return settings_named(wildcards.metric, varied_cell(wildcards))
 
 
 @functools.cache
-def settings_named(metric):
-    return compact(CONFIG.metric(metric).identity)
+def settings_named(name, cell):
+    return compact(metric_named(name, cell).identity)
 
 
 def kind_of(wildcards):

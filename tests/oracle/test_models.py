@@ -80,6 +80,7 @@ def test_resnets(name: str, arguments: dict, block: type, stages: list[int]) -> 
         ("vgg16", False, (2, 2, 3, 3, 3), 3),
         ("vgg16_bn", True, (2, 2, 3, 3, 3), 3),
         ("vgg9", True, (2, 2, 3), 2),
+        ("vgg11", True, (1, 1, 2, 2, 2), 1),
     ],
 )
 def test_vgg(name: str, norm: bool, stages: tuple[int, ...], linear: int) -> None:
@@ -194,6 +195,27 @@ def test_densenet() -> None:
                 part = next(parts)
                 y = conv(part.conv1, relu(norm(part.norm1, x)))
                 x = torch.cat([conv(part.conv2, relu(norm(part.norm2, y)), 1, 1), x], 1)
+        return head(module.head, relu(norm(module.norm, x)))
+
+    assert_equal(module, plain, 8)
+
+
+def test_densenet_of_40_layers() -> None:
+    """Huang et al. (2017): three blocks of 12 layers, no bottleneck, transitions keep channels."""
+    module = network("densenet40", 8, width=2)
+
+    def plain(x: Tensor) -> Tensor:
+        stem, *parts = module.features
+        x = conv(stem, x, 1, 1)
+        for place, part in enumerate(parts):
+            y = relu(norm(part.norm, x))
+            if place in (12, 25):
+                y = conv(part.conv, y)
+                n, c, h, w = y.shape
+                x = y.view(n, c, h // 2, 2, w // 2, 2).mean((3, 5))
+            else:
+                x = torch.cat([x, conv(part.conv, y, 1, 1)], 1)
+        assert x.shape[1:] == (16 + 36 * 2, 2, 2)
         return head(module.head, relu(norm(module.norm, x)))
 
     assert_equal(module, plain, 8)

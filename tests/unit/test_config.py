@@ -181,6 +181,8 @@ BAD = [
     ("recipes.short.decay_epochs", [5, 3], "recipes.short.decay_epochs: must increase"),
     ("recipes.short", {"epochs": 8, "decay_epochs": [8]}, "'decay_epochs' has 8, and there are 8"),
     ("recipes.short.checkpoints", ["early"], "needs 'early_stop'"),
+    ("recipes.short.early_stop", {"loss": 0.1, "tolerance": 1e-3}, "'tolerance' and 'loss'"),
+    ("recipes.short.early_stop", {"accuracy": 101}, "less than or equal to 100"),
     ("experiments.grid.load", {"width": []}, "experiments.grid.load.width"),
     ("experiments.grid.load", {"width": [2, 2]}, "'width' repeats a value"),
     ("experiments.grid.load", {"width": [2, 2.0]}, "'width' repeats a value"),

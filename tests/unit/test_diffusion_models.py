@@ -52,6 +52,8 @@ COUNTS = [
     ("vgg9", {}, 2_789_706, 34),
     ("alexnet", {}, 451_146, 16),
     ("densenet", {}, 6_956_298, 362),
+    ("densenet40", {}, 1_019_722, 119),  # "1.0 M", Huang et al. (2017), table 2
+    ("vgg11", {}, 9_231_114, 34),
     ("vit_token", {}, 9_603_594, 74),
     ("mnist_net", {}, 431_080, 8),
     ("resnet_mnist", {}, 12_126, 20),
@@ -97,6 +99,8 @@ SMALL = [
     ("vgg9", {"width": 2}, (3, 11)),
     ("alexnet", {"width": 4}, (3, 29)),
     ("densenet", {"width": 2}, (1, 8)),
+    ("densenet40", {"width": 1}, (1, 9)),
+    ("vgg11", {"width": 2}, (3, 11)),
     ("mnist_net", {"width": 1}, (2, 17)),
     ("resnet_mnist", {"width": 2}, (1, 6)),
     ("fully_connected", {"width": 8}, (1, 8)),

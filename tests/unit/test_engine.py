@@ -4,6 +4,7 @@ import hashlib
 import signal
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from lossatlas.training import state as state_module
 from lossatlas.training.batches import batches
 from lossatlas.training.engine import Engine, initialise
 from lossatlas.training.job import training_record
-from lossatlas.training.schedules import has_settled, learning_rate
+from lossatlas.training.schedules import has_settled, learning_rate, may_stop
 from lossatlas.training.seeds import seed_of
 from lossatlas.training.state import Preempted, State
 from lossatlas.training.trained import Trained
@@ -435,6 +436,52 @@ def test_a_replica_that_stops_does_not_depend_on_the_others() -> None:
         assert curve.x.tolist() == list(range(1, alone.ends[0] + 1))
         final = next(s for s in record.scalars if (s.name, s.replica) == ("final_train_loss", seed))
         assert final.value == curve.y[-1]
+
+
+def test_rule_of_fitted_data() -> None:
+    """Loss and accuracy of the last epochs, both if both are given; and no earlier than `after`."""
+    losses = [[0.4, 0.4, 0.4], [0.1, 0.1, 0.1], [0.1, 0.05, 0.11]]
+    rights = [[99.0, 90.0, 100.0], [100.0, 100.0, 99.0], [100.0, 99.9, 100.0]]
+    history = {"train_loss": losses, "train_accuracy": rights}
+
+    def holds(**rule: Any) -> list[bool]:
+        return may_stop(history, EarlyStop(**rule)).tolist()
+
+    assert holds(after=0, epochs=2, loss=0.1) == [True, True, False]
+    assert holds(after=0, epochs=2, accuracy=100) == [True, False, False]
+    assert holds(after=0, epochs=1, accuracy=100) == [True, False, True]
+    assert holds(after=0, epochs=1, accuracy=99.9, loss=0.05) == [False, True, False]
+    assert holds(after=4, epochs=2, loss=0.1) == [False] * 3
+    assert holds(after=0, epochs=3, loss=0.4) == [True] * 3  # levels, not changes: 3 are enough
+    assert holds(after=0, epochs=4, loss=0.4) == [False] * 3
+    assert may_stop({"train_loss": [[np.nan]]}, EarlyStop(after=0, epochs=1, loss=9)) == [False]
+
+
+def test_training_ends_when_no_training_error_is_left() -> None:
+    """One replica gets there and the other does not; each by its own history."""
+    rule = EarlyStop(after=2, epochs=2, accuracy=100, stop=True)
+    kinds = ["early", "final"]
+    recipe = Recipe(epochs=120, batch_size=8, checkpoints=kinds, early_stop=rule)
+    trained = Engine(mlp, recipe, [0, 1], split()).train()
+    right = trained.history["train_accuracy"] == 100
+    held = [[e for e in range(2, 121) if right[e - 2 : e, index].all()] for index in (0, 1)]
+    assert held[0]
+    assert not held[1]
+    assert trained.ends.tolist() == [held[0][0], 120]
+    assert_same(weights(trained, "early"), weights(trained))
+    record = training_record(trained)
+    found = {(r.replica, r.value, r.status) for r in record.scalars if r.name == "early_epoch"}
+    assert found == {(0, float(held[0][0]), "ok"), (1, 0.0, "unconverged")}
+
+
+def test_a_rule_that_never_holds_is_recorded() -> None:
+    rule = EarlyStop(after=1, epochs=1, loss=1e-9, stop=True)
+    recipe = Recipe(epochs=2, batch_size=16, early_stop=rule)
+    trained = Engine(mlp, recipe, [0], split()).train()
+    rows = {r.name: (r.value, r.status) for r in training_record(trained).scalars}
+    assert rows["early_epoch"] == (0.0, "unconverged")
+    assert rows["final_train_loss"][1] == "ok"
+    assert trained.ends.tolist() == [2]
 
 
 def test_settling_rule() -> None:

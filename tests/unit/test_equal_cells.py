@@ -1,5 +1,6 @@
 """Recipes and data that train the same networks are one cell, and no others are."""
 
+import re
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from lossatlas.spec.cells import Cell, from_spec
 from lossatlas.spec.config import load
 from lossatlas.spec.parts import DataPart, EarlyStop, ModelPart, Recipe
 from lossatlas.spec.plan import make_plan
+from lossatlas.spec.shown import REFERENCE, Shown
 from lossatlas.training.engine import Engine
 from lossatlas.training.trained import Trained
 
@@ -38,6 +40,11 @@ SAME = [
         {**EARLY, "early_stop": {"epochs": 2, "after": 0}},
         {**EARLY, "early_stop": {"epochs": 2, "after": 3}},
     ),
+    (
+        {**EARLY, "early_stop": {"epochs": 2, "after": 0, "loss": 0.01}},
+        {**EARLY, "early_stop": {"epochs": 2, "after": 2, "loss": 0.01}},
+    ),
+    ({"epochs": 4, "early_stop": {"epochs": 5, "accuracy": 100, "stop": True}}, {"epochs": 4}),
 ]
 OTHER = [
     ({**SCALED, "batch_size": 256}, {"learning_rate": 0.05, "batch_size": 256}),
@@ -55,6 +62,10 @@ OTHER = [
     (
         {**EARLY, "early_stop": {"epochs": 2, "after": 3}},
         {**EARLY, "early_stop": {"epochs": 3, "after": 3}},
+    ),
+    (
+        {**EARLY, "early_stop": {"epochs": 2, "after": 2, "loss": 0.01}},
+        {**EARLY, "early_stop": {"epochs": 2, "after": 2, "accuracy": 100}},
     ),
     ({"incomplete_batch": "keep"}, {}),
     ({"weight_decay": 0}, {}),
@@ -126,13 +137,39 @@ def test_a_rule_that_cannot_act_is_written_in_one_way() -> None:
 
 
 def test_cells_of_the_taxonomy_paper() -> None:
-    """14 cells of `lr_scaling`, those of batch size 128, are cells of `constant`: 1602 before."""
+    """What acts alike is one cell: a rate scaled by 128 / 128, all of the data, width 64."""
     config = load(yaml.safe_load((paths.PROJECT / "config/taxonomy.yaml").read_text()))
     plan = make_plan(config, lambda _: [])
-    assert len(plan.cells) == 1588
-    scaled, constant = (set(plan.experiments[name]) for name in ("lr_scaling", "constant"))
+    names = {name: set(cells) for name, cells in plan.experiments.items()}
+    scaled, constant = names["lr_scaling"], names["constant"]
     assert {plan.cells[one].cell.recipe.batch_size for one in scaled & constant} == {128}
     assert len(scaled & constant) == 14
+    assert names["ablations"] <= constant
+    assert len(names["amount_of_data"] & constant) == 13
+    assert len(names["amount_of_data_and_width"] & constant) == 14
+    assert len(names["large_batch"] & constant) == 4 * 14
+    curves = {cell: config.metric("connectivity", plan.cells[cell].cell) for cell in constant}
+    assert {one.epochs for one in curves.values()} == {50}  # as before they varied
+    less = [plan.cells[one].cell for one in plan.experiments["amount_of_data_and_width"][:14]]
+    assert {config.metric("connectivity", cell).epochs for cell in less} == {500}
+
+
+def test_figures_of_the_taxonomy_paper() -> None:
+    """Every experiment has a figure, and a row on the page; every figure draws what exists."""
+    config = load(yaml.safe_load((paths.PROJECT / "config/taxonomy.yaml").read_text()))
+    page = (paths.PROJECT / "docs/taxonomy.md").read_text(encoding="utf-8")
+    table = page.partition("## The paper's experiments")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`(\w+)`", table))
+    drawn: set[str] = set()
+    for name in config.figures:
+        shown = Shown(config, name)
+        shown.check()
+        reads = {*shown.experiments} - {REFERENCE}
+        assert reads <= config.experiments.keys()
+        assert not reads or name in named, name
+        drawn |= reads
+    assert drawn == config.experiments.keys()
+    assert config.experiments.keys() <= named
 
 
 def test_axes_keep_what_the_config_says() -> None:

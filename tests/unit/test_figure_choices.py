@@ -9,6 +9,7 @@ import yaml
 from lossatlas import paths
 from lossatlas.errors import UserError
 from lossatlas.spec.config import load
+from lossatlas.spec.shown import Shown
 
 SMOKE = yaml.safe_load((paths.PROJECT / "config/smoke.yaml").read_text())
 
@@ -53,3 +54,54 @@ def test_what_a_figure_cannot_show(figure: dict[str, Any], says: str) -> None:
         load(config(figure))
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def two(figure: dict[str, Any], **other: Any) -> dict[str, Any]:
+    raw = config({"draws": "taxonomy_decay_gain", **figure})
+    own = {**SMOKE["experiments"]["smoke"], "load": {"width": [1, 2, 4]}}
+    raw["experiments"]["second"] = {**own, **other}
+    return raw
+
+
+def test_a_figure_of_two_experiments_reads_the_tables_of_both() -> None:
+    shown = Shown(load(two({"against": "second"})), "mine")
+    assert shown.experiments == ["smoke", "second"]
+    assert shown.tables("scalars") == [
+        paths.metric_table(name, metric)
+        for name in ("smoke", "second")
+        for metric in ("performance", "connectivity")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("figure", "other", "says"),
+    [
+        ({}, {}, r"mine\.against: 'taxonomy_decay_gain' compares two experiments, and one is"),
+        ({"against": "secnd"}, {}, r"no experiment 'secnd' \(did you mean 'second'"),
+        ({"against": "smoke"}, {}, "is the experiment itself"),
+        (
+            {"against": "second"},
+            {"load": {"data_fraction": [0.5, 1.0]}},
+            r"'second' has the axes \['data_fraction', 'batch_size'\], and 'smoke' has",
+        ),
+        (
+            {"against": "second"},
+            {"metrics": ["performance"]},
+            r"'second' measures no 'connectivity' \(add it to experiments\.second\.metrics",
+        ),
+        ({"against": "second", "draws": "taxonomy_phases"}, {}, "draws one experiment"),
+    ],
+)
+def test_two_experiments_that_cannot_be_compared(
+    figure: dict[str, Any], other: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UserError, match=says):
+        load(two(figure, **other))
+
+
+def test_variants_are_read_from_the_whole_table() -> None:
+    shown = Shown(load(config({"draws": "taxonomy_ablations"})), "mine")
+    assert shown.tables("scalars") == [paths.table("smoke")]
+    assert shown.tables("series") == []
+    with pytest.raises(UserError, match=r"'plain' measures no two metrics of one kind \(add a var"):
+        load(config({"draws": "taxonomy_ablations", "experiment": "plain"}))

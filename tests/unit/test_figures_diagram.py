@@ -3,6 +3,7 @@ import math
 import figure_tables as ft
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from lossatlas.errors import UserError
 from lossatlas.figures import style
@@ -23,7 +24,7 @@ def panels(figure):
     """Metric's title -> axes."""
     found = {axes.get_title("left").split("$  ")[-1]: axes for axes in figure.axes}
     return {panel.metric: found[panel.title] for panel in style.PANELS} | {
-        "error": found["Standard error of test accuracy"]
+        "error": found["Standard error of accuracy"]
     }
 
 
@@ -237,3 +238,57 @@ def test_bad_tables():
         drawn(ft.tables(SMALL), load="")
     with pytest.raises(UserError, match="no rows"):
         drawn(ft.Tables(ft.no_scalars(), ft.no_series()))
+
+
+@pytest.mark.parametrize("limits", ["paper", "data"])
+@pytest.mark.parametrize("cells", [SMALL, LARGE])
+def test_units_stand_clear_of_ticks_and_arrows(cells, limits):
+    """Values beyond the colours of the paper give bars arrows, inside of which units stood."""
+    beyond = {("test_accuracy", cells[0]): 20.0, ("cka", cells[0]): 0.1, ("cka", cells[1]): 0.95}
+    figure = drawn(ft.tables(cells, values=beyond), limits=limits).figure
+    FigureCanvasAgg(figure).draw()
+    units = [
+        (axes, text) for axes in figure.axes for text in axes.texts if text.get_gid() == "unit"
+    ]
+    assert len(units) == 8
+    for axes, text in units:
+        box = text.get_window_extent()
+        low, high = sorted(axes.get_ylim())
+        ticks = zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+        others = [label.get_window_extent() for tick, label in ticks if low <= tick <= high]
+        others += [patch.get_window_extent() for patch in axes.patches]
+        assert not any(box.overlaps(other) for other in others), text.get_text()
+        arrows = [patch.get_window_extent() for patch in axes.patches]
+        assert all(arrow.y0 >= box.y1 for arrow in arrows)
+
+
+def test_the_bar_of_errors_that_are_all_0_begins_at_0():
+    assert style.norm(style.PANELS[1], np.zeros((2, 3)), "data").vmin == 0
+    assert style.norm(style.PANELS[1], np.full((2, 3), 4.0), "data").vmin == pytest.approx(3.6)
+
+
+def test_titles_end_before_the_ticks_of_their_bars():
+    figure = drawn(ft.tables(LARGE)).figure
+    FigureCanvasAgg(figure).draw()
+    for axes in panels(figure).values():
+        title = axes._left_title.get_window_extent()
+        labels = [
+            label.get_window_extent()
+            for other in figure.axes
+            for tick, label in zip(other.get_yticks(), other.get_yticklabels(), strict=False)
+            if label.get_text() and min(other.get_ylim()) <= tick <= max(other.get_ylim())
+        ]
+        assert not any(title.overlaps(label) for label in labels), axes.get_title("left")
+
+
+def test_corners_of_narrow_tiles_are_larger():
+    """A third of a tile of 3 mm is not seen in print, least of all on dark tiles."""
+    shares = []
+    for cells in (SMALL, LARGE):
+        tables = ft.tables(cells)
+        tables.scalars.loc[tables.scalars["metric"] == "cka", "status"] = "unconverged"
+        axes = panels(drawn(tables).figure)["cka"]
+        corner = ft.named(axes, "unconverged")[0].get_xy()
+        width = np.log10(4 / 2) if cells is SMALL else np.log10(2 / 1)
+        shares.append(np.ptp(corner[:, 0]) / width)
+    assert shares == pytest.approx([0.35, 0.6])

@@ -182,3 +182,17 @@ def test_undefined_points_leave_gaps(function, name):
     everything = rows.assign(x=np.nan, y=np.nan)
     figure = draw(function, Tables(ft.no_scalars(), everything)).figure
     assert all(np.isfinite(axes.get_ylim()).all() for axes in figure.axes)
+
+
+@pytest.mark.parametrize(
+    ("loads", "words"), [([2, 4], ["−0.1", "0", "0.1", "10"]), (range(1, 15), ["−0.1", "", "10"])]
+)
+def test_eigenvalues_below_0_have_labels(loads, words):
+    """In narrow panels 0 gives way to them, and has a line."""
+    rows = ft.series(ft.product(loads, [16, 64]), name="hessian_density", pairs=((0, None),))
+    rows["x"] = rows["x"].map({0.0: -0.2, 0.5: 1.0, 1.0: 20.0})
+    figure = draw(spectra, Tables(ft.no_scalars(), rows)).figure
+    for axes in figure.axes:
+        spelled = axes.xaxis.get_major_formatter()
+        assert [spelled(tick) for tick in axes.get_xticks()] == words
+        assert len(lines(axes, "zero")) == (words[1] == "")

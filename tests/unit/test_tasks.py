@@ -112,6 +112,14 @@ def read(source: str, model: dict[str, Any] | None = None, **changes: Any) -> co
             {"data": {"task": "regression"}, "recipe": {"label_smoothing": 0.1}},
             "'label_smoothing' needs classes, and 'regression' has none",
         ),
+        (
+            "values.npz",
+            {
+                "data": {"task": "regression"},
+                "recipe": {"early_stop": {"after": 0, "epochs": 1, "accuracy": 100, "stop": True}},
+            },
+            "'early_stop.accuracy' needs errors, and the task 'regression' counts none",
+        ),
         ("rows.npz", {"recipe": {"batch_tokens": 100}}, "'batch_tokens' counts tokens"),
         (
             "rows.npz",

@@ -27,6 +27,7 @@ from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES, Cell
 from lossatlas.spec.figures import FIGURES, Figure
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe
 from lossatlas.spec.shown import REFERENCE_KINDS, STUDY_OF
+from lossatlas.tables import collect
 from lossatlas.training.checkpoints import read_weights
 
 pytestmark = pytest.mark.slow
@@ -403,6 +404,14 @@ def judge(done: Traces) -> None:
     )
 
 
+def again(file: str) -> str:
+    """Write a table as that of a second experiment."""
+    other = file.replace("/own/", "/again/")
+    Path(other).parent.mkdir(parents=True, exist_ok=True)
+    collect.write(other, collect.read(file).assign(experiment="again"))
+    return other
+
+
 def draw(done: Traces) -> None:
     for name, drawing in FIGURES.items():
         taxonomy = name.startswith("taxonomy_")
@@ -410,6 +419,11 @@ def draw(done: Traces) -> None:
         read: dict[str, list[str]] = {}
         for which in ("scalars", "series"):
             read[which] = [table(kind)[which] for kind in getattr(drawing, which)]
+            read[which] += [again(file) for file in read[which] if drawing.against]
+        if drawing.variants:
+            cka = tables("cka")["scalars"]
+            collect.write("whole.csv", collect.join({"cka": cka, "cka_raw": cka}))
+            read["scalars"] = ["whole.csv"]
         done.run(
             f"figure {name}",
             entries.figure(drawing.target),
@@ -417,7 +431,7 @@ def draw(done: Traces) -> None:
             input=Named(**read),
             output=Named(**{end: paths.figure(name, end) for end in ("png", "pdf", "csv")}),
             params=Named(
-                style=json.dumps(Figure(draws=name, dpi=50).model_dump()),
+                style=json.dumps(Figure(draws=name, dpi=50, against="again").model_dump()),
                 load="width" if taxonomy or not drawing.study else "",
                 temperature="batch_size" if taxonomy or not drawing.study else "",
             ),

@@ -9,19 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+import commands
 from conftest import Project
 from lossatlas.paths import PROJECT
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("atlas")]
-
-DOCUMENTS = [
-    *("README.md", "ARCHITECTURE.md", "config/README.md", "results/README.md"),
-    *(
-        str(path.relative_to(PROJECT))
-        for folder in ("docs", "config")
-        for path in (PROJECT / folder).iterdir()
-    ),
-]
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -72,19 +64,6 @@ def test_two_files_of_one_name(ready: Project) -> None:
     assert "results/mine/figures/taxonomy_spectra.png" in ready.snakemake("-n")
 
 
-def commands() -> set[str]:
-    """Return what follows `snakemake` in each command of the documents."""
-    found = set()
-    for name in DOCUMENTS:
-        if not name.endswith((".md", ".yaml")):
-            continue
-        text = (PROJECT / name).read_text(encoding="utf-8")
-        blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
-        found |= set(re.findall(r"^snakemake\b ?(.*?)(?:  +#.*)?$", blocks, re.MULTILINE))
-        found |= set(re.findall(r"`(?:\.venv/bin/)?snakemake\b ?([^`\n]*)`", text))
-    return {line.strip() for line in found if "<" not in line}
-
-
 def first_config() -> str:
     """Return the config that README.md shows."""
     text = (PROJECT / "README.md").read_text()
@@ -113,7 +92,12 @@ def test_documented_commands(project: Project, monkeypatch: pytest.MonkeyPatch) 
         shrink(path)
     monkeypatch.chdir(project.root)
     asked: dict[tuple[str, str], set[str]] = defaultdict(set)
-    found = commands()
+    found = {
+        command
+        for command, where in commands.documented().items()
+        # of other folders, of messages, and of a file that CONTRIBUTING.md lets one write
+        if not where.startswith(("examples/", "workflow/", "CONTRIBUTING"))
+    }
     assert len(found) > 20
     for command in found:
         _, given = parse_args(shlex.split(command))

@@ -71,7 +71,8 @@ def examine(
     needed += sum(map(paths_bytes, plan.cells.values()))
     needed += sum(corrupted_source(name).size for name in plan.corruptions)
     for cell in plan.cells.values():
-        needed += sum(vertices_bytes(cell, plan.config.metric(name)) for name in cell.metrics)
+        metrics = [plan.config.metric(name, cell.cell) for name in cell.metrics]
+        needed += sum(vertices_bytes(cell, metric) for metric in metrics)
     return [
         *versions(),
         device(executor),

@@ -84,7 +84,7 @@ def _extremes(plan_: Plan) -> list[str]:
             each = [(training_hours(cell, machine) or 0.0) / blocks for machine in (GPU, LAPTOP)]
             jobs.append((f"training of {cell_id}", each, needs.training_mb(cell, largest)))
         for name in cell.metrics:
-            metric = plan_.config.metric(name)
+            metric = plan_.config.metric(name, cell.cell)
             alone = [job_hours(cell, metric, machine) or 0.0 for machine in (GPU, LAPTOP)]
             jobs.append((f"{name} of {cell_id}", alone, needs.metric_mb(cell, metric)))
     if not jobs:
@@ -131,7 +131,9 @@ def _amounts(plan_: Plan, cells: list[PlannedCell], stale: Set[str]) -> list[str
     ]
     left = sum(path in stale or not Path(path).exists() for path in results)
     disk = sum((weights_bytes(cell) or 0) + paths_bytes(cell) for cell in cells)
-    measured = [(cell, plan_.config.metric(name)) for cell in cells for name in cell.metrics]
+    measured = [
+        (cell, plan_.config.metric(name, cell.cell)) for cell in cells for name in cell.metrics
+    ]
     disk += sum(vertices_bytes(cell, settings) for cell, settings in measured)
     hours = []
     for machine in (LAPTOP, GPU):

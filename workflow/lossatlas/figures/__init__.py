@@ -43,6 +43,8 @@ def figure(
     about: str = "",
     reference: bool = False,
     study: bool = False,
+    against: bool = False,
+    variants: bool = False,
 ) -> Callable[[Function], Function]:
     """Declare a figure: a function (tables, style, load, temperature) -> `Drawn`.
 
@@ -59,6 +61,10 @@ def figure(
         about: One sentence; default: the first of the docstring.
         reference: Drawn from the authors' published results, not from an experiment.
         study: Drawn from a study that has no cells.
+        against: Compares the experiment with a second one (`figures.<name>.against`): rows of both
+            are in the tables, and the column `experiment` tells them apart.
+        variants: Compares metrics of one kind: reads the experiment's whole table, in which those
+            of later ones are named "cka_raw.cka".
     """
-    del name, scalars, series, axes, category, about, reference, study
+    del name, scalars, series, axes, category, about, reference, study, against, variants
     return lambda function: function

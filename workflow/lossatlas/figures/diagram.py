@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import CenteredNorm, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 import lossatlas as la
 from lossatlas.figures import Drawn, Tables, style, tiles
+from lossatlas.figures.bars import colour_bar
 from lossatlas.figures.grid import Grid, grid_of
 from lossatlas.spec.figures import PUBLISHED, Thresholds
 from lossatlas.spec.figures import Figure as Style
@@ -21,7 +20,7 @@ from lossatlas.tables.collect import cell_summary
 
 # Standard errors, of the colour bar's range: the one whose dot fills a tile, the least with a dot.
 _DOT, _LEAST = 0.25, 0.01
-_ERROR = style.Panel("", "Standard error of test accuracy", "% points", "cividis_r", (0, 2), "log")
+_ERROR = style.Panel("", "Standard error of accuracy", "% points", "cividis_r", (0, 2), "log")
 # Grey hides the sign of mode connectivity; this line shows it where no numbers are written.
 _POSITIVE = {"colors": style.INK, "linewidths": 0.7}
 # Millimetres: first corner, panel, distance from panel to panel, colour bar's gap and width.
@@ -114,22 +113,7 @@ def _panel(
     else:
         shifts = np.ma.filled(norm(values + errors) - norm(values), np.nan)
         tiles.dots(axes, grid, np.where(shifts >= _LEAST, shifts, np.nan) / _DOT, inks)
-    finite = values[np.isfinite(values)]
-    shares = np.asarray(norm(finite), dtype=float)
-    beyond = bool((shares < 0).any()), bool((shares > 1).any())
-    extend = {(False, False): "neither", (True, False): "min", (False, True): "max"}
-    bar = figure.colorbar(mesh, cax=beside, extend=extend.get(beyond, "both"))
-    if isinstance(norm, CenteredNorm) and finite.any():
-        beside.set_ylim(finite.min(initial=0), finite.max(initial=0))
-    bar.locator = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], min_n_ticks=3)
-    if isinstance(norm, LogNorm):
-        steps = (1.0,) if finite.max() > 30 * finite.min() else (1.0, 2.0, 5.0)
-        bar.locator = LogLocator(subs=steps)
-        bar.formatter = FuncFormatter(lambda value, _: style.spell_axis(value))
-    bar.update_ticks()
-    bar.minorticks_off()
-    beside.set_xlabel(panel.unit, loc="left")
-    bar.outline.set_linewidth(0.5)
+    colour_bar(figure, mesh, beside, values, panel.unit)
     return axes
 
 

@@ -29,6 +29,7 @@ BLUE, ORANGE = "#1f5a9e", "#d97a16"
 _LEFT, _RIGHT, _TOP, _BOTTOM = 15.0, 13.0, 16.0, 12.0  # mm around the panels
 _WIDEST, _TALLEST = 48.0, 215.0  # mm: one panel, all panels
 _ROOMY = 20.0  # mm: narrower panels have fewer tick labels
+_CHARACTER = 1.5  # mm: width of a character of a tick label
 _FLOOR = 1e-6  # densities below this share of the largest are not shown
 
 
@@ -178,12 +179,12 @@ def _name_axes(
     """Name load above and temperature at the right, and what the panels show at the other sides."""
     page_width, page_height = figure.get_size_inches() / style.MM
     x, y = (_LEFT + size[0] / 2) / page_width, (_BOTTOM + size[1] / 2) / page_height
-    load, temperature = style.axis_label(grid.load.name), style.axis_label(grid.temperature.name)
+    load, temperature = style.axis_label(grid.load.name), style.hot_label(grid.temperature.name)
     top = (_BOTTOM + size[1] + 5) / page_height
     right = (_LEFT + size[0] + _RIGHT - 2) / page_width
     figure.text(x, top, load, ha="center", va="bottom", fontsize=8)
     upwards = {"rotation": 90.0, "va": "center", "ha": "center"}
-    figure.text(right, y, f"{temperature} (hotter →)", fontsize=8, **upwards)  # type: ignore[arg-type]
+    figure.text(right, y, temperature, fontsize=8, **upwards)  # type: ignore[arg-type]
     figure.text(x, 2 / page_height, labels[0], ha="center", va="bottom", fontsize=8)
     figure.text(3 / page_width, y, labels[1], fontsize=8, **upwards)  # type: ignore[arg-type]
 
@@ -237,14 +238,29 @@ def _spectral_scales(axes: Axes, rows: pd.DataFrame) -> None:
     decade = 10.0 ** np.floor(np.log10(widest))
     axes.set_xscale("symlog", linthresh=decade / 100, linscale=0.5)
     axes.set_xlim(min(-1.3 * _largest(-rows["x"]), -decade / 100), widest * 1.3)
-    ticks = [0, decade / 100, decade] if _roomy(axes) else [0, decade]
-    axes.set_xticks(ticks, [style.spell_axis(tick) for tick in ticks])
+    _eigenvalue_ticks(axes, decade)
     axes.set_yscale("log", nonpositive="clip")
     if not _roomy(axes):
         top = 10.0 ** np.floor(np.log10(highest))
         axes.yaxis.set_major_locator(FixedLocator([top * 1e-4, top]))
         axes.yaxis.minorticks_off()
     axes.set_ylim(highest * _FLOOR, highest * 3)
+
+
+def _eigenvalue_ticks(axes: Axes, decade: float) -> None:
+    """Label 0, the largest decade and, if it is there, the one farthest below 0; 0 gives way."""
+    lowest = axes.get_xlim()[0]
+    below = [-decade / 10**k for k in range(3) if -decade / 10**k >= lowest]
+    ticks = [*below[:1], 0, *([decade / 100] if _roomy(axes) else []), decade]
+    words = [style.spell_axis(tick).replace("-", "−") for tick in ticks]
+    figure = axes.get_figure(root=True)
+    if below and figure is not None:
+        places = axes.transData.transform([(tick, 1.0) for tick in ticks])[:, 0]
+        apart = (places[1] - places[0]) / figure.dpi / style.MM
+        if apart < _CHARACTER * (len(words[0]) + len(words[1])) / 2 + 1:
+            words[1] = ""
+            axes.axvline(0, color=style.GREY, linewidth=0.3, zorder=1, gid="zero")
+    axes.set_xticks(ticks, words)
 
 
 def _mark(panels: Panels, tables: Tables, rows: pd.DataFrame, load: str, temperature: str) -> Marks:

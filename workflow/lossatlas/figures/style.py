@@ -21,6 +21,8 @@ from matplotlib.patches import Patch
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
+from lossatlas.spec.cells import LOAD_AXES, axis_target
+
 Floats = NDArray[np.float64]
 
 MM = 1 / 25.4  # inches
@@ -138,6 +140,12 @@ def axis_label(name: str) -> str:
     return AXIS_LABELS.get(name, name.rpartition(".")[2].replace("_", " "))
 
 
+def hot_label(name: str) -> str:
+    """Return the words for an axis upwards; an axis of load that stands there is not hot."""
+    hot = axis_target(name) not in LOAD_AXES.values()
+    return f"{axis_label(name)} (hotter →)" if hot else axis_label(name)
+
+
 def norm(panel: Panel, values: NDArray[np.float64], limits: str) -> Normalize:
     """Return what maps a metric's values to [0, 1].
 
@@ -156,7 +164,7 @@ def norm(panel: Panel, values: NDArray[np.float64], limits: str) -> Normalize:
         return LogNorm(low, high)
     if low == high:
         pad = abs(low) / 10 or 0.5
-        low, high = low - pad, high + pad
+        low, high = (0.0, pad) if low == 0 else (low - pad, high + pad)
     return Normalize(low, high)
 
 

@@ -38,7 +38,7 @@ def frame(axes: Axes, grid: Grid, room: tuple[float, float]) -> None:
         target.set_ticks(axis.centres[kept], words)
         target.set_ticks(np.delete(axis.centres, kept), minor=True)
     axes.set_xlabel(style.axis_label(x.name))
-    axes.set_ylabel(f"{style.axis_label(y.name)} (hotter →)")
+    axes.set_ylabel(style.hot_label(y.name))
 
 
 def fill(axes: Axes, grid: Grid, values: Floats, colours: Colormap, norm: Normalize) -> QuadMesh:
@@ -85,10 +85,11 @@ def _corner(axes: Axes, grid: Grid, i: int, j: int, ink: str) -> None:
     """Fill the upper left corner of a tile: what stays visible in tiles of any size."""
     x, y = grid.load.edges, grid.temperature.edges
     top, below = (y[i], y[i + 1]) if grid.temperature.name in COLD_AXES else (y[i + 1], y[i])
-    side = 0.35 * (x[j + 1] - x[j])
-    points = [(x[j], top), (x[j] + side, top), (x[j], top + 0.35 * (below - top))]
+    share = 0.35 if grid.roomy else 0.6  # in print, a third of a narrow tile is not seen
+    side = share * (x[j + 1] - x[j])
+    points = [(x[j], top), (x[j] + side, top), (x[j], top + share * (below - top))]
     edge = "white" if ink == style.INK else style.INK  # what parts it from a dot of its colour
-    look = {"facecolor": ink, "edgecolor": edge, "linewidth": 0.3, "zorder": 2.5}
+    look = {"facecolor": ink, "edgecolor": edge, "linewidth": 0.5, "zorder": 2.5}
     axes.add_patch(Polygon(points, gid="unconverged", **look))  # type: ignore[arg-type]
 
 

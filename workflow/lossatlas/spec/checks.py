@@ -12,7 +12,7 @@ from lossatlas import plugins
 from lossatlas.errors import UserError, nearest
 from lossatlas.metrics import registry
 from lossatlas.metrics.base import Asked, Metric
-from lossatlas.spec import fits, names, own, subset
+from lossatlas.spec import fits, names, own, subset, varying
 from lossatlas.spec.catalogue import NETWORKS, data_source
 from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES, Cell, axis_target
 from lossatlas.spec.complaints import explain
@@ -109,17 +109,46 @@ def _check_metrics(config: Config) -> None:
             what = f"'{name}' is the name of a built-in metric, and this is '{kind}'"
             raise UserError(what, where=where, fix="give it another name")
         metric = registry.find(kind, where)
+        varying.check(given, metric, where)
         try:
             config.metric(name)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = str(first["loc"][0]) if first["loc"] else ""
-            if first["type"] == "extra_forbidden":
-                fix = nearest(key, metric.model_fields)
-                raise UserError(f"unknown key '{key}'", where=where, fix=fix) from None
-            explained = explain(error, metric)
-            where = f"{where}.{explained.where}" if key else where
-            raise UserError(explained.what, where=where) from None
+            raise _wrong_setting(error, metric, where) from None
+
+
+def _wrong_setting(error: ValidationError, metric: type[Metric], where: str) -> UserError:
+    first = error.errors()[0]
+    key = str(first["loc"][0]) if first["loc"] else ""
+    if first["type"] == "extra_forbidden":
+        return UserError(f"unknown key '{key}'", where=where, fix=nearest(key, metric.model_fields))
+    explained = explain(error, metric)
+    return UserError(explained.what, where=f"{where}.{explained.where}" if key else where)
+
+
+def _as_measured(config: Config, name: str, cells: list[Cell], where: str) -> list[Metric]:
+    """Return a metric as it is measured on some cells, each once.
+
+    Raises:
+        UserError: If a setting that varies with an axis cannot have the value that it gets.
+    """
+    plain = config.metric(name)
+    if not config.varies(name):
+        return [plain]
+    found: list[Metric] = []
+    for cell in cells:
+        try:
+            one = config.metric(name, cell)
+        except ValidationError as error:
+            wrong = _wrong_setting(error, type(plain), f"{where}: cell {cell.id}: metrics.{name}")
+            whole = error.errors()[0]["type"] == "int_from_float"
+            fix = "add 'round: nearest'" if whole else ""
+            raise UserError(wrong.what, where=wrong.where, fix=fix) from None
+        except ValueError as error:
+            place = f"{where}: cell {cell.id}: metrics.{name}"
+            raise UserError(str(error), where=place, fix="leave 'per' out, or that cell") from None
+        if one not in found:
+            found.append(one)
+    return found
 
 
 def _check_experiment(config: Config, name: str) -> None:
@@ -151,7 +180,7 @@ def _check_experiment(config: Config, name: str) -> None:
     if len({cell.id for cell in cells}) != len(cells):
         raise UserError("two points of the grid are the same cell", where=where)
     fits.check_blocks(config.recipe(name), one.together, where)
-    _check_enough(config, name, where)
+    _check_enough(config, name, cells, where)
 
 
 def _check_subset(config: Config, name: str) -> None:
@@ -280,7 +309,7 @@ def _check_adopted(config: Config, one: Experiment, where: str) -> None:
             raise UserError(what, where=f"metrics.{name}", fix="leave it out")
 
 
-def _check_enough(config: Config, experiment: str, where: str) -> None:
+def _check_enough(config: Config, experiment: str, cells: list[Cell], where: str) -> None:
     """Refuse metrics that cannot be measured on an experiment, or that write the same number."""
     one = config.experiments[experiment]
     data, recipe = config.datasets[one.dataset], config.recipe(experiment)
@@ -298,7 +327,9 @@ def _check_enough(config: Config, experiment: str, where: str) -> None:
             fix = f"add it to recipes.{one.recipe}.checkpoints"
             raise UserError(what, where=f"metrics.{name}.checkpoint", fix=fix)
         fits.check_metric(metric, name, data, where)
-        metric.check(asked(config, experiment, name, one.seed_list))
+        on = asked(config, experiment, name, one.seed_list)
+        for measured in _as_measured(config, name, cells, where):
+            measured.check(on)
         for output in metric.outputs:
             kind, other = writers.setdefault(output.name, (metric.kind, name))
             if kind != metric.kind:
@@ -332,7 +363,7 @@ def _check_figures(config: Config) -> None:
         drawing = drawing_of(figure.draws, f"{where}.draws")
         if drawing.reference or drawing.study:
             shown = "published results" if drawing.reference else "a study"
-            for key in ("experiment", "metrics"):
+            for key in ("experiment", "metrics", "against"):
                 if getattr(figure, key):
                     what = f"'{figure.draws}' draws {shown}, and no experiment"
                     raise UserError(what, where=f"{where}.{key}", fix="leave it out")
@@ -341,6 +372,9 @@ def _check_figures(config: Config) -> None:
             fix = nearest(figure.experiment, config.experiments)
             what = f"unknown experiment '{figure.experiment}'"
             raise UserError(what, where=f"{where}.experiment", fix=fix)
+        if figure.against and not drawing.against:
+            what = f"'{figure.draws}' draws one experiment"
+            raise UserError(what, where=f"{where}.against", fix="leave it out")
         shown_ = Shown(config, name)
         if ":" not in drawing.target or drawing.target.startswith("lossatlas."):
             part = config.datasets[config.experiments[shown_.experiment].dataset]

@@ -13,7 +13,7 @@ from lossatlas import paths, plugins
 from lossatlas.errors import UserError
 from lossatlas.metrics import registry
 from lossatlas.metrics.base import Metric
-from lossatlas.spec import checks, elsewhere, kinds, owndata, rehearsal, subset
+from lossatlas.spec import checks, elsewhere, kinds, owndata, rehearsal, subset, varying
 from lossatlas.spec.catalogue import NETWORKS
 from lossatlas.spec.cells import (
     Cell,
@@ -151,16 +151,31 @@ class Config(Strict):
     experiments: dict[str, Experiment] = Field(min_length=1, description="what to run")
     figures: dict[str, Figure] = Field({}, description="what to draw from which experiment")
 
-    _made: dict[str, Metric] = PrivateAttr(default_factory=dict)
+    _made: dict[tuple[str, str], Metric] = PrivateAttr(default_factory=dict)
     _found: dict[str, elsewhere.Found] = PrivateAttr(default_factory=dict)
 
-    def metric(self, name: str) -> Metric:
-        """Return a named metric with its settings."""
-        if name not in self._made:  # each job asks some 14 times
-            settings = dict(self.metrics.get(name, {}))
-            kind = settings.pop("kind", name)
-            self._made[name] = registry.find(kind, f"metrics.{name}")(**settings)
-        return self._made[name]
+    def metric(self, name: str, cell: Cell | None = None) -> Metric:
+        """Return a named metric with its settings.
+
+        Args:
+            name: From `metrics`, or a built-in one.
+            cell: That it is measured on. Without it, settings that vary with an axis have their
+                defaults: enough for what does not depend on them.
+        """
+        settings = self.metrics.get(name, {})
+        vary = varying.varying(settings)
+        own = varying.resolved(vary, cell) if cell is not None and vary else {}
+        key = name, str(own)
+        if key not in self._made:  # each job asks some 14 times
+            kind = settings.get("kind", name)
+            plain = {one: value for one, value in settings.items() if one not in {"kind", *vary}}
+            plain |= own
+            self._made[key] = registry.find(kind, f"metrics.{name}")(**plain)
+        return self._made[key]
+
+    def varies(self, name: str) -> bool:
+        """Say whether a metric has settings that vary with an axis."""
+        return bool(varying.varying(self.metrics.get(name, {})))
 
     def firsts(self, experiment: str) -> dict[str, str]:
         """Return kind -> the experiment's first metric of it: what figures and claims show."""

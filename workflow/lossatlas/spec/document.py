@@ -20,6 +20,7 @@ from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES
 from lossatlas.spec.config import Config, Experiment, json_schema
 from lossatlas.spec.figures import FIGURES, Figure, Thresholds
 from lossatlas.spec.parts import Augment, DataPart, EarlyStop, ModelPart, Recipe, Recording
+from lossatlas.spec.varying import Varying
 
 README = paths.PROJECT / "config" / "README.md"
 SCHEMA = paths.PROJECT / "workflow" / "schemas" / "config.schema.json"
@@ -113,6 +114,21 @@ checks, files that are read) stands in `lossatlas.metrics.base`; the built-in me
 `lossatlas.metrics` are written in the same way. Each replica or pair is measured once: one more
 seed measures what is new.
 '''
+
+
+_VARYING = """\
+A setting that is a number can vary with an axis. Of curves that see as many images whatever the
+amount of data (50 passes over all, 500 over a tenth):
+
+```yaml
+metrics:
+  connectivity: {epochs: {per: data_fraction, times: 50, power: -1, round: nearest}}
+```
+
+It is worked out for each cell when the config is read. Results know the number alone: a cell for
+which it is 50 is measured as with `epochs: 50`. Settings that cost memory or time alone (`chunk`)
+do not vary.\
+"""
 
 
 _OWN_DATA = """\
@@ -215,6 +231,7 @@ def markdown() -> str:
         _section("experiments.&lt;name&gt;", Experiment, _axes_text()),
         f"{_ELSEWHERE}\n",
         METRICS,
+        _section("metrics.&lt;name&gt;.&lt;setting&gt;", Varying, _VARYING),
         *map(_metric, registry.built_in().values()),
         _section("figures.&lt;name&gt;", Figure, _figures_text()),
         _section("figures.&lt;name&gt;.thresholds", Thresholds, ""),
@@ -309,8 +326,13 @@ def _figures_text() -> str:
     for name, drawing in FIGURES.items():
         kinds = dict.fromkeys([*drawing.scalars, *drawing.series])
         needs = ", ".join(f"`{kind}`" for kind in kinds)
-        none = "none: published results come with the project"
-        lines.append(f"| `{name}` | {none if drawing.reference else needs} |")
+        if drawing.reference:
+            needs = "none: published results come with the project"
+        elif drawing.variants:
+            needs = "several of one kind"
+        elif drawing.against:
+            needs += ", of two experiments"
+        lines.append(f"| `{name}` | {needs} |")
     return "\n".join([*lines, "", _OWN_FIGURES])
 
 

@@ -16,7 +16,7 @@ OWN = "figures of your own"
 _TEXTS, _LISTS, _FLAGS = (
     ("name", "category", "about"),
     ("scalars", "series", "axes"),
-    ("reference", "study"),
+    ("reference", "study", "against", "variants"),
 )
 # From the first decorator to the end of the docstring: whole files take ten times as long.
 _HEAD = re.compile(r'^@la\.figure\(.*?""".*?"""', re.DOTALL | re.MULTILINE)
@@ -38,6 +38,8 @@ class Drawing:
         caption: The caption, as reStructuredText.
         reference: Whether it is drawn from the authors' published results.
         study: Whether it is drawn from a study that has no cells.
+        against: Whether it compares the experiment with a second one, and reads its tables, too.
+        variants: Whether it compares metrics of one kind: it reads the experiment's whole table.
     """
 
     target: str
@@ -49,6 +51,8 @@ class Drawing:
     caption: str = ""
     reference: bool = False
     study: bool = False
+    against: bool = False
+    variants: bool = False
 
     @property
     def subcategory(self) -> str:
@@ -137,7 +141,7 @@ def _arguments(call: ast.Call | None, where: str) -> dict[str, Any]:
             fix = "write out texts and lists of texts: the file is read, and not run"
             raise UserError(f"'{key}' is {ast.unparse(node)}", where=where, fix=fix) from None
         _check_type(key, found[key], where)
-    if not (found.get("scalars") or found.get("series")):
+    if not any(found.get(key) for key in ("scalars", "series", "variants")):
         fix = 'such as @la.figure(scalars=["performance"])'
         raise UserError("names no metric whose tables it reads", where=where, fix=fix)
     return found
@@ -170,6 +174,5 @@ def _drawing(node: ast.FunctionDef, target: str, given: dict[str, Any], name: st
         given.get("category") or name.partition("_")[0] or OWN,
         about,
         caption,
-        given.get("reference", False),
-        given.get("study", False),
+        **{key: given.get(key, False) for key in _FLAGS},
     )

@@ -79,6 +79,9 @@ class Figure(Strict):
         description="built-in figure, or one's own 'package.module:object'; default: the name",
     )
     experiment: str = Field("", description="a name from `experiments`")
+    against: str = Field(
+        "", description="a second experiment, of figures that compare two: what is subtracted"
+    )
     limits: Literal["data", "paper"] = Field("data", description="colour limits")
     thresholds: Thresholds = Field(Thresholds(), description="of the phases")
     metrics: dict[str, str] = Field(

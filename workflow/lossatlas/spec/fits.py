@@ -63,6 +63,10 @@ def check_cell(cell: Cell, where: str) -> None:
     if recipe.label_smoothing and not task.classes:
         what = f"'label_smoothing' needs classes, and '{task.name}' has none"
         raise UserError(what, where=where, fix="leave it out")
+    rule = recipe.early_stop
+    if rule is not None and rule.accuracy is not None and not task.scored:
+        what = f"'early_stop.accuracy' needs errors, and the task '{task.name}' counts none"
+        raise UserError(what, where=where, fix="'early_stop.loss'")
     if recipe.batch_tokens is not None and not task.sequence:
         what = f"'batch_tokens' counts tokens, and '{task.name}' has none"
         raise UserError(what, where=where, fix="'batch_size'")

@@ -122,12 +122,40 @@ class ModelPart(BaseModel):
 
 
 class EarlyStop(Strict):
-    """Stop, or keep a copy, when the training loss has stopped changing."""
+    """Stop, or keep a copy, when the training loss has stopped changing, or is as good as 0."""
 
     after: int = Field(30, ge=0, description="epochs that always run")
-    epochs: int = Field(5, ge=1, description="successive changes that must be small")
+    epochs: int = Field(
+        5, ge=1, description="successive changes that must be small, or epochs that must fit"
+    )
     tolerance: float = Field(1e-4, gt=0, description="largest change of the epoch's mean loss")
+    loss: float | None = Field(
+        None, gt=0, description="in place of that: the largest mean loss of an epoch that fits"
+    )
+    accuracy: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="likewise its least training accuracy (%); 100: no training error is left",
+    )
     stop: bool = Field(False, description="end training there; otherwise just keep the weights")
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> EarlyStop:
+        if self.fits and self.tolerance != type(self).model_fields["tolerance"].default:
+            said = "loss" if self.loss is not None else "accuracy"
+            raise ValueError(f"choose one of 'tolerance' and '{said}'")
+        return self
+
+    @property
+    def fits(self) -> bool:
+        """Whether it waits for training data that are fitted, not for a loss that settles."""
+        return self.loss is not None or self.accuracy is not None
+
+    @property
+    def first(self) -> int:
+        """The first epoch, from 1, after which it can hold."""
+        return max(self.after, self.epochs if self.fits else self.epochs + 1)
 
 
 class Augment(Strict):
@@ -320,9 +348,8 @@ class Recipe(Strict):
         rule = self.early_stop
         if rule is None or not (rule.stop or "early" in self.checkpoints):
             return None
-        first = max(rule.after, rule.epochs + 1)  # epoch after which the rule is looked at
-        if first <= self.epochs:
-            return _with(rule, after=first)
+        if rule.first <= self.epochs:
+            return _with(rule, after=rule.first)
         # The checkpoint 'early' of a run that cannot settle is another checkpoint.
         return EarlyStop(after=self.epochs + 1) if "early" in self.checkpoints else None
 

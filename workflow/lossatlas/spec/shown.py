@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lossatlas import paths
-from lossatlas.errors import UserError
+from lossatlas.errors import UserError, nearest
 from lossatlas.paths import REFERENCE, STUDIES
 from lossatlas.spec.drawings import Drawing
 from lossatlas.spec.figures import ABOUT_REHEARSAL, FIGURES, Figure, drawing_of
@@ -63,25 +63,34 @@ class Shown:
             return STUDIES
         return self.style.experiment or next(iter(self.config.experiments))
 
-    def metric(self, kind: str) -> str:
-        """Return the experiment's metric of a kind that the figure shows.
+    @property
+    def experiments(self) -> list[str]:
+        """The experiments that it reads: one, or two that it compares."""
+        return [self.experiment, *([self.style.against] if self.drawing.against else [])]
+
+    def metric(self, kind: str, experiment: str = "") -> str:
+        """Return an experiment's metric of a kind that the figure shows.
+
+        Args:
+            kind: Of the metric.
+            experiment: Its name; default: the first that the figure reads.
 
         Raises:
             UserError: The experiment measures none.
         """
-        found = self._metric(kind)
+        found = self._metric(kind, experiment or self.experiment)
         if found is None:
             self.check()
             raise ValueError(f"'{self.name}' reads no '{kind}'")
         return found
 
-    def _metric(self, kind: str) -> str | None:
-        if self.experiment in (REFERENCE, STUDIES):
+    def _metric(self, kind: str, experiment: str) -> str | None:
+        if experiment in (REFERENCE, STUDIES):
             return kind
-        if kind in self.style.metrics:
+        measured = self.config.experiments[experiment].metrics
+        if kind in self.style.metrics and self.style.metrics[kind] in measured:
             return self.style.metrics[kind]
-        measured = self.config.experiments[self.experiment].metrics
-        return self.config.firsts(self.experiment).get(kind, kind if kind in measured else None)
+        return self.config.firsts(experiment).get(kind, kind if kind in measured else None)
 
     def check(self) -> None:
         """Refuse an experiment that cannot be drawn.
@@ -89,17 +98,46 @@ class Shown:
         Raises:
             UserError: With all the metrics that it lacks, or the axis.
         """
-        lacking = [f"'{kind}'" for kind in self.kinds if self._metric(kind) is None]
-        if lacking:
-            what = f"experiment '{self.experiment}' measures no {', '.join(lacking)}"
-            them = "them" if len(lacking) > 1 else "it"
-            fix = f"add {them} to experiments.{self.experiment}.metrics"
-            raise UserError(what, where=f"figures.{self.name}", fix=fix)
+        if self.drawing.against:
+            self._check_against()
+        for one in self.experiments:
+            lacking = [f"'{kind}'" for kind in self.kinds if self._metric(kind, one) is None]
+            if lacking:
+                what = f"experiment '{one}' measures no {', '.join(lacking)}"
+                them = "them" if len(lacking) > 1 else "it"
+                fix = f"add {them} to experiments.{one}.metrics"
+                raise UserError(what, where=f"figures.{self.name}", fix=fix)
+        if self.drawing.variants:
+            self._check_variants()
         for axis in self.drawing.axes:
             if self.experiment not in (REFERENCE, STUDIES) and not self.axis(axis):
                 what = f"the figure '{self.name}' needs a {axis} axis"
                 fix = f"add '{axis}'; one value is enough"
                 raise UserError(what, where=f"experiments.{self.experiment}", fix=fix)
+
+    def _check_against(self) -> None:
+        """Refuse a second experiment that is none, or has other axes."""
+        where, other = f"figures.{self.name}.against", self.style.against
+        known = self.config.experiments
+        if not other:
+            what = f"'{self.style.draws}' compares two experiments, and one is named"
+            raise UserError(what, where=where, fix="a name from 'experiments'")
+        if other not in known or other == self.experiment:
+            what = "is the experiment itself" if other in known else f"no experiment '{other}'"
+            raise UserError(what, where=where, fix=nearest(other, {*known} - {self.experiment}))
+        mine, theirs = ([*known[name].axes] for name in (self.experiment, other))
+        if mine != theirs:
+            what = f"'{other}' has the axes {theirs}, and '{self.experiment}' has {mine}"
+            raise UserError(what, where=where, fix="two experiments over the same axes")
+
+    def _check_variants(self) -> None:
+        """Refuse an experiment that measures no two metrics of a kind."""
+        measured = self.config.experiments[self.experiment].metrics
+        kinds = [self.config.metric(name).kind for name in measured]
+        if len(set(kinds)) == len(kinds):
+            what = f"experiment '{self.experiment}' measures no two metrics of one kind"
+            fix = "add a variant, such as cka_raw: {kind: cka, mixup_alpha: 0}"
+            raise UserError(what, where=f"figures.{self.name}", fix=fix)
 
     @property
     def kinds(self) -> list[str]:
@@ -111,7 +149,9 @@ class Shown:
         path = paths.metric_table if which == "scalars" else paths.series_table
         kinds = self.drawing.scalars if which == "scalars" else self.drawing.series
         self.check()
-        return [path(self.experiment, self.metric(kind)) for kind in kinds]
+        if self.drawing.variants and which == "scalars":
+            return [paths.table(self.experiment)]
+        return [path(one, self.metric(kind, one)) for one in self.experiments for kind in kinds]
 
     def axis(self, which: str) -> str:
         """Return the name of the load or temperature axis, "" where there is none."""

@@ -36,7 +36,7 @@ from lossatlas.training.networks import chunk_of
 from lossatlas.training.optimisers import decay, optimiser_of
 from lossatlas.training.recorder import PREFIX, Recorder, Snapshot
 from lossatlas.training.rows import Group, Run, named
-from lossatlas.training.schedules import has_settled, learning_rate
+from lossatlas.training.schedules import learning_rate, may_stop
 from lossatlas.training.seeds import seed_default
 from lossatlas.training.state import State
 from lossatlas.training.trained import Trained
@@ -305,7 +305,7 @@ class Engine:
             chosen["best"] = (losses[-1] < before) & ~self._stopped()
         if "early" in run.kept and self.recipe.early_stop is not None:
             first = (run.epoch_of["early"] == 0).cpu().numpy()
-            chosen["early"] = has_settled(losses, self.recipe.early_stop) & first
+            chosen["early"] = may_stop(run.history, self.recipe.early_stop) & first
         for kind, mask in chosen.items():
             index = torch.from_numpy(np.flatnonzero(mask)).to(self.device)
             flat, buffers = run.kept[kind]

@@ -117,7 +117,9 @@ def training_record(trained: Trained, unit: str = "nats") -> store.Record:
             )
         for kind, epoch in trained.epoch_of.items():
             chosen = float(epoch[index])
-            record.scalars.append(store.Scalar(f"{kind}_epoch", chosen, seed, status=status))
+            never = status == "ok" and chosen == 0  # as of a rule of early stopping
+            ended = "unconverged" if never else status
+            record.scalars.append(store.Scalar(f"{kind}_epoch", chosen, seed, status=ended))
     rates = np.array(trained.rates)
     record.arrays["learning_rate"] = store.Array(rates, ("epoch",))
     record.arrays["seeds"] = store.Array(np.array(trained.seeds), ("replica",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -30,6 +31,29 @@ def learning_rate(recipe: Recipe, epoch: int, step: int = 0) -> float:
     return rate * recipe.decay_factor ** sum(epoch >= start for start in recipe.decay_epochs)
 
 
+def may_stop(history: Mapping[str, list[list[float]]], rule: EarlyStop) -> np.ndarray:
+    """Say for which replicas a rule of early stopping holds.
+
+    Args:
+        history: "train_loss" and, where errors are counted, "train_accuracy": (epochs so far, G)
+            running means in training mode, in the unit of the loss and in percent.
+        rule: Of the recipe.
+
+    Returns:
+        Booleans (G,).
+    """
+    losses = np.array(history["train_loss"])
+    if not rule.fits:
+        return has_settled(losses, rule)
+    held = np.full(losses.shape[1], len(losses) >= rule.first)
+    if rule.loss is not None:
+        held &= np.all(losses[-rule.epochs :] <= rule.loss, axis=0)
+    if rule.accuracy is not None:
+        right = np.array(history["train_accuracy"])
+        held &= np.all(right[-rule.epochs :] >= rule.accuracy, axis=0)
+    return held
+
+
 def has_settled(losses: np.ndarray, rule: EarlyStop) -> np.ndarray:
     """Say which replicas' training losses have stopped changing.
 
@@ -40,7 +64,7 @@ def has_settled(losses: np.ndarray, rule: EarlyStop) -> np.ndarray:
     Returns:
         Booleans (G,).
     """
-    if len(losses) < max(rule.after, rule.epochs + 1):
+    if len(losses) < rule.first:
         return np.zeros(losses.shape[1], dtype=bool)
     changes = np.abs(np.diff(losses[-rule.epochs - 1 :], axis=0))
     return np.all(changes <= rule.tolerance, axis=0)
