@@ -42,9 +42,8 @@ def archive_of(wildcards):
 def own_of(wildcards):
     """Return, as JSON, what is known of data of the user's own; "" for those of the table."""
     source = plainly(data_source, wildcards.name, refusal=SystemExit)
-    kept = {key: value for key, value in dataclasses.asdict(source).items() if key != "file"}
-    if not source.stands_for:
-        del kept["stands_for"]
+    left = {"file", "repacked"} | (set() if source.stands_for else {"stands_for"})
+    kept = {key: value for key, value in dataclasses.asdict(source).items() if key not in left}
     return compact({**kept, "file": ""}) if source.own else ""
 
 

@@ -95,7 +95,7 @@ wildcard_constraints:
     cell=r"[A-Za-z0-9.-]+",
     experiment="|".join(CONFIG.experiments),
     figure="|".join([*FIGURE_NAMES, *FIGURES]),
-    file=r"[^/]+",
+    file=r"([^/]+/)?[^/]+",
     name=r"[A-Za-z0-9_]+",
     paper="|".join(PAPERS),
 

@@ -1,12 +1,7 @@
-"""Readers and conversion: digits, CIFAR archives made here, .npz files."""
+"""Readers and conversion: digits, MNIST, noise, .npz files. Other archives: test_data_formats."""
 
 import gzip
 import hashlib
-import io
-import pickle
-import struct
-import tarfile
-import tempfile
 import threading
 from dataclasses import replace
 from functools import partial
@@ -23,9 +18,9 @@ from lossatlas.data.convert import convert
 from lossatlas.data.download import fetch
 from lossatlas.errors import UserError
 from lossatlas.spec.catalogue import data_sources
+from published_images import idx
 
 RANDOM = np.random.default_rng(0)
-FOLDERS = {10: "cifar-10-batches-py", 100: "cifar-100-python"}
 
 
 def values(record):
@@ -88,115 +83,6 @@ def test_a_record_survives_the_file(tmp_path):
     assert again.arrays["train_images"].axes == ("image", "row", "column", "channel")
 
 
-def cifar_files(classes, per_file):
-    """Batches in the published format: rows of 3072 bytes, channel by channel."""
-    names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
-    key, meta = "labels", ("batches.meta", "label_names")
-    if classes == 100:
-        names, key, meta = ["train", "test"], "fine_labels", ("meta", "fine_label_names")
-    files, images, labels = {}, [], []
-    for name in names:
-        data = RANDOM.integers(0, 256, (per_file, 3072), dtype=np.uint8)
-        marks = [(i * 7 + len(images)) % classes for i in range(per_file)]
-        batch = {"data": data, key: marks, "batch_label": name, "filenames": ["x"] * per_file}
-        files[name] = pickle.dumps(batch, protocol=2)
-        images.append(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-        labels += marks
-    files[meta[0]] = pickle.dumps({meta[1]: [str(i) for i in range(classes)]}, protocol=2)
-    return files, np.concatenate(images), np.array(labels)
-
-
-def write_tar(path, files, folder):
-    with tarfile.open(path, "w:gz") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(f"{folder}/{name}")
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return path
-
-
-def fake_checksums(monkeypatch, classes, files):
-    """Let torchvision expect the files of this test."""
-    from torchvision.datasets import CIFAR10, CIFAR100
-
-    reader = {10: CIFAR10, 100: CIFAR100}[classes]
-    sums = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
-    for attribute in ("train_list", "test_list"):
-        changed = [[name, sums[name]] for name, _ in getattr(reader, attribute)]
-        monkeypatch.setattr(reader, attribute, changed)
-    monkeypatch.setattr(reader, "meta", reader.meta | {"md5": sums[reader.meta["filename"]]})
-
-
-@pytest.mark.parametrize(
-    ("classes", "per_file", "name"), [(10, 20, "cifar10"), (100, 200, "cifar100")]
-)
-def test_cifar_archive(tmp_path, monkeypatch, classes, per_file, name):
-    files, images, labels = cifar_files(classes, per_file)
-    archive = write_tar(tmp_path / "cifar.tar.gz", files, FOLDERS[classes])
-    fake_checksums(monkeypatch, classes, files)
-    train = len(images) - per_file
-    row_for(monkeypatch, name, archive, train=train, test=per_file)
-    record = convert(name, archive)
-    data = values(record)
-    assert np.array_equal(data["train_images"], images[:train])
-    assert np.array_equal(data["test_images"], images[train:])
-    assert np.array_equal(data["train_labels"], labels[:train])
-    assert np.array_equal(data["test_labels"], labels[train:])
-    assert record.settings["classes"] == classes
-    if classes == 10:
-        assert record.settings["mean"] == [0.4914, 0.4822, 0.4465]
-        assert record.settings["std"] == [0.2023, 0.1994, 0.2010]
-    else:
-        unit = images[:train] / 255
-        assert record.settings["mean"] == pytest.approx(unit.mean(axis=(0, 1, 2)))
-        assert record.settings["std"] == pytest.approx(unit.std(axis=(0, 1, 2)))
-
-
-def test_an_archive_with_a_wrong_hash_is_not_read(tmp_path, monkeypatch):
-    class Evil:
-        def __reduce__(self):
-            return open, (str(tmp_path / "ran"), "w")
-
-    files = {"data_batch_1": pickle.dumps(Evil(), protocol=2)}
-    archive = write_tar(tmp_path / "cifar.tar.gz", files, FOLDERS[10])
-    monkeypatch.setattr(readers, "cifar", lambda *_: pytest.fail("was read"))
-    with pytest.raises(UserError, match=r"has sha256 .* expected 6d958be0"):
-        convert("cifar10", archive)
-    assert not (tmp_path / "ran").exists()
-
-
-def test_torchvision_refuses_other_pickles(tmp_path):
-    files, _, _ = cifar_files(10, 2)
-    archive = write_tar(tmp_path / "cifar.tar.gz", files, FOLDERS[10])
-    with pytest.raises(UserError, match="does not hold CIFAR-10"):
-        readers.cifar(archive, 10)
-
-
-def test_a_member_outside_the_folder_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    archive = write_tar(tmp_path / "bad.tar.gz", {"escaped": b"x"}, "..")
-    with pytest.raises(UserError, match="cannot be unpacked"):
-        readers.cifar(archive, 10)
-    assert [path.name for path in tmp_path.iterdir()] == ["bad.tar.gz"]
-
-
-def test_a_truncated_archive_is_refused(tmp_path):
-    files, _, _ = cifar_files(10, 20)
-    archive = write_tar(tmp_path / "cifar.tar.gz", files, FOLDERS[10])
-    archive.write_bytes(archive.read_bytes()[:-2000])
-    with pytest.raises(UserError, match="cannot be unpacked"):
-        readers.cifar(archive, 10)
-    archive.write_bytes(b"no archive")
-    with pytest.raises(UserError, match="cannot be unpacked"):
-        readers.cifar(archive, 10)
-
-
-def idx_bytes(array):
-    """An array of bytes in the published format."""
-    head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    return gzip.compress(head + array.tobytes(), mtime=0)
-
-
 def mnist_files(folder, count=30, test=20):
     """The four files of MNIST, small, and what they hold."""
     images = RANDOM.integers(0, 256, (count + test, 28, 28), dtype=np.uint8)
@@ -205,7 +91,7 @@ def mnist_files(folder, count=30, test=20):
     rows = [data_sources()[part] for part in data_sources()["mnist"].parts]
     files = [folder / row.file for row in rows]
     for file, array in zip(files, arrays, strict=True):
-        file.write_bytes(idx_bytes(array))
+        file.write_bytes(idx(array))
     rows = [
         replace(
             row,
@@ -251,7 +137,7 @@ def test_mnist_needs_all_its_files_and_the_right_ones(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "files_of", lambda _: rows)
     with pytest.raises(UserError, match=r"there is no file 't10k-labels-idx1-ubyte\.gz'"):
         convert("mnist", *files[:3])
-    files[1].write_bytes(idx_bytes(np.zeros(30, np.uint8)))
+    files[1].write_bytes(idx(np.zeros(30, np.uint8)))
     with pytest.raises(UserError, match=r"train-labels-idx1-ubyte\.gz: has sha256"):
         convert("mnist", *files)
 
@@ -268,7 +154,7 @@ def test_mnist_needs_all_its_files_and_the_right_ones(tmp_path, monkeypatch):
         (gzip.compress(b"\0\0\x08\x02" + b"\xff" * 8), "announces 18446744065119617025 bytes"),
         (gzip.compress(b"\0\0\x08\x01\0\0\0\x03ab"), "holds fewer bytes than the 3"),
         (gzip.compress(b"\0\0\x08\x01\0\0\0\x03abcd"), "holds more bytes than the 3"),
-        (idx_bytes(np.zeros(5000, np.uint8))[:-9], "cannot be unpacked"),
+        (idx(np.zeros(5000, np.uint8))[:-9], "cannot be unpacked"),
     ],
     ids=range(10),  # gzip notes the time, so that bytes make no names
 )

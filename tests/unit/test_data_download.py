@@ -223,6 +223,7 @@ def test_embedded_data_have_nothing_to_fetch(tmp_path):
 def test_the_table_is_whole():
     rows = data_sources()
     assert {"digits", "mnist", "cifar10", "cifar100", "taxonomy_results"} <= set(rows)
+    assert {"fashion_mnist", "svhn"} <= set(rows)
     header, *lines = paths.DATASETS_TABLE.read_text().splitlines()
     assert all(line.count("\t") == header.count("\t") for line in lines)
     for row in rows.values():
@@ -235,6 +236,8 @@ def test_the_table_is_whole():
             assert file.size > 0
             assert len(bytes.fromhex(file.sha256)) == 32
             assert file.mirrors
-            assert all(address.startswith("https://") for address in file.mirrors)
-    assert len(files_of(rows["mnist"])) == 4
+            assert file.mirrors[0].startswith("https://")
+            assert all(len(bytes.fromhex(sum_)) == 32 for sum_ in file.repacked)
+    assert len(files_of(rows["mnist"])) == len(files_of(rows["fashion_mnist"])) == 4
+    assert len(files_of(rows["svhn"])) == 2
     assert files_of(rows["gauss"]) == []

@@ -1,6 +1,6 @@
 """What comes from others never runs code and never leaves the results folder.
 
-Elsewhere: pickles of weights (test_cli), of the published results (test_reference_unpickle), paths
+Elsewhere: pickles of weights (test_cli), of the published results (test_unpickle), paths
 in archives and objects in .npz files (test_data_convert), options of qsub (test_pbs).
 """
 

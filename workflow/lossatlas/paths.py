@@ -163,7 +163,7 @@ def lease(output: str) -> str:
 
 def missing(file: str) -> str:
     """The note that an archive could not be had; gone as soon as it is asked for again."""
-    return f"{base()}/state/missing/{file}"
+    return f"{base()}/state/missing/{_short(file)}"
 
 
 def kept_by_all() -> str:

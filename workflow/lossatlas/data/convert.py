@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
@@ -43,9 +43,11 @@ def convert(name: str, *archives: Path) -> Record:
     """
     source = data_source(name)
     sums = " ".join(file.sha256 for file in files_of(source))
+    arrays = _read(source, archives)
+    _check_labels(source, arrays)
     record = to_record(
         name,
-        _read(source, archives),
+        arrays,
         scale=SCALES.get(name),
         mean=CONSTANTS[name][0] if name in CONSTANTS else None,
         std=CONSTANTS[name][1] if name in CONSTANTS else None,
@@ -66,11 +68,11 @@ def _read(source: DataSource, archives: Sequence[Path]) -> dict[str, np.ndarray]
         if archive is None or not archive.is_file():
             what = f"there is no file '{archive or file.file}'"
             raise UserError(what, where=source.name, fix="download it first")
-        if (found := pooch.file_hash(str(archive), alg="sha256")) != file.sha256:
-            what = f"has sha256 {found}, expected {file.sha256}"
+        if (found := pooch.file_hash(str(archive), alg="sha256")) not in file.sums:
+            what = f"has sha256 {found}, expected {' or '.join(file.sums)}"
             raise UserError(what, where=str(archive), fix="delete it and fetch it again")
     if source.parts:
-        return {key: readers.idx(path) for key, path in zip(NAMES, archives, strict=True)}
+        return _of_parts(source, archives)
     (archive,) = archives
     if source.name in ("cifar10", "cifar100"):
         return readers.cifar(archive, source.classes)
@@ -78,6 +80,29 @@ def _read(source: DataSource, archives: Sequence[Path]) -> dict[str, np.ndarray]
         return readers.npz(archive)
     fix = "use .npz, or add a function to data/readers.py"
     raise UserError(f"no reader for '{source.file}'", where=source.name, fix=fix)
+
+
+def _of_parts(source: DataSource, archives: Sequence[Path]) -> dict[str, np.ndarray]:
+    """Return the arrays of a data set of several files."""
+    kinds = {file.file.rpartition(".")[2] for file in files_of(source)}
+    if kinds == {"gz"} and len(archives) == len(NAMES):
+        return {key: readers.idx(path) for key, path in zip(NAMES, archives, strict=True)}
+    if kinds == {"mat"} and len(archives) == 2:
+        return readers.svhn(*archives)
+    what, fix = f"no reader for its {len(archives)} files", "name four .gz (IDX) or two .mat files"
+    raise UserError(what, where=f"{source.name}, parts", fix=fix)
+
+
+def _check_labels(source: DataSource, arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse labels that the table's number of classes does not have."""
+    for key in ("train_labels", "test_labels"):
+        labels = arrays.get(key)
+        if labels is None or labels.dtype.kind not in "iu" or labels.ndim != 1 or not labels.size:
+            continue  # `to_record` says what is wrong
+        if (largest := int(labels.max())) >= source.classes:
+            what = f"has a label {largest}, but the table says {source.classes} classes"
+            fix = "number the classes 0, 1, 2, ..., or correct resources/datasets.tsv"
+            raise UserError(what, where=f"{source.name}, {key}", fix=fix)
 
 
 def _check(source: DataSource, record: Record) -> None:

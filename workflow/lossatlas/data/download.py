@@ -141,7 +141,16 @@ def _reason(error: RequestException) -> str:
 def _difference(source: DataSource, path: Path) -> str:
     """Say how a file differs from the table; empty if it does not."""
     size = path.stat().st_size
-    if size != source.size:
-        return f"has {size} bytes, expected {source.size}"
+    if size != source.size and not source.repacked:
+        return f"has {size} bytes, expected {source.size}{_page(path)}"
     found = pooch.file_hash(str(path), alg="sha256")
-    return "" if found == source.sha256 else f"has sha256 {found}, expected {source.sha256}"
+    if found in source.sums:
+        return ""
+    return f"has sha256 {found}, expected {' or '.join(source.sums)}{_page(path)}"
+
+
+def _page(path: Path) -> str:
+    """Say that a file is a web page, as servers answer in place of a file; empty if it is none."""
+    with path.open("rb") as file:
+        start = file.read(256).lstrip().lower()
+    return ": it is a web page" if start.startswith((b"<!doctype html", b"<html")) else ""

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lossatlas import unpickle
 from lossatlas.errors import UserError
-from lossatlas.reference import unpickle
 from lossatlas.reference.taxonomy_published import AXES, COLUMNS, POINTS, QUANTITIES, RUNS
 
 FOLDER = "different_knobs_subset_10"

@@ -37,10 +37,16 @@ class DataSource:
     channels: int
     image_size: int
     parts: tuple[str, ...] = ()
+    repacked: tuple[str, ...] = ()  # SHA-256 of files of other bytes and the same content
     target: str = ""  # of the user's own: the object that gives them
     targets: str = ""  # of examples of any task: "classes" or "values", and their axes
     inputs: str = ""  # of these: "numbers", "tokens", or "named"
     stands_for: str = ""  # of data of a rehearsal: those that are in the config
+
+    @property
+    def sums(self) -> tuple[str, ...]:
+        """The SHA-256 of every file that is taken for this row's; first that of the mirrors."""
+        return (self.sha256, *self.repacked)
 
     @property
     def own(self) -> bool:
@@ -83,6 +89,7 @@ def _source(row: Mapping[str, str]) -> DataSource:
         channels=int(row["channels"] or 0),
         image_size=int(row["image_size"] or 0),
         parts=tuple((row["parts"] or "").split()),
+        repacked=tuple((row.get("repacked") or "").split()),
     )
 
 
@@ -173,7 +180,7 @@ def rehearsal_of(source: DataSource) -> DataSource:
 def identity(source: DataSource) -> dict[str, Any]:
     """Return what a row says of its data: not where they come from, nor under which licence."""
     row = dataclasses.asdict(source)
-    left = {"mirrors", "licence"} | {key for key in _SPARSE if not row[key]}
+    left = {"mirrors", "licence", "repacked"} | {key for key in _SPARSE if not row[key]}
     return {key: value for key, value in row.items() if key not in left}
 
 

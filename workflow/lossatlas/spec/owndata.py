@@ -102,7 +102,10 @@ def _asked(source: str, where: str) -> dict[str, Any]:
 
 
 def _row(kept: dict[str, Any]) -> DataSource:
-    return DataSource(**{**kept, "mirrors": tuple(kept["mirrors"]), "parts": tuple(kept["parts"])})
+    lists: dict[str, Any] = {
+        key: tuple(kept.get(key, ())) for key in ("mirrors", "parts", "repacked")
+    }
+    return DataSource(**{**kept, **lists})
 
 
 def _stamp(path: str) -> str:

@@ -7,8 +7,8 @@ import pickle
 import numpy as np
 import pytest
 
+from lossatlas import unpickle
 from lossatlas.errors import UserError
-from lossatlas.reference import unpickle
 
 PLAIN = {0: {"a": [1, 2.5, "x", None, True]}, "t": (1, (2,)), "n": float("inf"), "b": b"\0"}
 
@@ -137,3 +137,60 @@ def test_a_pickle_cannot_change_the_reader():
         with pytest.raises(UserError):
             unpickle.loads(data)
     assert (dict(vars(unpickle._Scalar)), dict(vars(unpickle._Dtype))) == before
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_arrays_come_back_where_they_are_asked_for(protocol):
+    arrays = [
+        np.arange(6, dtype=np.uint8).reshape(2, 3),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.arange(3, dtype=">i4"),
+    ]
+    back = unpickle.loads(pickle.dumps({"x": arrays, "y": [1]}, protocol=protocol), arrays=True)
+    assert back["y"] == [1]
+    for stored, array in zip(back["x"], arrays, strict=True):
+        assert stored.values.dtype == array.dtype
+        assert np.array_equal(stored.values, array)
+
+
+def test_hostile_pickles_are_refused_with_arrays_too(tmp_path):
+    mark, pickles = hostile(tmp_path)
+    del pickles["array"]
+    for name, data in pickles.items():
+        with pytest.raises(UserError):
+            unpickle.loads(data, "some.pkl", arrays=True)
+        assert not mark.exists(), name
+
+
+def array_pickle(shape=b"K\x02\x85", data=b"U\x02ab", by_columns=b"\x89"):
+    """An array as Python 2 writes it."""
+    kind = (
+        b"cnumpy\ndtype\nU\x02u1K\0K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
+    )
+    made = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85U\x01b\x87R"
+    return b"\x80\x02" + made + b"(K\x01" + shape + kind + by_columns + data + b"tb."
+
+
+def test_damaged_arrays_get_one_line():
+    assert unpickle.loads(array_pickle(), arrays=True).values.tolist() == [97, 98]
+    bad = [
+        array_pickle(shape=b"K\x03\x85"),
+        array_pickle(shape=b"U\x02ab"),
+        array_pickle(data=b"](K\x01e"),
+        b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n}U\x01xK\x01sb.",
+        b"\x80\x02c_codecs\nencode\nX\x01\0\0\0aX\x04\0\0\0utf8\x86R.",
+        b"\x80\x02cnumpy.core.numeric\n_frombuffer\n(U\x02abK\x01K\x02U\x01CtR.",
+    ]
+    for data in bad:
+        with pytest.raises(UserError, match=r"not a readable pickle .*another row"):
+            unpickle.loads(data, arrays=True, fix="another row")
+
+
+def test_a_pickle_cannot_change_the_reader_of_arrays():
+    classes = set(unpickle._ARRAYS.values())
+    before = {one: dict(vars(one)) for one in classes}
+    for module, name in unpickle._ARRAYS:
+        data = f"c{module}\n{name}\n".encode() + b"(N}V__defaults__\nI1\nstb."
+        with pytest.raises(UserError):
+            unpickle.loads(data, arrays=True)
+    assert {one: dict(vars(one)) for one in classes} == before
