@@ -210,7 +210,7 @@ def test_each_simplex_has_draws_of_its_own() -> None:
     settings = Espro(draws=2000)
     corners = torch.eye(3)
     weights = {
-        key: measure_espro._sample(corners, settings.model_copy(update={"seed": key[0]}), key[1])
+        key: measure_espro.sample(corners, settings.model_copy(update={"seed": key[0]}), key[1])
         for key in ((0, 0), (0, 1), (1, 0))
     }
     for one in weights.values():

@@ -234,29 +234,52 @@ def mixture_beats_member(found: Found) -> Finding:
 
 
 def insensitive_to_strength(found: Found) -> Finding:
-    """C9: the relative change of NLL that small strengths make, and large ones."""
-    table, lost = _volumes(found)
+    """C9: the relative change of NLL that small strengths make, and large ones.
+
+    Of simplexes grown from single replicas, as in the paper's appendix A, where `espro_strength`
+    was measured; else of complexes between pairs.
+    """
+    table, units, lost = _by_strength(found)
 
     def change(way: int, low: float, high: float) -> np.ndarray:
-        """Return the largest change of each pair."""
-        rows, keys = table[table["way"] == way], ["pair", "connectors"]
-        wide = rows.pivot_table(index=keys, columns="regularisation", values="test_nll")
+        """Return the largest change of each unit."""
+        rows = table[table["way"] == way]
+        wide = rows.pivot_table(index=["unit", "size"], columns="regularisation", values="nll")
         chosen = [s for s in wide if low <= float(str(s)) <= high]
         if not chosen or 0.0 not in wide:
             raise NotTestableError(f"needs strength 0 and one of {low:g} to {high:g}")
         changes = wide[chosen].div(wide[0.0], axis=0).sub(1).abs().max(axis=1)
-        return changes.groupby(level="pair").max().dropna().to_numpy()
+        return changes.groupby(level="unit").max().dropna().to_numpy()
 
     small, large = change(AUTHORS, 1e-9, 1e-5), change(FIXED, 1e-2, 1.0)
     text = f"up to 1e-6 (paper) {100 * small.mean():.2g}%, less than 1% in "
-    text += f"{(small < SAME).sum()} of {len(small)} pairs; from 1e-2 up (fixed) "
+    text += f"{(small < SAME).sum()} of {len(small)} {units}; from 1e-2 up (fixed) "
     text += f"{100 * large.mean():.2g}%, more in {(large > SAME).sum()} of {len(large)}" + lost
     holds = small.mean() < SAME < large.mean()
 
     def test() -> Test:
-        return all_of(below_zero(small - SAME, "pairs"), below_zero(SAME - large, "pairs"))
+        return all_of(below_zero(small - SAME, units), below_zero(SAME - large, units))
 
     return Finding(float(small.mean()), text, bool(holds), test, *interval(small))
+
+
+def _by_strength(found: Found) -> tuple[pd.DataFrame, str, str]:
+    """Return rows with `unit`, `size`, `way`, `regularisation`, `nll`; their name; what is lost."""
+    if "espro_strength" not in found.kinds:
+        table, lost = _volumes(found)
+        names = {"pair": "unit", "connectors": "size", "test_nll": "nll"}
+        return table.rename(columns=names), "pairs", lost
+    table = found.frame("espro_strength", "strengths")
+    chance = 100 * (1 - 1 / max(found.known.classes, 2))
+    plain = table[(table["regularisation"] == table["regularisation"].min())]
+    good = set(plain.loc[(plain["way"] == FIXED) & (plain["error"] < chance / 2), "component"])
+    if not good:
+        raise NotTestableError("all simplexes grow from modes that were not trained")
+    bad = table["component"].nunique() - len(good)
+    words = f"; {bad} simplexes of modes that were not trained are left out" if bad else ""
+    kept = table[table["component"].isin(good)].assign(size=1)
+    ways = kept["way"].map({0: FIXED, 1: AUTHORS})
+    return kept.assign(way=ways).rename(columns={"component": "unit"}), "simplexes", words
 
 
 def sampling_is_uniform(found: Found) -> Finding:

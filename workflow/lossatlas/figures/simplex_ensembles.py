@@ -67,7 +67,8 @@ def _lines(axes: Axes, table: pd.DataFrame, x: str, y: str, **look: Any) -> None
         axes.errorbar(line[x], line[y], errors, capsize=1.5, elinewidth=0.6, **style_of)
 
 
-def _key(figure: Figure, methods: list[int], extra: list[tuple[Line2D, str]] | None = None) -> None:
+def key(figure: Figure, methods: list[int], extra: list[tuple[Line2D, str]] | None = None) -> None:
+    """Draw the legend of methods, and of other lines, above the panels."""
     lines = [(Line2D([], [], **_look(code)), method_name(code)) for code in methods]
     handles, words = zip(*lines, *(extra or []), strict=True)
     figure.legend(handles, words, loc="upper center", ncols=len(words))
@@ -103,7 +104,7 @@ def ensembles(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dr
             axes.set_xlabel(words)
         for axes in panels[:, ::2].flat:
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        _key(figure, methods, [(Line2D([], [], color=style.GREY, linestyle="--"), "published")])
+        key(figure, methods, [(Line2D([], [], color=style.GREY, linestyle="--"), "published")])
         figure.subplots_adjust(0.08, 0.09, 0.985, 0.88, wspace=0.4, hspace=0.32)
     numbers = pd.concat([means.assign(source="ours"), theirs], ignore_index=True)
     numbers["method"] = [method_name(code) for code in numbers["method"]]
@@ -155,7 +156,7 @@ def calibration(tables: Tables, chosen: Chosen, load: str, temperature: str) -> 
             _lines(axes, means, "components", f"{name}_scaled", linestyle="--")
             axes.set_xlabel("components")
             axes.set_ylabel(words)
-        _key(figure, methods, [(Line2D([], [], color=style.GREY, linestyle="--"), "scaled")])
+        key(figure, methods, [(Line2D([], [], color=style.GREY, linestyle="--"), "scaled")])
         figure.subplots_adjust(0.08, 0.09, 0.98, 0.88, wspace=0.25, hspace=0.38)
     bins = bins.dropna(axis="columns", how="all")
     reliable = bins.assign(part="reliability", method=[method_name(int(m)) for m in bins["method"]])
@@ -193,7 +194,7 @@ def corruption(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
             pair = panels[2 * place : 2 * place + 2]
             _shift_panels(pair, table, label)
             pair[0, 0].set_title(words)
-        _key(figure, [int(code) for code in methods])
+        key(figure, [int(code) for code in methods])
         bottom, top = 0.1 / len(rows), 1 - 0.11 / len(rows)
         figure.subplots_adjust(0.07, bottom, 0.98, top, wspace=0.32, hspace=0.38)
     kinds = {} if noise is None else {"gaussian noise": noise}

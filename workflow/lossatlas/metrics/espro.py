@@ -42,6 +42,7 @@ class Espro(Spro):
     vertices: int = Field(2, ge=1, description="trained vertices per replica: dimension at most")
     draws: int = Field(25, ge=1, description="networks sampled in each simplex (H)")
     components: int = Field(8, ge=1, description="most replicas in an ensemble (J)")
+    replicas: int = Field(0, ge=0, description="replicas that are taken, the first ones; 0: all")
     cycles: int = Field(3, ge=0, description="members of fast geometric ensembles; 0: none")
     cycle_epochs: int = Field(4, ge=2, description="passes over the data per member")
     cycle_rates: list[float] = Field(
@@ -68,11 +69,16 @@ class Espro(Spro):
 
         return measure(given.networks, self, state)
 
+    def uses(self, seeds: Sequence[int]) -> list[int]:
+        """The first replicas, or all."""
+        return sorted(seeds)[: self.replicas or None]
+
     def check(self, asked: Asked) -> None:
         """Refuse temperatures without held-out images, and corrupted images of other data.
 
         The epochs of training are a part of what ensembles cost: they have to be known.
         """
+        self._check_counts(asked)
         if asked.adopted and "epochs" not in asked.recipe.model_fields_set:
             what = f"'{asked.name}' counts the epochs of training, and they are not known"
             fix = "name a recipe with 'epochs'"
@@ -83,6 +89,17 @@ class Espro(Spro):
             raise UserError(f"{what}, and there are none", where=where, fix=fix)
         if self.corruptions:
             self._check_corruptions(asked.data.source, f"metrics.{asked.name}.corruptions")
+
+    def _check_counts(self, asked: Asked) -> None:
+        """Refuse more replicas than there are, where a number of them was asked for."""
+        count = len(asked.seeds)
+        for name in ("replicas", "components"):
+            wanted = getattr(self, name)
+            if name in self.model_fields_set and wanted > count:
+                what = f"'{asked.name}' takes {wanted} replicas, and there are {count} seeds"
+                where = f"metrics.{asked.name}.{name}"
+                raise UserError(what, where=where, fix=f"at most {count}, or more seeds")
+            count = self.replicas or count
 
     def _check_corruptions(self, source: str, where: str) -> None:
         clean, found = data_source(source), corrupted_source(self.corruptions, where)
@@ -100,7 +117,7 @@ class Espro(Spro):
 
     def trained_vertices(self, replicas: int) -> int:
         """Those of each replica."""
-        return replicas * self.vertices
+        return min(replicas, self.replicas or replicas) * self.vertices
 
     def evaluated(self, planned: PlannedCell) -> float:
         """All members on test, shifted and held-out images."""
@@ -110,7 +127,7 @@ class Espro(Spro):
         if self.corruptions:
             each += corrupted_source(self.corruptions).test
         whole = (1 + sampled) * each + sampled * norm_images(planned)
-        return float(len(planned.seeds) * whole)
+        return float(len(self.uses(planned.seeds)) * whole)
 
     def memory(self, planned: PlannedCell) -> Memory:
         """The networks of one simplex, and the predictions of all, twice."""
@@ -129,4 +146,4 @@ class Espro(Spro):
         members = 1 + self.vertices * self.draws + self.cycles
         single = members * (source.test + source.train - images_of(planned))
         mixed = (self.vertices + 2) * shifted
-        return len(planned.seeds) * (single + mixed) * source.classes
+        return len(self.uses(planned.seeds)) * (single + mixed) * source.classes

@@ -9,7 +9,7 @@ from lossatlas.data.augment import augmented_batch
 from lossatlas.data.tensors import Split
 from lossatlas.models.functional import Functional, Tensors
 from lossatlas.simplex.spro import loss_and_gradient
-from lossatlas.training.optimisers import Settings, decay, optimiser_of
+from lossatlas.training.optimisers import Plain, Settings, decay, optimiser_of
 from lossatlas.training.seeds import generator, seed_default
 
 
@@ -53,7 +53,7 @@ def members(
         (count, P).
     """
     theta, found = start.clone(), list[Tensor]()
-    optimiser = optimiser_of(settings, theta)
+    optimiser = optimiser_of(Plain.of(settings), theta)
     size = min(batch_size, len(split))
     steps = len(split) // size
     cycle = cycle_epochs * steps

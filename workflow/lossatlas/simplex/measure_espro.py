@@ -28,6 +28,7 @@ from lossatlas.training.seeds import generator
 
 if TYPE_CHECKING:
     from lossatlas.metrics.espro import Espro
+    from lossatlas.metrics.espro_strength import EsproStrength
     from lossatlas.training.state import State
 
 FGE = -1  # in the column `method`; 0 is the replica itself, d the simplex of d dimensions
@@ -184,7 +185,7 @@ def _points(
     if grown.diverged:
         return {code: torch.full_like(mode, math.nan)[None] for code in codes}
     points = {
-        code: _sample(grown.vertices[: code + 1], settings, seed) for code in codes if code >= 0
+        code: sample(grown.vertices[: code + 1], settings, seed) for code in codes if code >= 0
     }
     if FGE in codes:
         points[FGE] = _geometric(networks, train, mode, buffers, settings, seed)
@@ -214,7 +215,7 @@ def _geometric(
     )
 
 
-def _sample(vertices: Tensor, settings: Espro, seed: int) -> Tensor:
+def sample(vertices: Tensor, settings: Espro | EsproStrength, seed: int) -> Tensor:
     """Draw H points of a simplex; a single vertex is drawn once."""
     if len(vertices) == 1:
         return vertices

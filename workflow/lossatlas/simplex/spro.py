@@ -28,7 +28,7 @@ from lossatlas.simplex.complexes import Complex, check_dimension
 from lossatlas.simplex.points import group_size, named
 from lossatlas.simplex.strength import strength
 from lossatlas.simplex.volume_term import Heights, VolumeTerm
-from lossatlas.training.optimisers import decay, optimiser_of
+from lossatlas.training.optimisers import Plain, decay, optimiser_of
 from lossatlas.training.seeds import generator, seed_default
 from lossatlas.training.state import State
 
@@ -164,7 +164,7 @@ class _Vertex:
         self.simplexes = plan.around(connector)
         self.still = functional.untrained(grown.vertices.device)
         self.theta = self._start()
-        self.optimiser = optimiser_of(settings, self.theta)
+        self.optimiser = optimiser_of(Plain.of(settings), self.theta)
         self.volume = VolumeTerm(
             self.frozen, self.simplexes, strength(functional, plan, connector, settings), settings
         )

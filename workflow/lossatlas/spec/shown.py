@@ -18,9 +18,10 @@ REFERENCE_KINDS = ["performance", "hessian", "connectivity", "cka", "distance"]
 STUDY_OF = {
     "two_spirals": "lossatlas.simplex.spirals:study",
     "sampling_bias": "lossatlas.simplex.sampling_bias:study",
+    "regression": "lossatlas.simplex.regression:study",
     "toy_walkers": "lossatlas.diffusion.toy:study",
 }
-SIMPLEX_KINDS = ["simplex", "simplex_volume", "espro"]
+SIMPLEX_KINDS = ["simplex", "simplex_volume", "espro", "espro_strength"]
 PAPERS = {"taxonomy": set(REFERENCE_KINDS), "simplex": {*SIMPLEX_KINDS}, "diffusion": {"diffusion"}}
 
 Tables = list[str] | dict[str, list[str]]

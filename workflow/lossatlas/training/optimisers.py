@@ -7,6 +7,7 @@ same shape, so that a step is a few operations whatever the number of layers. Th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import torch
@@ -26,6 +27,20 @@ class Settings(Protocol):
     def momentum(self) -> float: ...  # noqa: D102
     @property
     def weight_decay(self) -> float: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Settings of an optimiser alone, where other settings have a name of its own (`epsilon`)."""
+
+    optimiser: str
+    momentum: float
+    weight_decay: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Plain:
+        """Take them from settings that have more."""
+        return cls(settings.optimiser, settings.momentum, settings.weight_decay)
 
 
 class Optimiser:
