@@ -19,6 +19,7 @@ from lossatlas.spec import catalogue, config
 from lossatlas.spec.cells import Cell, canonical, from_spec
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe
 from lossatlas.spec.plan import make_plan
+from lossatlas.spec.shown import Shown
 
 SMALL = yaml.safe_load("""
 datasets: {digits: }
@@ -98,6 +99,19 @@ def test_the_plan_of_the_taxonomy_paper_augments_nothing() -> None:
 def test_the_plan_of_the_taxonomy_paper_draws_all_that_it_runs() -> None:
     plan = shipped("config/taxonomy.yaml")
     assert {figure.experiment for figure in plan.figures.values()} - {""} == set(plan.experiments)
+
+
+def test_the_plan_of_the_simplex_paper_draws_all_that_it_runs() -> None:
+    plan = shipped("config/simplex.yaml")
+    shown = {name: Shown(plan, name) for name in plan.figures}
+    assert {one.experiment for one in shown.values()} - {"studies"} == set(plan.experiments)
+    for one in shown.values():
+        one.check()
+        assert not one.style.experiment or one.style.experiment in plan.experiments
+    drawn = {(s.experiment, s.metric(kind)) for s in shown.values() for kind in s.kinds}
+    unseen = {"connectivity"}  # claim C11 alone reads it
+    for name, experiment in plan.experiments.items():
+        assert set(experiment.metrics) - unseen <= {metric for e, metric in drawn if e == name}
 
 
 def test_the_plan_of_the_simplex_paper_has_its_setting() -> None:
@@ -336,6 +350,20 @@ def test_bad_config_is_one_clear_line(path: str, value: Any, says: str) -> None:
         ({"kind": "simplex_volume", "repeats": 2}, "connects 4 replicas, and there are 2 seeds"),
         ({"kind": "espro"}, "held-out training images, and there are none (a fraction below 1)"),
         ({"kind": "espro", "draws": 0}, "metrics.mine.draws"),
+        (
+            {"kind": "espro", "components": 3},
+            "metrics.mine.components: 'mine' takes 3 replicas, and there are 2 seeds (at most 2",
+        ),
+        ({"kind": "espro", "replicas": 3}, "metrics.mine.replicas: 'mine' takes 3 replicas"),
+        (
+            {"kind": "espro", "replicas": 1, "components": 2},
+            "metrics.mine.components: 'mine' takes 2 replicas, and there are 1",
+        ),
+        ({"kind": "espro_strength", "repeats": 3}, "takes 3 replicas, and there are 2 seeds"),
+        (
+            {"kind": "simplex", "connectors": 2, "planes": [["w0", "w1", "c2"]]},
+            "metrics.mine.planes: the complex has no vertex 'c2' (its vertices: w0, w1, c0, c1)",
+        ),
         ({"kind": "espro", "components": 0}, "metrics.mine.components"),
         ({"kind": "simplex", "complex": "sharde"}, "metrics.mine.complex"),
         (

@@ -191,6 +191,8 @@ def test_which_seeds_matter() -> None:
         ("simplex_volume", ()): [0, 1],
         ("simplex_volume", (("repeats", 2),)): SEEDS,
         ("espro", ()): SEEDS,
+        ("espro", (("replicas", 2),)): SEEDS[:2],
+        ("espro_strength", (("repeats", 2),)): SEEDS[:2],
     }
     for (kind, settings), expected in uses.items():
         assert metric[kind](**dict(settings)).uses(SEEDS) == expected

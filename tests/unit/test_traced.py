@@ -75,6 +75,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {  # of kinds, what there is to be r
         {**FAST, "vertices": 1, "draws": 2, "components": 2, "cycles": 1, "cycle_epochs": 2},
         {**FAST, "mode": "paper", "vertices": 1, "draws": 2, "cycles": 0, "severities": []},
     ],
+    "espro_strength": [{**FAST, "vertices": 1, "draws": 2, "regularisations": [0.0, 0.01]}],
     "diffusion": [
         {"fit": [2, 8], "bootstrap": 2, "surrogates": 2, "entries": 50},
         {"mode": "paper", "fit": [2, 8], "bootstrap": 0, "surrogates": 2, "entries": 50},
@@ -378,7 +379,7 @@ def refer(done: Traces) -> None:
 
 
 def judge(done: Traces) -> None:
-    kinds = ("simplex", "simplex_volume", "espro", "connectivity", "diffusion")
+    kinds = ("simplex", "simplex_volume", "espro", "espro_strength", "connectivity", "diffusion")
     own = {kind: list(tables(kind).values()) for kind in kinds}
     studies = {name: list(study_tables(name).values()) for name in STUDY_OF}
     told = {

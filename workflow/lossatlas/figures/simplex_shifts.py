@@ -55,7 +55,8 @@ def kinds(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
                     **look,
                 )
             axes.set_title(kind.replace("_", " "), fontsize=7)
-            axes.xaxis.set_major_locator(MaxNLocator(5))
+            whole = bool((table["severity"] % 1 == 0).all())
+            axes.xaxis.set_major_locator(MaxNLocator(6 if whole else 4, integer=whole))
         for axes in panels[len(means) :]:
             axes.set_axis_off()
         for place in range(0, len(panels), ACROSS):

@@ -111,6 +111,8 @@ class Espro(Spro):
     def rehearsed(self) -> dict[str, Any]:
         """A rehearsal has made corruptions, and the first and the last severity of noise."""
         found = {**super().rehearsed(), "severities": ends(self.severities)}
+        if self.replicas:
+            found["replicas"] = min(2, self.replicas)
         if self.corruptions:
             found["corruptions"] = self.corruptions + REHEARSED
         return found

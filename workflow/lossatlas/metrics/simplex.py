@@ -95,6 +95,10 @@ class Simplex(Spro):
         elif count < (modes := self.repeats * self._size()):
             what = f"'{asked.name}' connects {modes} replicas, and there are {count} seeds"
             raise UserError(what, where=f"{asked.where}.seeds", fix=f"at least {modes} seeds")
+        where = f"metrics.{asked.name}"
+        made = complexes.chosen(self.complex, self.modes, self.connectors, asked.seeds, where)
+        for names in self.planes:
+            made.indices(names, f"{where}.planes")
 
     def rehearsed(self) -> dict[str, Any]:
         """Of a listed complex a rehearsal keeps the first simplexes, and planes inside these."""
