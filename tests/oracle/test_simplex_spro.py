@@ -327,3 +327,22 @@ def test_bad_networks_and_modes() -> None:
 def test_face_of_many_vertices_in_few_dimensions() -> None:
     with pytest.raises(ValueError, match="span no simplex"):
         face_of(torch.zeros(4, 2))
+
+
+def test_adam_has_its_own_epsilon() -> None:
+    """The metric's `epsilon` is added to V^2: the first step of Adam is as long as the rate."""
+    functional, modes, buffers = setting(lambda: MLP(3, 6, 1), count=1)
+    asked = settings(
+        mode="paper",
+        optimiser="adam",
+        epsilon=1.0,
+        epochs=1,
+        batch_size=48,
+        learning_rate=0.01,
+        weight_decay=0.0,
+    )
+    vertices = grow(functional, buffers, modes, split_of(), grown(0, 1), asked).vertices
+    moved = (vertices[1] - vertices[0]).abs()
+    alive = moved > 1e-5  # behind units that are off there is no gradient
+    assert float(alive.double().mean()) > 0.5
+    assert float(moved[alive].median()) == pytest.approx(0.01, rel=1e-2)

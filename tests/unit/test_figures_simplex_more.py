@@ -1,11 +1,13 @@
 """Figures of strengths, diversity, kinds of corruption and regression, from made-up tables."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from test_figures_simplex import tables
 
 from lossatlas.errors import UserError
-from lossatlas.figures import Tables, simplex_shifts
+from lossatlas.figures import Drawn, Tables, simplex_shifts
 from lossatlas.figures.simplex_diversity import diversity
 from lossatlas.figures.simplex_regression import regression
 from lossatlas.figures.simplex_strength import strength
@@ -112,3 +114,12 @@ def test_bands_of_regression() -> None:
         band.get_paths()[0].get_extents() for band in drawn.figure.axes[2].collections[:2]
     )
     assert wide.height > 0
+
+
+@pytest.mark.parametrize(
+    ("draw", "lacks"), [(strength, "strengths"), (regression, "bands"), (diversity, "simplex_dis")]
+)
+def test_a_record_without_what_a_figure_reads(draw: Callable[..., Drawn], lacks: str) -> None:
+    with pytest.raises(UserError, match=f"the figure's tables have no '?{lacks}") as caught:
+        draw(tables([]), LOOK, "", "")
+    assert "\n" not in str(caught.value)
