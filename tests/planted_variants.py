@@ -8,25 +8,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from lossatlas.claims.cells import SCORE, Cells, side_by_side
+from lossatlas.claims.grid import Grids
 from lossatlas.tables.collect import PANELS
 
 Values = dict[str, float]
 Place = dict[str, float]
+Axes = Mapping[str, Sequence[float]]
 PAIRED = ("mode_connectivity", "cka", "l2_distance")
-WIDTHS = [2, 4, 8, 16, 23, 32, 45, 64, 91, 128]
-BATCHES = [16, 32, 64, 128, 256, 512, 724, 1024]
+WIDTHS = [4, 8, 16, 23, 32, 64, 91, 128]
+BATCHES = [16, 64, 128, 256, 512, 1024]
+WIDE = [23, 32, 45, 64, 91, 128]
 SIGN = {"yes": 1.0, "no": -1.0}
-SPREAD = {"train_loss": 1e-5, "cka": 1e-3}  # between replicas
+SCALE = dict.fromkeys([name for name in PANELS if name != "chance_loss"], 1.0)
+SCALE |= {"train_loss": 1e-3, "cka": 0.1}  # of all that is random
 
 
 def table(
-    axes: Mapping[str, Sequence[float]],
+    axes: Axes,
     value: Callable[[Place], Values],
     replicas: int = 3,
     experiment: str = "e",
@@ -46,7 +53,7 @@ def table(
                 partner = (replica + 1) % replicas if panel in PAIRED else None
                 if panel in PAIRED and (replicas < 2 or (replicas == 2 and replica)):
                     continue
-                number = drawn[panel] + SPREAD.get(panel, 0.01) * random.normal()
+                number = drawn[panel] + 0.01 * SCALE[panel] * random.normal()
                 number = math.exp(number) if logarithm else number
                 numbers = (number, np.nan, np.nan, "ok")
                 rows.append((experiment, cell, *values, metric, replica, partner, *numbers))
@@ -75,21 +82,21 @@ DECAYS = [3.2e-3, 4e-4, 2e-4, 1e-4, 5e-5, 2.5e-5]
 NOISES = [0.1, 0.2, 0.3, 0.4]
 AXES: dict[str, dict[str, list[float]]] = {
     "T16": PLANE,
-    "T17": PLANE,
-    "T18": {"data_fraction": [0.2, 0.4, 0.6, 0.8, 1.0], **SMALL},
+    "T17": {"width": [2, *WIDTHS, 256], "batch_size": [16, 32, *BATCHES[1:], 2048]},
+    "T18": {"data_fraction": [0.2, 0.4, 0.6, 1.0], **SMALL},
     "T19": {"label_noise": NOISES, **SMALL},
-    "T20": {"width": WIDTHS, "weight_decay": DECAYS},
-    "T21": {"pixel_noise": [0.0, *NOISES], **SMALL},
-    "T22": {"width": [8, 16, 32, 64], "batch_size": [256, 512, 1024, 2048, 4096]},
+    "T20": {"width": WIDE, "weight_decay": DECAYS},
+    "T21": {"pixel_noise": [0.0, 0.1, 0.2, 0.4], **SMALL},
+    "T22": {"width": [8, 32, 64], "batch_size": [256, 512, 1024, 2048, 4096]},
     "T23": PLANE,
     "T24": {"model.embedding": [64, 128, 256, 512], "learning_rate": [0.1, 0.3, 1.0]},
-    "T25": {"width": WIDTHS, "learning_rate": [0.4, 0.2, 0.1, 0.05, 0.025, 0.0125, 0.00625]},
+    "T25": {"width": WIDTHS, "learning_rate": [0.4, 0.2, 0.1, 0.05, 0.025, 0.0125]},
 }
 CHANGES: dict[str, dict[str, Any]] = {
     "T16": {"rate": "decay", "recipe": {**RECIPE, **DECAYED}},
     "T17": {"label_noise": [0.1]},
     "T19": {"label_noise": NOISES},
-    "T21": {"pixel_noise": [0.0, *NOISES]},
+    "T21": {"pixel_noise": [0.0, 0.1, 0.2, 0.4]},
     "T23": {"rate": "constant, scaled by the batch size"},
     "T24": {"task": "sequence_to_sequence", "optimiser": "adam"},
 }
@@ -110,32 +117,56 @@ def facts(claim: str) -> dict[str, dict[str, Any]]:
 
 
 def experiments(
-    claim: str,
-    kind: str,
-    seed: int = 0,
-    replicas: int = 3,
-    axes: Mapping[str, Sequence[float]] | None = None,
+    claim: str, kind: str, seed: int = 0, replicas: int = 3, axes: Axes | None = None
 ) -> dict[str, pd.DataFrame]:
     """Return experiment -> scalars of a claim's experiments."""
+    return {
+        name: table(axes or AXES[claim], value, replicas, name, seed)
+        for name, value in _values(claim, kind, seed, axes).items()
+    }
+
+
+def arranged(claim: str, kind: str, seed: int = 0, axes: Axes | None = None) -> Grids[Cells]:
+    """Return what a claim looks at, without tables; replicas change nothing but last digits."""
+    parts = [_cells(axes or AXES[claim], v) for v in _values(claim, kind, seed, axes).values()]
+    whole = side_by_side(*parts) if len(parts) == 2 else parts[0]
+    moved = {name: values * (1 + 1e-9) for name, values in whole.metrics.items()}
+    return Grids(whole, (replace(whole, metrics=moved, read=set()),))
+
+
+def _cells(axes: Axes, value: Callable[[Place], Values]) -> Cells:
+    places = [dict(zip(axes, some, strict=True)) for some in product(*axes.values())]
+    drawn = [value(place) for place in places]
+    metrics = {name: np.array([one[name] for one in drawn]) for name in drawn[0]}
+    metrics[SCORE] = metrics["test_accuracy"]
+    poor, flat = metrics["mode_connectivity"] < -2, metrics["log_hessian_trace"] <= 5.25
+    four = np.where(metrics["cka"] >= 0.71, "IV-B", "IV-A")  # rule R1
+    phase = np.where(flat, np.where(poor, "III", four), np.where(poor, "I", "II"))
+    columns = {axis: np.array([float(place[axis]) for place in places]) for axis in axes}
+    return Cells(columns, metrics, phase)
+
+
+def _values(
+    claim: str, kind: str, seed: int, axes: Axes | None
+) -> dict[str, Callable[[Place], Values]]:
     random = np.random.default_rng([seed, 1])
-    found = {}
-    for name in facts(claim):
-        first = name == "e"
 
-        def value(place: Place, first: bool = first) -> Values:
-            if kind == "noise":
-                return _noise(random)
-            return {**_noise(random), **_plant(claim, SIGN[kind], place, first, random)}
+    def value(place: Place, first: bool) -> Values:
+        found = _noise(random)
+        if kind != "noise":
+            plant = globals()[f"_{claim.lower()}"]
+            little = 0.02 * random.normal()
+            found |= plant(SIGN[kind], place, axes or AXES[claim], first)
+            found = {name: number + SCALE[name] * little for name, number in found.items()}
+        return found
 
-        given = axes or AXES[claim]
-        found[name] = table(given, value, replicas, name, seed + (not first))
-    return found
+    return {name: partial(value, first=name == "e") for name in facts(claim)}
 
 
 def _noise(random: np.random.Generator) -> Values:
     return {
         "test_accuracy": 80 + random.normal(),
-        "train_loss": 1e-3 * random.uniform(),
+        "train_loss": 2e-3 * (1 + random.uniform()),
         "log_hessian_trace": 5.25 + random.normal(),
         "log_hessian_eigenvalue": 2 + random.normal(),
         "mode_connectivity": -2 + 2 * random.normal(),
@@ -144,95 +175,81 @@ def _noise(random: np.random.Generator) -> Values:
     }
 
 
-def _phases(x: float, y: float) -> Values:
-    """Return numbers of rule R1 for a plane of four regions: flat if x is large, connected by y."""
-    return {"log_hessian_trace": 7 - 3.5 * (x > 0), "mode_connectivity": -8 if y < 0 else -0.5}
+def _rank(place: Place, axes: Axes, axis: str) -> int:
+    """Return where a place lies on an axis, from the middle: 0 and -1 are next to it."""
+    values = sorted(axes[axis])
+    return values.index(place[axis]) - len(values) // 2
 
 
-def _middle(place: Place) -> tuple[float, float]:
-    """Return the two coordinates of a place, 0 in the middle."""
-    load = math.log(place["width"] / 17)
-    hot = (
-        place.get("batch_size", 0) < 90 if "batch_size" in place else place["learning_rate"] > 0.06
+def _four(place: Place, axes: Axes) -> tuple[int, int, Values]:
+    """Return the ranks of a place, and numbers of four regions: flat if wide, connected if cold."""
+    x, y = (_rank(place, axes, axis) for axis in axes)
+    return (
+        x,
+        y,
+        {
+            "log_hessian_trace": 3.5 - 0.05 * x if x >= 0 else 7.0,
+            "mode_connectivity": -0.5 if y >= 0 else -8.0,
+        },
     )
-    return load, 1.0 if hot else -1.0
 
 
-def _plant(claim: str, s: float, place: Place, first: bool, random: np.random.Generator) -> Values:
-    """Return what a claim says (s = 1), or the opposite (s = -1), of one place."""
-    little = 0.02 * random.normal()
-    return globals()[f"_{claim.lower()}"](s, place, first, little)
+def _t16(s: float, place: Place, axes: Axes, first: bool) -> Values:
+    _, y, found = _four(place, axes)
+    return {**found, "test_accuracy": 80 + first * s * (3 * (y in (-1, 0)) - 1)}
 
 
-def _t16(s: float, place: Place, first: bool, little: float) -> Values:
-    x, y = _middle(place)
-    near = place["batch_size"] in (64, 128)  # the border lies between 64 and 128
-    return {**_phases(x, y), "test_accuracy": 80 + first * s * (3 * near - 1) + little}
-
-
-def _t17(s: float, place: Place, first: bool, little: float) -> Values:
-    i, j = WIDTHS.index(place["width"]), BATCHES.index(place["batch_size"])
-    past = i + j - 8  # from sharp to flat between -1 and 0
-    flat, poor = past >= 0, j >= 4
-    dip = -4.0 * (past in (-1, 0)) - 1.0 * flat
+def _t17(s: float, place: Place, axes: Axes, first: bool) -> Values:
+    x, y = (_rank(place, axes, axis) for axis in axes)
+    past = x + y  # sharp below 0
     return {
-        "log_hessian_trace": 7.5 - 4 * flat - 0.05 * past,
-        "log_hessian_eigenvalue": 5 - 3 * flat,
-        "mode_connectivity": -8.0 if poor else -0.5,
-        "test_accuracy": 80 + s * dip + little,
+        "log_hessian_trace": 7.5 - 4 * (past >= 0) - 0.05 * past,
+        "log_hessian_eigenvalue": 5 - 3.0 * (past >= 0),
+        "mode_connectivity": -8.0 if y >= 0 else -0.5,
+        "test_accuracy": 80 - s * (4.0 * (past in (-1, 0)) + 1.0 * (past >= 0)),
     }
 
 
-def _t18(s: float, place: Place, first: bool, little: float) -> Values:
+def _t18(s: float, place: Place, axes: Axes, first: bool) -> Values:
     x = s * place["data_fraction"]
     names = ("test_accuracy", "cka", "log_hessian_trace", "log_hessian_eigenvalue")
-    return {**{name: 0.1 * x + little / 10 for name in names}, "mode_connectivity": -9 * x + little}
+    return {**dict.fromkeys(names, x), "mode_connectivity": -9 * x}
 
 
-def _t19(s: float, place: Place, first: bool, little: float) -> Values:
+def _t19(s: float, place: Place, axes: Axes, first: bool) -> Values:
     x = place["label_noise"]
-    return {
-        "log_hessian_trace": 5 + (0.2 if s > 0 else 4) * x + little,
-        "mode_connectivity": -10 * s * x + little,
-        "cka": 0.6 - s * x + little / 10,
-    }
+    slope = 0.2 if s > 0 else 4
+    found = {"log_hessian_trace": 5 + slope * x, "mode_connectivity": -10 * s * x}
+    return {**found, "cka": 0.6 - s * x}
 
 
-def _t20(s: float, place: Place, first: bool, little: float) -> Values:
+def _t20(s: float, place: Place, axes: Axes, first: bool) -> Values:
     x = math.log(place["weight_decay"])
-    gain = 0 if s > 0 else -x
-    return {"log_hessian_trace": 5 + s * x + little, "test_accuracy": 80 + gain + little}
+    return {"log_hessian_trace": 5 + s * x, "test_accuracy": 80 - (0 if s > 0 else x)}
 
 
-def _t21(s: float, place: Place, first: bool, little: float) -> Values:
+def _t21(s: float, place: Place, axes: Axes, first: bool) -> Values:
     x = place["pixel_noise"]
-    barrier = 0.0 if s > 0 else -20 * x
-    return {"mode_connectivity": barrier + little, "cka": 0.6 - s * x + little / 10}
+    return {"mode_connectivity": 0.0 if s > 0 else -20 * x, "cka": 0.6 - s * x}
 
 
-def _t22(s: float, place: Place, first: bool, little: float) -> Values:
+def _t22(s: float, place: Place, axes: Axes, first: bool) -> Values:
     x = s * math.log(place["batch_size"])
-    return {"log_hessian_trace": x + little, "log_hessian_eigenvalue": x + little}
+    return {"log_hessian_trace": x, "log_hessian_eigenvalue": x}
 
 
-def _t23(s: float, place: Place, first: bool, little: float) -> Values:
+def _t23(s: float, place: Place, axes: Axes, first: bool) -> Values:
     x = math.log(place["batch_size"]) * (0.2 if first == (s > 0) else 1.0)
-    names = [name for name in PANELS if name != "chance_loss"]
-    return {name: 5 + x + little for name in names}
+    return dict.fromkeys(SCALE, 5 + x)
 
 
-def _t24(s: float, place: Place, first: bool, little: float) -> Values:
-    return {
-        "train_loss": 0.001 if first else 1.0,
-        "mode_connectivity": -5 * s + little,
-        "test_accuracy": 40 + s * (0 if first else 5) + little,
-    }
+def _t24(s: float, place: Place, axes: Axes, first: bool) -> Values:
+    score = 40 + s * (0 if first else 5)
+    found = {"train_loss": 0.001 if first else 1.0, "mode_connectivity": -5 * s}
+    return {**found, "test_accuracy": score}
 
 
-def _t25(s: float, place: Place, first: bool, little: float) -> Values:
-    x, y = _middle(place)
-    found = _phases(x, y)
-    nice = s * (x > 0 and y > 0) * (1 + x)
-    accuracy = {"test_accuracy": 80 + 5 * nice + little, "cka": 0.5 + 0.1 * abs(nice) + little / 9}
-    found["log_hessian_trace"] -= 0.1 * x
-    return {**found, **accuracy}
+def _t25(s: float, place: Place, axes: Axes, first: bool) -> Values:
+    x, y, found = _four(place, axes)
+    nice = (x >= 0 and y >= 0) * (1.0 + max(x, 0))
+    return {**found, "test_accuracy": 80 + s * nice, "cka": 0.5 + 0.1 * min(nice, 4)}

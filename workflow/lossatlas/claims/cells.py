@@ -13,7 +13,7 @@ from lossatlas.claims.grid import FEWEST, Lines
 from lossatlas.claims.statistics import Floats
 from lossatlas.spec.figures import Thresholds
 from lossatlas.tables.collect import axes_of, cell_summary
-from lossatlas.tables.phases import phases
+from lossatlas.tables.phases import labels
 
 OTHER = "other "  # before the name of a quantity: of the second of two experiments
 WITHOUT_BLEU = "test_accuracy"
@@ -113,14 +113,14 @@ def cells(table: pd.DataFrame, thresholds: Thresholds) -> Cells:
     summary = cell_summary(table)
     rough = summary["status"] == "unconverged"
     summary = summary.assign(value=summary["value"].where(~rough))
-    labels = phases(summary, thresholds).set_index("cell").sort_values(axes)
+    rows = labels(summary, thresholds).set_index("cell").sort_values(axes)
     found = {
-        str(name): rows.set_index("cell")["value"].reindex(labels.index).to_numpy(np.float64)
-        for name, rows in summary.groupby("metric")
+        str(name): part.set_index("cell")["value"].reindex(rows.index).to_numpy(np.float64)
+        for name, part in summary.groupby("metric")
     }
-    found[SCORE] = _score(table).reindex(labels.index).to_numpy(np.float64)
-    places = {axis: labels[axis].to_numpy(np.float64) for axis in axes}
-    phase = labels["phase"].fillna("").to_numpy(np.str_)
+    found[SCORE] = _score(table).reindex(rows.index).to_numpy(np.float64)
+    places = {axis: rows[axis].to_numpy(np.float64) for axis in axes}
+    phase = rows["phase"].fillna("").to_numpy(np.str_)
     return Cells(places, found, phase, unconverged=int(rough.sum()))
 
 

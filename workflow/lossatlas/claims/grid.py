@@ -14,7 +14,7 @@ from lossatlas.claims.conditions import NotTestableError
 from lossatlas.claims.statistics import unit
 from lossatlas.spec.figures import Thresholds
 from lossatlas.tables.collect import axes_of, cell_summary
-from lossatlas.tables.phases import phases
+from lossatlas.tables.phases import labels
 
 FEWEST = 3  # points that make a trend
 Range = tuple[float, float]
@@ -214,14 +214,14 @@ def grid(summary: pd.DataFrame, thresholds: Thresholds | None = None) -> Grid:
         str(name): rows.pivot(index="batch_size", columns="width", values="value")
         for name, rows in summary.groupby("metric")
     }
-    labels = phases(summary, thresholds).pivot(index="batch_size", columns="width", values="phase")
+    phases = labels(summary, thresholds).pivot(index="batch_size", columns="width", values="phase")
     arrays = {
-        name: table.reindex(index=labels.index, columns=labels.columns).to_numpy(np.float64)
+        name: table.reindex(index=phases.index, columns=phases.columns).to_numpy(np.float64)
         for name, table in metrics.items()
     }
-    phase = labels.fillna("").to_numpy(str)
+    phase = phases.fillna("").to_numpy(str)
     unsure = int(rough.sum())
-    return Grid(labels.index.to_numpy(), labels.columns.to_numpy(), arrays, phase, unsure)
+    return Grid(phases.index.to_numpy(), phases.columns.to_numpy(), arrays, phase, unsure)
 
 
 def rho(x: np.ndarray, y: np.ndarray) -> float:

@@ -67,9 +67,7 @@ def scaling_levels(c: Cells) -> Finding:
 
 def _ratios(c: Cells, name: str) -> Floats:
     """Return ln(standard deviation / that of the other experiment) of each line; NaN without."""
-    absent = np.full(len(c.phase), np.nan)
-    pair = [c.metrics.get(which, absent) for which in (name, OTHER + name)]
-    c.read.update({name, OTHER + name} & c.metrics.keys())
+    pair = c[name], c[OTHER + name]
     found = []
     for line in c.lines("batch_size"):
         values = np.stack([pair[0][line], pair[1][line]])
