@@ -24,7 +24,7 @@ ALL_CLAIMS: Entries = ("script:all_claims",)
 REPORT: Entries = ("script:report",)
 
 _OF_PAPERS = {
-    "taxonomy": ("claims.taxonomy",),
+    "taxonomy": ("claims.taxonomy", "claims.variants"),
     "simplex": ("claims.simplex",),
     "diffusion": ("claims.diffusion",),
 }
