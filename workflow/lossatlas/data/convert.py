@@ -7,9 +7,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
-import pooch
 
-from lossatlas.data import noise, readers
+from lossatlas.data import hashes, noise, readers
 from lossatlas.data.arrays import NAMES, to_record
 from lossatlas.errors import UserError
 from lossatlas.spec.catalogue import DataSource, data_source, files_of
@@ -66,8 +65,7 @@ def _read(source: DataSource, archives: Sequence[Path]) -> dict[str, np.ndarray]
         if archive is None or not archive.is_file():
             what = f"there is no file '{archive or file.file}'"
             raise UserError(what, where=source.name, fix="download it first")
-        if (found := pooch.file_hash(str(archive), alg="sha256")) != file.sha256:
-            what = f"has sha256 {found}, expected {file.sha256}"
+        if what := hashes.difference(archive, file.sha256):
             raise UserError(what, where=str(archive), fix="delete it and fetch it again")
     if source.parts:
         return {key: readers.idx(path) for key, path in zip(NAMES, archives, strict=True)}

@@ -13,6 +13,7 @@ import pooch
 from requests.exceptions import ChunkedEncodingError, RequestException, Timeout
 from requests.exceptions import ConnectionError as NoConnection
 
+from lossatlas.data import hashes
 from lossatlas.errors import UserError
 from lossatlas.files import atomic
 from lossatlas.spec.catalogue import DataSource
@@ -141,7 +142,6 @@ def _reason(error: RequestException) -> str:
 def _difference(source: DataSource, path: Path) -> str:
     """Say how a file differs from the table; empty if it does not."""
     size = path.stat().st_size
-    if size != source.size:
+    if source.size and size != source.size:
         return f"has {size} bytes, expected {source.size}"
-    found = pooch.file_hash(str(path), alg="sha256")
-    return "" if found == source.sha256 else f"has sha256 {found}, expected {source.sha256}"
+    return hashes.difference(path, source.sha256)

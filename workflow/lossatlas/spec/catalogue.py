@@ -36,6 +36,7 @@ class DataSource:
     target: str = ""  # of the user's own: the object that gives them
     targets: str = ""  # of examples of any task: "classes" or "values", and their axes
     inputs: str = ""  # of these: "numbers", "tokens", or "named"
+    text: str = ""  # of sentence pairs: how they become tokens, as JSON (`textdata`)
 
     @property
     def own(self) -> bool:
@@ -61,6 +62,11 @@ class DataSource:
     def trainable(self) -> bool:
         """Whether these are images to train on."""
         return bool(self.classes and self.train)
+
+    @property
+    def parallel(self) -> bool:
+        """Whether the file holds sentence pairs, whose vocabulary is yet to be made."""
+        return bool(self.train and not self.classes)
 
 
 def _source(row: Mapping[str, str]) -> DataSource:
@@ -126,7 +132,10 @@ def data_source(name: str, where: str = "datasets") -> DataSource:
         return _own[name]
     rows = {key: row for key, row in data_sources().items() if row.trainable}
     if name not in rows:
-        raise UserError(f"unknown data set '{name}'", where=where, fix=nearest(name, rows))
+        pairs = [key for key, row in data_sources().items() if row.parallel]
+        raise UserError(
+            f"unknown data set '{name}'", where=where, fix=nearest(name, [*rows, *pairs])
+        )
     return rows[name]
 
 
@@ -148,7 +157,7 @@ def files_of(source: DataSource) -> list[DataSource]:
 def identity(source: DataSource) -> dict[str, Any]:
     """Return what a row says of its data: not where they come from, nor under which licence."""
     row = dataclasses.asdict(source)
-    left = {"mirrors", "licence"} | {key for key in ("targets", "inputs") if not row[key]}
+    left = {"mirrors", "licence"} | {key for key in ("targets", "inputs", "text") if not row[key]}
     return {key: value for key, value in row.items() if key not in left}
 
 
