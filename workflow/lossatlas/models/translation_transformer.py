@@ -270,7 +270,7 @@ NETWORKS = {
         },
         count,
         choices={"encoding": ("sinusoidal", "learned")},
-        activations=80.0,
+        activations=40.0,
         inputs=("named",),
         divisor="heads",
     ),

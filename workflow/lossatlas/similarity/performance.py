@@ -69,7 +69,8 @@ def _evaluated(networks: Networks, index: int, split: Split) -> tuple[float, flo
         found = outputs(networks, index, split.images)
         return *_scores(found, split), kept(found, split)
     forward = evaluator(networks.functional, *networks.one(index))
-    sums, size, most = np.zeros(3), chunk_of(split.images), most_kept(networks.data.classes)
+    each, most = split.labels[0].numel() * networks.data.classes, most_kept(networks.data.classes)
+    sums, size = np.zeros(3), max(1, min(chunk_of(split.images), MOST_AT_ONCE // each))
     rows: list[np.ndarray] = []
     for first in range(0, len(split), size):
         some = split.take(slice(first, first + size))
