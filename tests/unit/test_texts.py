@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 
 import parallel_corpus
-from lossatlas import models, store
+from lossatlas import entries, fingerprint, models, store
 from lossatlas.data import convert, download, iwslt, loading, texts
 from lossatlas.data.tensors import Named
 from lossatlas.errors import UserError
+from lossatlas.metrics import registry
 from lossatlas.spec import catalogue, config
-from lossatlas.spec.parts import DataPart
+from lossatlas.spec.cells import Cell
+from lossatlas.spec.parts import DataPart, ModelPart, Recipe
 from lossatlas.spec.plan import make_plan
 from lossatlas.tasks import IGNORED
 
@@ -327,3 +329,18 @@ def test_other_data_sets_are_as_they_were() -> None:
     assert "text" not in row
     assert convert.convert("digits").settings.keys() == {"scale", "mean", "std", "classes"}
     assert DataPart(source="digits").model_dump(exclude_defaults=True) == {"source": "digits"}
+
+
+def test_what_changes_with_the_code_of_translation() -> None:
+    """BLEU is of `performance` alone, and no text is of networks for images."""
+    performance, hessian = (registry.built_in()[kind] for kind in ("performance", "hessian"))
+    cells = [
+        Cell(DataPart(task="translation"), ModelPart(builder="translation_transformer"), Recipe()),
+        Cell(DataPart(source="digits"), ModelPart(builder="mlp"), Recipe()),
+    ]
+    bleu, text = "lossatlas.tasks.translation:greedy", "lossatlas.data.texts:Texts"
+    for cell, needs in zip(cells, (True, False), strict=True):
+        asked = [entries.training(cell), *(entries.metric(k, cell) for k in (hessian, performance))]
+        found = [fingerprint.parts(one) for one in asked]
+        assert [text in one for one in found] == [needs] * 3
+        assert [bleu in one for one in found] == [False, False, needs]

@@ -10,9 +10,8 @@ import parallel_corpus
 from conftest import Project, fresh
 from lossatlas import store
 
-TABLE, OWN = "results/config/tables/translation.csv", "results/config/tables/own.csv"
+TABLE, OWN = "results/ted/tables/translation.csv", "results/ted/tables/own.csv"
 CONFIG = """
-name: config
 mirror_dir: archives
 datasets:
   iwslt2016_de_en: {task: translation, text: {vocabulary: 160, longest: 40}}
@@ -69,8 +68,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     row[4:6] = [f"md5:{hashlib.md5(archive.read_bytes()).hexdigest()}", ""]
     row[7:9] = ["180", "40"]
     table.write_text("".join("\t".join(row) + "\n" for row in rows))
-    (done.root / "translation.yaml").write_text(CONFIG)
-    done.config = "translation.yaml"
+    (done.root / "ted.yaml").write_text(CONFIG)
+    done.config = "ted.yaml"
     done.snakemake("--cores", "2", TABLE, "taxonomy_phase_diagram", "data")
     return done
 
@@ -85,7 +84,7 @@ def test_every_metric_of_every_cell(finished: Project) -> None:
     bleu = rows[rows["metric"] == "test_bleu"].groupby("width")["value"].mean()
     assert bleu[4] < 5 < 20 < bleu[32]
     assert (rows[rows["metric"] == "mode_connectivity"]["value"] < 0).all()
-    drawn = pd.read_csv(finished.root / "results/config/figures/taxonomy_phase_diagram.csv")
+    drawn = pd.read_csv(finished.root / "results/ted/figures/taxonomy_phase_diagram.csv")
     assert len(drawn) > 0
 
 
@@ -106,10 +105,10 @@ def test_other_texts_are_other_cells(finished: Project) -> None:
     assert "dataset" not in before
     for path in Path(finished.root).glob("*.de"):
         path.rename(path.with_suffix(".source"))
-    finished.edit("translation.yaml", "train.de, train.en", "train.source, train.en")
-    finished.edit("translation.yaml", "test.de, test.en", "test.source, test.en")
+    finished.edit("ted.yaml", "train.de, train.en", "train.source, train.en")
+    finished.edit("ted.yaml", "test.de, test.en", "test.source, test.en")
     assert finished.jobs(OWN) == before
-    finished.edit("translation.yaml", "longest: 40}\nmodels", "longest: 40, pairs: 150}\nmodels")
+    finished.edit("ted.yaml", "longest: 40}\nmodels", "longest: 40, pairs: 150}\nmodels")
     assert finished.jobs(OWN) == {**before, "dataset": 1}
     (finished.root / "test.en").write_text("one\n")
     printed = finished.snakemake("-n", OWN, ok=False)

@@ -91,7 +91,7 @@ def _examples(record: store.Record, part: DataPart, device: torch.device | str) 
     if (wrong := mismatch(task, kind, record.arrays["train_targets"].values.ndim)) is not None:
         what, fix = wrong
         raise UserError(f"'{task.name}' {what}", where=record.spec["name"], fix=fix)
-    text = texts.texts_of(record)
+    text = texts.texts_of(record) if task.needs_text else None
     if task.needs_text and text is None:
         raise UserError(f"'{task.name}' {NO_TEXT[0]}", where=record.spec["name"], fix=NO_TEXT[1])
     (images, labels), test = (examples.tensors(record, name, device) for name in examples.SPLITS)
