@@ -118,6 +118,9 @@ def test_a_name_tells_content_and_settings(here: Path) -> None:
     parallel_corpus.write_files(here, TRAIN, TEST)
     again = source_of()
     assert again.name in names
+    (here / "train.de").rename(here / "train.source")  # another name, the same content
+    assert source_of({**TEXT, "train": ["train.source", "train.en"]}).name == again.name
+    (here / "train.source").rename(here / "train.de")
     assert (again.train, again.test, again.classes) == (48, 12, 90)
     (cell,) = loaded().cells("one")
     assert cell.spec["data"] == {"source": again.name, "task": "translation"}
