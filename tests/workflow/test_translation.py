@@ -1,6 +1,7 @@
 """Translation on the real graph: an archive and text files, all metrics, BLEU, a phase diagram."""
 
 import hashlib
+
 import pandas as pd
 import pytest
 
