@@ -39,7 +39,8 @@ def own_of(wildcards):
     """Return, as JSON, what is known of data that the config describes; "" for a row of the table."""
     source = plainly(data_source, wildcards.name, refusal=SystemExit)
     kept = {key: value for key, value in dataclasses.asdict(source).items() if key != "text"}
-    kept |= {"file": "", "parts": [], "mirrors": []} | ({"text": source.text} if source.text else {})
+    kept |= {"file": "", "parts": [], "mirrors": []}
+    kept |= {"text": source.text} if source.text else {}
     return compact(kept) if source.own or source.text else ""
 
 
