@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
@@ -277,6 +277,7 @@ def _check_network(cell: Cell, where: str) -> None:
         value = arguments[key]
         if not (isinstance(network.arguments[key], bool) and value in (0, 1)):  # of an axis
             _check_value(cell.model.builder, key, value, where)
+    _check_divisor({**network.arguments, **arguments}, network.divisor, where)
     source = data_source(cell.data.source)
     if not source.known:
         return
@@ -289,6 +290,15 @@ def _check_network(cell: Cell, where: str) -> None:
     if (size := parameter_count(cell) or 0) > MOST_PARAMETERS:
         what = f"'{cell.model.builder}' has {size:.1e} parameters, more than any memory holds"
         raise UserError(what, where=where, fix="a smaller 'width'")
+
+
+def _check_divisor(arguments: Mapping[str, Any], divisor: str, where: str) -> None:
+    """Refuse a width that cannot be divided as a network divides it."""
+    if divisor and arguments["width"] % arguments[divisor]:
+        parts = arguments[divisor]
+        near = max(1, round(arguments["width"] / parts)) * parts
+        what = f"width {arguments['width']} is no multiple of '{divisor}: {parts}'"
+        raise UserError(what, where=where, fix=f"the nearest is {near}")
 
 
 def _check_adopted(config: Config, one: Experiment, where: str) -> None:
