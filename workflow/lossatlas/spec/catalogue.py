@@ -186,7 +186,8 @@ def rehearsal_of(source: DataSource) -> DataSource:
         return dataclasses.replace(made, file=f"rehearsal-{source.file}", test=count)
     if source.text:
         train, test = REHEARSED_TRAIN, REHEARSED_TEST
-        made = dataclasses.replace(made, classes=REHEARSED_SUBWORDS)
+        longest = min(source.image_size, REHEARSED_SUBWORDS // 2)
+        made = dataclasses.replace(made, classes=REHEARSED_SUBWORDS, image_size=longest)
     return dataclasses.replace(made, file="", train=train, test=test)
 
 
