@@ -12,6 +12,7 @@ import planned_simplex
 from lossatlas import paths
 from lossatlas.claims import simplex, verdicts
 from lossatlas.claims.statistics import LEVEL
+from lossatlas.figures import Tables
 from lossatlas.spec import told
 from lossatlas.spec.config import Config, load
 
@@ -113,3 +114,20 @@ def test_less_would_not_do(change: Callable[[dict], None], lost: set[str]) -> No
     found = judged(plan(change), "yes")
     able = set(found[found["holds"] == "yes"].reset_index()["claim"])
     assert {one.name for one in simplex.CLAIMS} - able == lost
+
+
+@pytest.mark.parametrize("bad", [7, 2])
+def test_simplexes_of_untrained_modes_say_nothing_of_c9(bad: int) -> None:
+    tables = planned_simplex.tables(plan(), "yes")
+    known = told.about(plan(), "simplex")
+    own = tables["vgg_cifar10"]["espro_strength"]
+    untrained = own.series["component"] < bad
+    series = own.series.assign(error=own.series["error"].mask(untrained, 90.0))
+    changed = {"espro_strength": Tables(own.scalars, series)}
+    only = {"vgg_cifar10": {**tables["vgg_cifar10"], **changed}}
+    found = verdicts.claims("simplex", only, known).set_index("claim").loc["C9"]
+    if bad == 7:
+        assert found["observed"] == "all simplexes grow from modes that were not trained"
+    else:
+        assert found["units"] == 5
+        assert "2 simplexes of modes that were not trained are left out" in found["observed"]
