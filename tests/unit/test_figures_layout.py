@@ -184,8 +184,8 @@ def test_published_curves_say_whose_they_are() -> None:
     picture = simplex_ensembles.ensembles(collected(ensembles()), Figure(), "", "")
     titles = [axes.get_title("left") for axes in picture.figure.axes]
     assert [t for t in titles if "published" in t] == [
-        "published, VGG16 on CIFAR-10",
-        "published, VGG16 on CIFAR-100",
+        "published,\nVGG16 on CIFAR-10",
+        "published,\nVGG16 on CIFAR-100",
     ]
 
 

@@ -213,7 +213,8 @@ def _by_rate(axes: Axes, part: pd.DataFrame, temperature: str, shown: Walks, col
     axes.plot(rates, authors, "x--", color=RED, lw=0.6, ms=4, label=label)
     axes.set_xscale("log")
     axes.set_xlabel(style.axis_label(temperature))
-    axes.legend(fontsize=6)
+    axes.margins(y=0.2)  # room for the legend
+    axes.legend(fontsize=5.5, loc="upper right")
     shown.note(name, "authors", rates, authors)
     shown.note(name, "ours", part[temperature].to_numpy(), part["mean"].to_numpy())
 

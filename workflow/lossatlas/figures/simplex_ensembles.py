@@ -94,10 +94,10 @@ def ensembles(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dr
                 look = {**_look(int(str(code))), "linestyle": "--"}
                 row[2].plot(curve["components"], curve["error"], **look)
                 row[3].plot(curve["seconds"] / 3600, curve["error"], **look)
-            row[2].set_title(f"published, {simplex_curves.NETWORK} on {data}")
+            row[2].set_title(f"published,\n{simplex_curves.NETWORK} on {data}")
             row[2].set_ylabel(MEASURES["error"])
             row[3].sharey(row[2])
-        panels[0, 0].set_title(f"ours, {experiment(tables)}")
+        panels[0, 0].set_title(f"ours,\n{experiment(tables)}")
         below = ("components", "passes over the data", "components", "training time (hours)")
         for axes, words in zip(panels[1], below, strict=True):
             axes.set_xlabel(words)
@@ -197,7 +197,7 @@ def corruption(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
             top, bottom = 1 - (above + 6) / height, 1 - (above + PAIR - 11) / height
             grid = figure.add_gridspec(2, len(SHIFTED), top=top, bottom=bottom)
             grid.update(left=0.07, right=0.98, wspace=0.32, hspace=0.38)
-            pair = grid.subplots()
+            pair: Any = grid.subplots()
             _shift_panels(pair, table, label)
             pair[0, 0].set_title(words)
             pair[0, -1].set_title(experiment(tables), loc="right", fontsize=7)
