@@ -35,16 +35,18 @@ def data_of(wildcards):
 def archive_of(wildcards):
     source = plainly(data_source, wildcards.name, refusal=SystemExit)
     if source.own:  # whose name tells the content: a new time changes nothing
-        return [ancient(source.file)] if source.file else []
+        return [ancient(file) for file in (source.file, *source.parts) if file]
     return [paths.download(file.file) for file in files_of(source)]
 
 
 def own_of(wildcards):
-    """Return, as JSON, what is known of data of the user's own; "" for those of the table."""
+    """Return, as JSON, what is known of data that the config describes; "" for a row of the table."""
     source = plainly(data_source, wildcards.name, refusal=SystemExit)
-    left = {"file", "repacked"} | (set() if source.stands_for else {"stands_for"})
+    left = {"file", "parts", "mirrors", "repacked"}
+    left |= {key for key in ("stands_for", "text") if not getattr(source, key)}
     kept = {key: value for key, value in dataclasses.asdict(source).items() if key not in left}
-    return compact({**kept, "file": ""}) if source.own else ""
+    kept |= {"file": "", "parts": [], "mirrors": []}
+    return compact(kept) if source.own or source.text else ""
 
 
 def archive_of_results():

@@ -166,6 +166,13 @@ def has_outdated_metadata(persistence, job, *, otherwise):
     return not fingerprinted(job.rule) and otherwise(persistence, job)
 
 
+@in_place_of(PersistenceBase, "incomplete")
+async def incomplete(persistence, job, *, otherwise):
+    # A result is renamed into place when it is whole. Snakemake's mark of a job that was cut off just
+    # after that would run it again, without the inputs that only a new result needs.
+    return [] if fingerprinted(job.rule) else await otherwise(persistence, job)
+
+
 @in_place_of(_IOFile, "is_newer")
 async def is_newer(file, time, *, otherwise):
     return not fingerprinted(file.rule) and await otherwise(file, time)

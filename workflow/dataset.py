@@ -7,14 +7,17 @@ from lossatlas.entry import job
 
 with job(snakemake) as s:  # noqa: F821
     from lossatlas import store
-    from lossatlas.data import convert, own, rehearsal
+    from lossatlas.data import convert, own, rehearsal, texts
     from lossatlas.spec.catalogue import DataSource, data_source
 
     files = [Path(file) for file in s.input]
     if s.params.own:
         source = DataSource(**json.loads(s.params.own))
-        make = rehearsal.first_of if source.stands_for else own.convert
-        record = make(source, files[0] if files else None)
+        if source.text:
+            record = rehearsal.made(source) if source.stands_for else texts.convert(source, files)
+        else:
+            make = rehearsal.first_of if source.stands_for else own.convert
+            record = make(source, files[0] if files else None)
     elif s.config.get("rehearse"):
         record = rehearsal.made(data_source(s.wildcards.name))
     else:

@@ -198,12 +198,11 @@ def test_where_the_paper_does_not_claim_it(known, reason):
     }
 
 
-def test_other_axes_and_absent_metrics_are_not_testable():
+def test_other_axes_have_no_rows_and_absent_metrics_are_not_testable():
     other = scalars([1, 2, 3], [1, 2, 3], falling, axes=("depth", "batch_size"))
-    found = judged({"e": other})
-    assert set(found["holds"]) == {"not testable"}
-    assert found["observed"].str.startswith("its axes are depth, batch_size").all()
-    assert found["effect"].isna().all()
+    assert judged({"e": other}).empty
+    with pytest.raises(NotTestableError, match="its axes are depth, batch_size, not width"):
+        grids(other)
     table = scalars([64, 128, 256], [2, 4, 8], falling)
     for metric, claim in (("train_loss", "T1"), ("cka", "T12"), ("hessian_trace", "T7")):
         row = judged({"e": table[table["metric"] != metric]}).loc[(claim, "e")]

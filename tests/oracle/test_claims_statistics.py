@@ -20,6 +20,8 @@ from lossatlas.claims.statistics import (
     jackknife,
     larger_than_rest,
     reachable,
+    rearranged,
+    within,
 )
 
 Test.__test__ = False  # type: ignore[attr-defined]  # pytest takes it for a class of tests
@@ -118,6 +120,38 @@ def test_which_of_two_goes_with_a_third() -> None:
 def test_all_of_several() -> None:
     both = all_of(Test(0.01, 0.001, 9, "a"), Test(0.2, 0.03, 4, "b"))
     assert both == Test(0.2, 0.03, 4, "b")
+
+
+def test_a_measure_of_permuted_lines_against_scipy() -> None:
+    """Spearman's rho of one line, in all orders and drawn; a constant measure has no test."""
+    x, y = np.arange(6.0), np.array([1.0, 3.0, 2.0, 5.0, 4.0, 6.0])
+
+    def product_with_x(lines: object) -> np.ndarray:
+        (line,) = lines  # type: ignore[misc]
+        return line @ x
+
+    found = rearranged([y], product_with_x, "cells")
+    theirs = stats.permutation_test(
+        (y,), lambda one: one @ x, permutation_type="pairings", alternative="greater"
+    )
+    assert found.p == pytest.approx(theirs.pvalue)
+    assert (found.least, found.units) == (pytest.approx(1 / 720), 6)
+    long = RNG.normal(size=12)
+    drawn = rearranged([long], lambda lines: lines[0] @ np.arange(12.0), "cells")
+    assert drawn.p == pytest.approx(
+        along_lines([np.arange(12.0)], [long], "", ranks=False).p, abs=0.02
+    )
+    nothing = rearranged([y, x], lambda lines: np.zeros(max(len(line) for line in lines)), "cells")
+    assert (nothing.p, nothing.least, nothing.units) == (1, 1, 12)
+
+
+def test_equivalence_is_two_tests_of_one_side() -> None:
+    near = RNG.normal(0, 0.1, size=8)
+    assert within(near, 1.0, "lines").p == 2**-8
+    assert within(near + 1.0, 1.0, "lines").p > 0.05
+    assert within(near - 1.5, 1.0, "lines").p == 1
+    both = below_zero(near - 0.05, ""), below_zero(-near - 0.05, "")
+    assert within(near, 0.05, "").p == max(one.p for one in both)
 
 
 def test_an_average_with_its_error() -> None:

@@ -82,7 +82,9 @@ def test_simplexes_evaluate_the_images_of_the_plan(
     assert passes * size == pytest.approx(seen, rel=0.1)
 
 
-@pytest.mark.parametrize("builder", catalogue.NETWORKS)
+@pytest.mark.parametrize(
+    "builder", [name for name, one in catalogue.NETWORKS.items() if "square" in one.inputs]
+)
 def test_networks_with_batchnorm_are_known(builder: str) -> None:
     network = catalogue.NETWORKS[builder]
     shape = {"num_classes": 10, "in_channels": network.channels or 3, "image_size": 32}

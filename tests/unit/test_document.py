@@ -7,7 +7,7 @@ import re
 import pytest
 
 from lossatlas import paths
-from lossatlas.claims import diffusion, simplex, taxonomy
+from lossatlas.claims import diffusion, simplex, taxonomy, variants
 from lossatlas.metrics import registry
 from lossatlas.spec import document
 from lossatlas.spec.figures import FIGURES
@@ -51,6 +51,10 @@ def test_page_of_a_paper_has_its_claims_and_figures(paper: str) -> None:
     page = (paths.PROJECT / "docs" / f"{paper}.md").read_text(encoding="utf-8")
     for claim in SAID[paper].CLAIMS:
         assert f"| {claim.name} | {claim.statement} Checked: " in page, claim.name
+    for claim in variants.CLAIMS if paper == "taxonomy" else ():
+        told = f"| {claim.name} | {claim.statement} Checked: {claim.expected}. Sizes: "
+        line = f"{told}{claim.threshold}. | {claim.condition.words} |"
+        assert line.replace("|mc|", r"\|mc\|") in page, line
     for name in FIGURES:
         assert name in page or not name.startswith(paper)
     for picture in re.findall(r"\]\(([^):]+)\)", page):

@@ -501,6 +501,10 @@ def test_claims_are_reached_through_the_tables_that_hold_them() -> None:
     found = fingerprint.parts(entries.claims("simplex"))
     assert "lossatlas.claims.simplex_checks:low_inside" in found
     assert "lossatlas.claims.taxonomy:CLAIMS" not in found
+    assert "lossatlas.claims.variant_checks:more_data" not in found
+    assert "lossatlas.claims.paired_checks:scaling_levels" in fingerprint.parts(
+        entries.claims("taxonomy")
+    )
     assert "lossatlas.claims.diffusion:CLAIMS" not in found
     assert "lossatlas.claims.diffusion:CLAIMS" in fingerprint.parts(entries.claims("diffusion"))
 

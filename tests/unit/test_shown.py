@@ -8,6 +8,7 @@ from lossatlas.errors import UserError
 from lossatlas.spec import told
 from lossatlas.spec.config import Config, load
 from lossatlas.spec.figures import Thresholds
+from lossatlas.spec.parts import DataPart, Recipe
 from lossatlas.spec.shown import Shown, claim_tables, everything_of, tables_told
 
 GRID = {"load": {"width": [1, 2]}, "temperature": {"batch_size": [16, 64]}}
@@ -89,7 +90,7 @@ def test_a_metric_that_is_not_measured(grid: Config) -> None:
 
 
 def test_tables_that_tell_of_claims(grid: Config) -> None:
-    """Of experiments over width and batch size that measure all, and of the published results."""
+    """Of experiments over axes of claims that measure all, and of the published results."""
     told = tables_told(grid, "taxonomy")
     assert list(told) == ["grid", "taxonomy_reference"]
     assert told["grid"][1] == paths.metric_table("grid", "hessian_paper")
@@ -103,9 +104,25 @@ def test_tables_that_tell_of_claims(grid: Config) -> None:
     assert tables_told(grid, "diffusion") == {}
 
 
+@pytest.mark.parametrize(
+    ("axes", "tells"),
+    [
+        ({"load": {"width": [2]}, "temperature": {"weight_decay": [0.1, 0]}}, True),
+        ({"load": {"data_fraction": [0.5, 1]}}, True),
+        ({"load": {"label_noise": [0, 1]}, "temperature": {"learning_rate": [0.1]}}, True),
+        ({"load": {"width": [2, 4]}}, False),
+        ({}, False),
+    ],
+)
+def test_axes_of_which_claims_speak(axes: dict, tells: bool) -> None:
+    one = {"model": "resnet18", **axes, "metrics": ALL}
+    assert bool(tables_told(config({"e": one}, {}), "taxonomy")) == tells
+
+
 def test_what_claims_know_besides_tables(grid: Config) -> None:
     """Data set, recipe and settings of each experiment that tells."""
     facts = told.about(grid, "taxonomy")
+    recipe = Recipe(epochs=1).model_dump()
     assert list(facts) == ["grid", "taxonomy_reference"]
     assert facts["grid"] == {
         "classes": 10,
@@ -115,6 +132,10 @@ def test_what_claims_know_besides_tables(grid: Config) -> None:
         "pixel_noise": [0.0],
         "momentum": [0.9],
         "rate": "constant",
+        "axes": {"width": [1, 2], "batch_size": [16, 64]},
+        "data": DataPart(source="digits").model_dump(),
+        "model": {"builder": "resnet18"},
+        "recipe": {k: v for k, v in recipe.items() if k != "batch_size"},
         "thresholds": Thresholds().model_dump(),
     }
     assert facts["taxonomy_reference"]["rate"] == "decay"

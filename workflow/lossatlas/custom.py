@@ -101,7 +101,7 @@ def measure_stored(metric: Metric, cell: str, seeds: Sequence[int] = ()) -> stor
             fix = "give the data set a fraction below 1"
             raise UserError("no training images are held out", where=stored.cell.id, fix=fix)
         record = measuring.measure_given(metric, given, good, lost)
-    measuring.add_diverged(record, metric, good, lost)
+    measuring.add_diverged(record, metric, good, lost, stored.cell.data.task)
     record.settings, record.mode = metric.model_dump(), getattr(metric, "mode", "")
     record.spec = stored.cell.spec
     record.provenance = device.provenance(seeds=wanted)

@@ -177,7 +177,7 @@ def data(name: str, mirror_dir: str, reach: Callable[[str], str] | None = None) 
     """
     source = data_sources().get(name) or data_source(name)
     if source.own:
-        return Check("ok", f"data set {name}: {source.file or source.target}")
+        return Check("ok", f"data set {name}: {source.file or source.target or source.parts[0]}")
     if source.embedded:
         return Check("ok", f"data set {name}: nothing to download")
     if Path(paths.dataset(name)).is_file():

@@ -24,7 +24,7 @@ ALL_CLAIMS: Entries = ("script:all_claims",)
 REPORT: Entries = ("script:report",)
 
 _OF_PAPERS = {
-    "taxonomy": ("claims.taxonomy",),
+    "taxonomy": ("claims.taxonomy", "claims.variants"),
     "simplex": ("claims.simplex",),
     "diffusion": ("claims.diffusion",),
 }
@@ -37,13 +37,15 @@ _WITHOUT_NETWORKS = (
     "without:lossatlas.training.job",
     "without:lossatlas.training.networks",
 )
+_SCORES = "without:lossatlas.tasks.translation"  # which `performance` measures alone
 
 
 def training(cell: Cell) -> Entries:
     """Return what trains a cell."""
-    found = ["script:train", target_of(cell.model.builder), *_unaugmented(cell), *_task(cell)]
+    found = ["script:train", target_of(cell.model.builder), *_unused(cell), *_task(cell)]
     if ":" in cell.recipe.optimiser:
         found.append(cell.recipe.optimiser)
+    found.append(_SCORES)
     if cell.recipe.record is None:
         found.append("without:lossatlas.training.recorder:Recorder")
         found.append("without:lossatlas.training.ends")
@@ -60,17 +62,24 @@ def metric(kind: type[Metric], cell: Cell) -> Entries:
     own = kind.kind if ":" in kind.kind else f"{kind.__module__}:{kind.__qualname__}"
     found = ["script:metric", own]
     if kind.needs_torch():
-        found += [target_of(cell.model.builder), *_unaugmented(cell), *_task(cell)]
+        found += [target_of(cell.model.builder), *_unused(cell), *_task(cell)]
     else:
         found += _WITHOUT_NETWORKS
+    if kind.kind != "performance":
+        found.append(_SCORES)
     if kind.reads != "path":
         found.append("without:lossatlas.diffusion.recorded:read")
     return tuple(found)
 
 
-def _unaugmented(cell: Cell) -> Entries:
-    unused = cell.recipe.augment is None
-    return ("without:lossatlas.data.augment:Augmentation",) if unused else ()
+def _unused(cell: Cell) -> Entries:
+    """Return what data of other kinds would need."""
+    task = built_in().get(cell.data.task)
+    unused = {
+        "without:lossatlas.data.augment:Augmentation": cell.recipe.augment is None,
+        "without:lossatlas.data.texts": task is not None and not task.needs_text,
+    }
+    return tuple(name for name, without in unused.items() if without)
 
 
 def _task(cell: Cell) -> Entries:

@@ -19,6 +19,7 @@ from lossatlas.metrics.results import check, in_unit
 from lossatlas.models import target_of
 from lossatlas.reading import Inputs, Reader, arrays_of, blocks_of
 from lossatlas.spec.cells import Cell, from_spec
+from lossatlas.tasks import CLASSIFICATION
 from lossatlas.timing import stopwatch
 from lossatlas.training import checkpoints
 
@@ -72,7 +73,7 @@ def measure_cell(
         units = _measurable(metric, wanted, good)
         record = job.measure(units)
         counts = {"units": len(units), "units_measured": len(job.measured)}
-    add_diverged(record, metric, good, lost)
+    add_diverged(record, metric, good, lost, cell.data.task)
     record.spec, record.settings = cell.spec, metric.model_dump()
     record.mode = getattr(metric, "mode", "")
     record.provenance = {**record.provenance, "code": code, "seeds": wanted}
@@ -250,7 +251,11 @@ def _provenance(metric: Metric) -> dict[str, Any]:
 
 
 def add_diverged(
-    record: store.Record, metric: Metric, good: Sequence[int], lost: Sequence[int]
+    record: store.Record,
+    metric: Metric,
+    good: Sequence[int],
+    lost: Sequence[int],
+    task: str = CLASSIFICATION.name,
 ) -> None:
     """Add a row of status "diverged" for what diverged replicas keep from being measured.
 
@@ -262,10 +267,13 @@ def add_diverged(
         metric: With its settings.
         good: Seeds of the replicas that ended well.
         lost: Seeds of the diverged ones.
+        task: What they are for: an output of other tasks gets no rows.
     """
     nan, enough = float("nan"), len(good) >= metric.least
     pairs = [pair for pair in metric.compared([*good, *lost]) if set(pair) & set(lost)]
     for output in metric.outputs:
+        if output.tasks and task not in output.tasks:
+            continue
         name, per, unit = output.name, metric.per_of(output), output.unit
         rows = []
         if per == "replica":

@@ -16,7 +16,17 @@ import numpy as np
 from scipy.stats import rankdata
 
 from lossatlas.claims.conditions import NotTestableError
-from lossatlas.claims.grid import FEWEST, Grid, Grids, Lines, finite, place_of_best, rho
+from lossatlas.claims.grid import (
+    FEWEST,
+    A,
+    Arranged,
+    Grid,
+    Grids,
+    Lines,
+    finite,
+    place_of_best,
+    rho,
+)
 from lossatlas.claims.statements import Finding
 from lossatlas.claims.statistics import (
     Test,
@@ -41,7 +51,7 @@ RHO = (-1, 1)
 ORDER = (("IV-B", "IV-A"), ("IV-A", "III"), ("III", "I"), ("II", "I"))  # better, worse
 
 
-def jackknifed(check: Callable[[Grid], Finding], evidence: Grids) -> Finding:
+def jackknifed(check: Callable[[A], Finding], evidence: Grids[A]) -> Finding:
     """Check a claim on the whole grid and with one replica left out of every cell.
 
     It holds if it does in all of them. The interval is that of the jackknife over replicas.
@@ -62,14 +72,14 @@ def jackknifed(check: Callable[[Grid], Finding], evidence: Grids) -> Finding:
     return replace(whole, observed=text, holds=holds, low=float(low), high=float(high))
 
 
-def _checked(check: Callable[[Grid], Finding], part: Grid) -> Finding | None:
+def _checked(check: Callable[[A], Finding], part: A) -> Finding | None:
     try:
         return check(part)
     except NotTestableError:
         return None
 
 
-def _trend(lines: Lines, sign: int) -> tuple[list[float], Callable[[], Test]]:
+def rank_trend(lines: Lines, sign: int) -> tuple[list[float], Callable[[], Test]]:
     """Return Spearman's rho of each line, and the test of their mean having a sign."""
     places, values = lines
     each = [rho(x, y) for x, y in zip(places, values, strict=True)]
@@ -77,7 +87,7 @@ def _trend(lines: Lines, sign: int) -> tuple[list[float], Callable[[], Test]]:
 
 
 def _simple(lines: Lines, sign: int, what: str) -> Finding:
-    each, test = _trend(lines, sign)
+    each, test = rank_trend(lines, sign)
     effect = float(np.mean(each))
     text = (
         f"rho {effect:.2f} in the mean of {len(each)} {what} ({min(each):.2f} to {max(each):.2f})"
@@ -179,7 +189,7 @@ def eigenvalue_follows_trace(g: Grid) -> Finding:
 
 def similarity_grows_with_width(g: Grid) -> Finding:
     """T8: rho(width, CKA) in rows from 64 up; at widths from 16 up, CKA at 64 to 92 and outside."""
-    each, grows = _trend(g.part(batch=(64, math.inf)).along_width("cka"), 1)
+    each, grows = rank_trend(g.part(batch=(64, math.inf)).along_width("cka"), 1)
     wide = g.part(width=(16, math.inf))
     edges, middle = (wide.batch <= 16) | (wide.batch >= 1024), _between(wide.batch, 64, 92)
     if not (edges & (wide.batch <= 16)).any() or not middle.any() or wide.batch[-1] < 1024:
@@ -225,7 +235,7 @@ def _group_is_above(
     return share, lambda: all_of(*(_ranked(one, chosen) for one in values))
 
 
-def best_is_globally_nice(g: Grid) -> Finding:
+def best_is_globally_nice(g: Arranged) -> Finding:
     """T9: how flat, connected and similar the best tenth of the cells is beside the rest."""
     accuracy, *three = (
         g[name].ravel()
@@ -362,9 +372,9 @@ def best_batch_shrinks(g: Grid) -> Finding:
 
 def wider_is_better(g: Grid) -> Finding:
     """T14: rho(width, accuracy) up to batch size 128; from 724 up, at widths from 45 up."""
-    each, rises = _trend(g.part(batch=(0, 128)).along_width("test_accuracy"), 1)
+    each, rises = rank_trend(g.part(batch=(0, 128)).along_width("test_accuracy"), 1)
     cold = g.part(batch=(724, math.inf), width=(45, math.inf))
-    late, falls = _trend(cold.along_width("test_accuracy"), -1)
+    late, falls = rank_trend(cold.along_width("test_accuracy"), -1)
     effect, beyond = float(np.mean(each)), float(np.mean(late))
     text = f"rho {effect:.2f} in the mean of {len(each)} rows up to 128; "
     text += f"{beyond:.2f} from width 45 up in {len(late)} rows from 724 up"

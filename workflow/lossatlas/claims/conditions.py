@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 from lossatlas.spec.figures import Thresholds
 
+_SAME = 1e-9
+LARGEST_BATCH = 1024  # of the released grid
 FAULT = "the check failed: "  # how the reason of a row begins whose check has a fault
 
 
@@ -36,6 +38,10 @@ class About:
         rate: Rule of the learning rate: "decay", "cosine", "constant".
         optimiser: Of the recipe.
         task: Of the data set.
+        axes: Axis -> its values.
+        data: Settings of the data set that are no axes.
+        model: Settings of the network that are no axes.
+        recipe: Settings of the recipe that are no axes.
         thresholds: Of the phases.
         fit: Lags (steps) between which exponents were fitted.
     """
@@ -47,6 +53,10 @@ class About:
     rate: str = ""
     optimiser: str = ""
     task: str = ""
+    axes: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
     thresholds: Thresholds = field(default_factory=Thresholds)
     fit: tuple[float, float] | None = None
 
@@ -135,6 +145,120 @@ def _random_labels(known: About) -> str:
     return ""
 
 
+PLANE = ("width", "batch_size")
+DATA = ("cifar100", "svhn")  # beside CIFAR-10
+NETWORKS = ("vgg11", "densenet40")  # beside ResNet18
+_DECAY = {"decay_epochs", "decay_factor"}
+_END = {"epochs", "early_stop", "checkpoints"}
+_SCALED = "constant, scaled by the batch size"
+
+
+def _along(*axes: str) -> Callable[[About], str]:
+    """Return what says that an experiment lacks some axes."""
+
+    def lacks(known: About) -> str:
+        absent = [axis for axis in axes if axis not in known.axes]
+        return f"no axis is {', '.join(absent)}" if absent else ""
+
+    return lacks
+
+
+def _clean_along(*axes: str) -> Callable[[About], str]:
+    """Return what says that an experiment lacks some axes, or is not SGD on clean images."""
+    return lambda known: _along(*axes)(known) or _others(known) or _noise(known)
+
+
+def _decayed(known: About) -> str:
+    return _plane(known) or _released(known)
+
+
+def _plane(known: About) -> str:
+    if sorted(known.axes) != sorted(PLANE):
+        return f"the axes are {', '.join(known.axes) or 'not known'}"
+    return ""
+
+
+def _some_noisy_labels(known: About) -> str:
+    if reason := _plane(known) or _others(known):
+        return reason
+    if known.rate != "constant":
+        return f"the learning rate is {known.rate}"
+    labels, pixels = known.label_noise or (0.0,), max(known.pixel_noise or (0.0,))
+    if pixels or any(abs(share - 0.1) > _SAME for share in labels):
+        return f"labels drawn anew: {', '.join(f'{share:.0%}' for share in labels)}"
+    return ""
+
+
+def _label_noise(known: About) -> str:
+    pixels = max(known.pixel_noise or (0.0,))
+    return _along("label_noise")(known) or _others(known) or ("pixels have noise" if pixels else "")
+
+
+def _pixel_noise(known: About) -> str:
+    labels = max(known.label_noise or (0.0,))
+    return _along("pixel_noise")(known) or _others(known) or ("labels have noise" if labels else "")
+
+
+def _large_batches(known: About) -> str:
+    if reason := _clean_along("batch_size")(known):
+        return reason
+    most = max(known.axes["batch_size"])
+    return f"the largest batch size is {most:g}" if most <= LARGEST_BATCH else ""
+
+
+def _scaled(known: About) -> str:
+    if reason := _clean_along("batch_size")(known):
+        return reason
+    return "" if known.rate == _SCALED else f"the learning rate is {known.rate}"
+
+
+def _other_planes(known: About) -> str:
+    if reason := _clean_along("width")(known):
+        return reason
+    if len(known.axes) != len(PLANE):
+        return f"the axes are {', '.join(known.axes)}"
+    (temperature,) = known.axes.keys() - {"width"}
+    if temperature in ("learning_rate", "weight_decay"):
+        return ""
+    if temperature != "batch_size":
+        return f"the axes are {', '.join(known.axes)}"
+    other = known.data.get("source") in DATA or known.model.get("builder") in NETWORKS
+    return "" if other else "data, network and axes are those of the other claims"
+
+
+def _alike(one: About, two: About, but: Set[str]) -> bool:
+    """Say whether two experiments are the same but for some settings of the recipe."""
+    if not (one.recipe and two.recipe and list(one.axes) == list(two.axes)):
+        return False
+    recipes = [{k: v for k, v in known.recipe.items() if k not in but} for known in (one, two)]
+    return (one.data, one.model, recipes[0]) == (two.data, two.model, recipes[1])
+
+
+def undecayed(known: About, other: About) -> bool:
+    """Say whether the other experiment has a constant rate, and is the same but for when it ends.
+
+    The rate itself may differ: one that decays begins higher.
+    """
+    return other.rate == "constant" and _alike(known, other, _DECAY | _END | {"learning_rate"})
+
+
+def unscaled(known: About, other: About) -> bool:
+    """Say whether the other experiment is the same without scaling of the rate."""
+    return other.rate == "constant" and _alike(known, other, {"learning_rate"})
+
+
+def ends_otherwise(known: About, other: About) -> bool:
+    """Say whether the other experiment is the same but for an earlier end of training, as given."""
+    ends = [_end(one) for one in (known, other)]
+    return _alike(known, other, _END) and known.rate == other.rate and ends[0] > ends[1]
+
+
+def _end(known: About) -> tuple[float, str]:
+    """Return what orders experiments by when training ends."""
+    settings = [known.recipe.get(key) for key in sorted(_END)]
+    return float(known.recipe.get("epochs", 0)), repr(settings)
+
+
 RELEASED = Condition("clean labels of 10 classes and a decay of the learning rate", _released)
 WALK = Condition("plain SGD at a constant rate on clean labels", _walk)
 FITTED_WALK = Condition(
@@ -147,3 +271,29 @@ RANDOM_LABELS = Condition(
 )
 TRAINED = Condition("modes that were trained (loss below half of chance)", _others)
 ANY = Condition("any", lambda _: "")
+DECAYED = Condition(
+    "clean labels of 10 classes, a decay of the learning rate, and the same at a constant rate",
+    _decayed,
+)
+NOISY_LABELS = Condition(
+    "10% of the labels drawn anew, a constant learning rate, width and batch size",
+    _some_noisy_labels,
+)
+AMOUNT_OF_DATA = Condition("an axis data_fraction, clean images", _clean_along("data_fraction"))
+LABEL_NOISE = Condition("an axis label_noise", _label_noise)
+WEIGHT_DECAY = Condition(
+    "axes width and weight_decay, clean images", _clean_along("width", "weight_decay")
+)
+PIXEL_NOISE = Condition("an axis pixel_noise", _pixel_noise)
+LARGE_BATCHES = Condition(f"batch sizes above {LARGEST_BATCH}, clean images", _large_batches)
+SCALED = Condition(
+    "a learning rate in proportion to the batch size, and the same at a constant rate", _scaled
+)
+TRANSLATION = Condition(
+    "translation (sequence to sequence), trained to zero loss and stopped early",
+    lambda known: "" if known.task == "sequence_to_sequence" else f"the task is {known.task}",
+)
+OTHER_PLANES = Condition(
+    "width against learning rate or weight decay, CIFAR-100, SVHN, VGG11, DenseNet; clean images",
+    _other_planes,
+)

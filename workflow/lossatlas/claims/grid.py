@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -12,12 +14,38 @@ from lossatlas.claims.conditions import NotTestableError
 from lossatlas.claims.statistics import unit
 from lossatlas.spec.figures import Thresholds
 from lossatlas.tables.collect import axes_of, cell_summary
-from lossatlas.tables.phases import phases
+from lossatlas.tables.phases import labels
 
 FEWEST = 3  # points that make a trend
 Range = tuple[float, float]
 Lines = tuple[list[np.ndarray], list[np.ndarray]]  # places and values, line by line
 EVERYWHERE: Range = (0, math.inf)
+
+
+class Arranged(Protocol):
+    """Quantities and phases of the cells of an experiment, in arrays of one shape."""
+
+    @property
+    def metrics(self) -> dict[str, np.ndarray]:
+        """Quantity -> its numbers, NaN where they are absent."""
+
+    @property
+    def phase(self) -> np.ndarray:
+        """The phase of each cell, '' where there is none."""
+
+    @property
+    def unconverged(self) -> int:
+        """How many numbers are left out because they did not converge."""
+
+    @property
+    def read(self) -> set[str]:
+        """Quantities that were asked for."""
+
+    def __getitem__(self, metric: str) -> np.ndarray:
+        """Return a quantity; raise NotTestableError if no cell has it."""
+
+
+A = TypeVar("A", bound=Arranged)
 
 
 @dataclass(frozen=True)
@@ -86,11 +114,11 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Grids:
+class Grids(Generic[A]):
     """An experiment, and the same with one replica left out of every cell, for each replica."""
 
-    whole: Grid
-    left_out: tuple[Grid, ...]
+    whole: A
+    left_out: tuple[A, ...]
 
     def same(self, names: set[str]) -> bool:
         """Say whether some quantities stay the same whichever replica is left out: of one pair."""
@@ -103,11 +131,8 @@ class Grids:
         )
 
 
-def grids(table: pd.DataFrame, thresholds: Thresholds | None = None) -> Grids:
-    """Arrange the scalars of one experiment.
-
-    A quantity that would vanish from the whole experiment without a replica (the mode connectivity
-    of a single pair) stays as it is. Replicas that are equal in every number count once.
+def grids(table: pd.DataFrame, thresholds: Thresholds | None = None) -> Grids[Grid]:
+    """Arrange the scalars of one experiment over width and batch size.
 
     Args:
         table: Scalars of its metrics.
@@ -118,12 +143,23 @@ def grids(table: pd.DataFrame, thresholds: Thresholds | None = None) -> Grids:
             replicas are equal, or there is one.
     """
     check_axes(table)
+    return jackknifed(table, lambda part: grid(cell_summary(part), thresholds))
+
+
+def jackknifed(table: pd.DataFrame, arrange: Callable[[pd.DataFrame], A]) -> Grids[A]:
+    """Arrange scalars as a whole, and with each replica left out.
+
+    A quantity that would vanish from the whole experiment without a replica (the mode connectivity
+    of a single pair) stays as it is. Replicas that are equal in every number count once.
+
+    Raises:
+        NotTestableError: If all replicas are equal, or there is one.
+    """
     table = distinct(table)
     seeds = sorted(table["replica"].dropna().unique())
     if len(seeds) < 2:
         raise NotTestableError("one independent replica")
-    whole = grid(cell_summary(table), thresholds)
-    return Grids(whole, tuple(grid(cell_summary(_without(table, s)), thresholds) for s in seeds))
+    return Grids(arrange(table), tuple(arrange(_without(table, seed)) for seed in seeds))
 
 
 def _without(table: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -178,14 +214,14 @@ def grid(summary: pd.DataFrame, thresholds: Thresholds | None = None) -> Grid:
         str(name): rows.pivot(index="batch_size", columns="width", values="value")
         for name, rows in summary.groupby("metric")
     }
-    labels = phases(summary, thresholds).pivot(index="batch_size", columns="width", values="phase")
+    phases = labels(summary, thresholds).pivot(index="batch_size", columns="width", values="phase")
     arrays = {
-        name: table.reindex(index=labels.index, columns=labels.columns).to_numpy(np.float64)
+        name: table.reindex(index=phases.index, columns=phases.columns).to_numpy(np.float64)
         for name, table in metrics.items()
     }
-    phase = labels.fillna("").to_numpy(str)
+    phase = phases.fillna("").to_numpy(str)
     unsure = int(rough.sum())
-    return Grid(labels.index.to_numpy(), labels.columns.to_numpy(), arrays, phase, unsure)
+    return Grid(phases.index.to_numpy(), phases.columns.to_numpy(), arrays, phase, unsure)
 
 
 def rho(x: np.ndarray, y: np.ndarray) -> float:

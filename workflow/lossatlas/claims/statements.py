@@ -75,6 +75,7 @@ class Claim:
             "fitted" (to the authors' results), "config", "ours" or "identity".
         needs: Kind of metric, or study, without which an experiment has nothing to say.
         check: What to do with the experiment's evidence.
+        partner: Of a claim about two experiments: whether another one is the second.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Claim:
     threshold: str
     needs: str
     check: Callable[[Any], Finding]
+    partner: Callable[[About, About], bool] | None = None
 
 
 @dataclass(frozen=True)

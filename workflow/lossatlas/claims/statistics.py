@@ -10,7 +10,7 @@ least p is above the level cannot say "yes", whatever was measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import combinations, permutations, product
@@ -103,6 +103,38 @@ def along_lines(
         for x, y in pairs:
             sums += rng.permuted(np.tile(y, (DRAWS, 1)), axis=1) @ x
     return _test(np.ravel(sums), observed, least, enumerable, units, what)
+
+
+def rearranged(
+    lines: Sequence[Floats], measure: Callable[[Sequence[Floats]], Floats], what: str
+) -> Test:
+    """Test whether a measure of some lines is larger than with the values of each line permuted.
+
+    Args:
+        lines: One array (n,) per line.
+        measure: Maps the arrangements of all lines, arrays (draws, n), to numbers (draws,).
+        what: Name of a unit.
+    """
+    whole = math.prod(math.factorial(len(line)) for line in lines) <= COUNTED
+    if whole:
+        orders = [line[np.array(list(permutations(range(len(line)))))] for line in lines]
+        places = np.indices([len(part) for part in orders]).reshape(len(orders), -1)
+        moved = [part[place] for part, place in zip(orders, places, strict=True)]
+    else:
+        rng = _rng()
+        moved = [rng.permuted(np.tile(line, (DRAWS, 1)), axis=1) for line in lines]
+    drawn, observed = measure(moved), float(measure([line[None] for line in lines])[0])
+    most = max(observed, float(drawn.max()))
+    least = _test(drawn, most, 0.0, whole, 0, what).p
+    return _test(drawn, observed, least, whole, sum(map(len, lines)), what)
+
+
+def within(values: Floats, margin: float, what: str) -> Test:
+    """Test whether independent values (n,) are within a margin of 0 in the mean: equivalence.
+
+    By two tests of one side each (Schuirmann 1987), which flip signs.
+    """
+    return all_of(below_zero(values - margin, what), below_zero(-values - margin, what))
 
 
 def larger_than_rest(values: Floats, chosen: NDArray[np.bool_], what: str) -> Test:

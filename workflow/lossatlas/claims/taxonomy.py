@@ -18,6 +18,7 @@ from lossatlas.claims.conditions import RELEASED, About, NotTestableError
 from lossatlas.claims.grid import Grid, Grids, check_axes, grids
 from lossatlas.claims.statements import Claim, Finding
 from lossatlas.reference import taxonomy_tables
+from lossatlas.tables.collect import axes_of
 
 PAPER = "Yang et al. 2021"
 
@@ -28,13 +29,13 @@ def cells(table: pd.DataFrame, needs: str) -> set[str]:
     return set(table["cell"])
 
 
-def tells(table: pd.DataFrame, claim: Claim) -> bool:
-    """Say whether an experiment has anything to say of a claim."""
-    del table, claim
-    return True
+def tells(table: pd.DataFrame, claim: Claim, known: About) -> bool:
+    """Say whether an experiment is over width and batch size, of which these claims speak."""
+    del claim, known
+    return sorted(axes_of(table)) == ["batch_size", "width"]
 
 
-def evidence(table: pd.DataFrame, known: About, judged: Set[str], experiment: str) -> Grids:
+def evidence(table: pd.DataFrame, known: About, judged: Set[str], experiment: str) -> Grids[Grid]:
     """Return the grids of an experiment without cells on which a claim was judged before.
 
     Of the authors' results just the cells that they plotted are used.

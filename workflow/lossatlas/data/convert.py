@@ -7,9 +7,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
-import pooch
 
-from lossatlas.data import noise, readers
+from lossatlas.data import hashes, noise, readers
 from lossatlas.data.arrays import NAMES, to_record
 from lossatlas.errors import UserError
 from lossatlas.spec.catalogue import DataSource, data_source, files_of
@@ -68,8 +67,7 @@ def _read(source: DataSource, archives: Sequence[Path]) -> dict[str, np.ndarray]
         if archive is None or not archive.is_file():
             what = f"there is no file '{archive or file.file}'"
             raise UserError(what, where=source.name, fix="download it first")
-        if (found := pooch.file_hash(str(archive), alg="sha256")) not in file.sums:
-            what = f"has sha256 {found}, expected {' or '.join(file.sums)}"
+        if what := hashes.difference(archive, *file.sums):
             raise UserError(what, where=str(archive), fix="delete it and fetch it again")
     if source.parts:
         return _of_parts(source, archives)

@@ -13,6 +13,7 @@ import pooch
 from requests.exceptions import ChunkedEncodingError, RequestException, Timeout
 from requests.exceptions import ConnectionError as NoConnection
 
+from lossatlas.data import hashes
 from lossatlas.errors import UserError
 from lossatlas.files import atomic
 from lossatlas.spec.catalogue import DataSource
@@ -141,12 +142,10 @@ def _reason(error: RequestException) -> str:
 def _difference(source: DataSource, path: Path) -> str:
     """Say how a file differs from the table; empty if it does not."""
     size = path.stat().st_size
-    if size != source.size and not source.repacked:
+    if source.size and size != source.size and not source.repacked:
         return f"has {size} bytes, expected {source.size}{_page(path)}"
-    found = pooch.file_hash(str(path), alg="sha256")
-    if found in source.sums:
-        return ""
-    return f"has sha256 {found}, expected {' or '.join(source.sums)}{_page(path)}"
+    what = hashes.difference(path, *source.sums)
+    return what and f"{what}{_page(path)}"
 
 
 def _page(path: Path) -> str:

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from lossatlas import paths, store
-from lossatlas.data import examples, own, transforms
+from lossatlas.data import examples, own, texts, transforms
 from lossatlas.data.tensors import Pixels, Split, TensorData
 from lossatlas.errors import UserError, nearest
 from lossatlas.spec.catalogue import data_sources
 from lossatlas.spec.parts import DataPart
-from lossatlas.tasks import CLASSIFICATION, find, mismatch
+from lossatlas.tasks import CLASSIFICATION, NO_TEXT, find, mismatch
 
 NO_LOAD = DataPart()
 
@@ -91,6 +91,9 @@ def _examples(record: store.Record, part: DataPart, device: torch.device | str) 
     if (wrong := mismatch(task, kind, record.arrays["train_targets"].values.ndim)) is not None:
         what, fix = wrong
         raise UserError(f"'{task.name}' {what}", where=record.spec["name"], fix=fix)
+    text = texts.texts_of(record) if task.needs_text else None
+    if task.needs_text and text is None:
+        raise UserError(f"'{task.name}' {NO_TEXT[0]}", where=record.spec["name"], fix=NO_TEXT[1])
     (images, labels), test = (examples.tensors(record, name, device) for name in examples.SPLITS)
     whole = Split(images, labels, task=task)
     plain = labels.dim() == 1
@@ -106,7 +109,7 @@ def _examples(record: store.Record, part: DataPart, device: torch.device | str) 
     rest = np.setdiff1d(np.arange(len(whole)), kept)
     held_out = whole.take(torch.from_numpy(rest).to(device)) if len(rest) else None
     name = str(record.spec["name"])
-    return TensorData(name, train, Split(*test, task=task), classes, held_out)
+    return TensorData(name, train, Split(*test, task=task), classes, held_out, text=text)
 
 
 def _unit(images: np.ndarray, scale: float, device: torch.device | str) -> Tensor:

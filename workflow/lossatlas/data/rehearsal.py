@@ -15,24 +15,32 @@ from typing import Any
 import numpy as np
 import torch
 
-from lossatlas.data import own
+from lossatlas.data import own, texts
 from lossatlas.data.arrays import to_record
 from lossatlas.data.corruptions import LABELS, SEVERITIES
 from lossatlas.files import atomic
 from lossatlas.spec.catalogue import REHEARSED_CORRUPTIONS, DataSource
+from lossatlas.spec.textdata import SPLITS, Pair
 from lossatlas.store import Record
 from lossatlas.training.seeds import generator
 
 _SQUARES = 4  # along each side of a pattern
+_CONSONANTS = "bdfgkl", "mnprst"  # of words of the source, and of the target
+_WORDS = 36
 _NOISE = 0.15  # standard deviation, of pixels from 0 to 1
 
 
 def made(source: DataSource) -> Record:
-    """Return the record of made images.
+    """Return the record of made images, or sentence pairs.
 
     Args:
         source: The row that stands for one of the table (`catalogue.rehearsal_of`).
     """
+    if source.text:
+        counts = zip(SPLITS, (source.train, source.test), strict=True)
+        train, test = (_pairs(split, count) for split, count in counts)
+        record = texts.record_of(source, train, test)
+        return replace(record, spec={**record.spec, "stands_for": source.stands_for})
     arrays: dict[str, np.ndarray] = {}
     for split, count in (("train", source.train), ("test", source.test)):
         labels = _labels(source, count)
@@ -105,6 +113,23 @@ def _images(source: DataSource, split: str, labels: np.ndarray) -> np.ndarray:
     noise = torch.randn((len(labels), side, side, channels), generator=draw).numpy()
     pixels = 0.2 + 0.6 * patterns[labels] + _NOISE * noise
     return np.asarray((255 * pixels.clip(0, 1)).astype(np.uint8))
+
+
+def _pairs(split: str, count: int) -> list[Pair]:
+    """Return sentences of a few words, and their translations word by word."""
+    draw = generator("rehearsal", "sentences", split)
+    found = []
+    for length in torch.randint(3, 7, (count,), generator=draw).tolist():
+        words = torch.randint(_WORDS, (length,), generator=draw).tolist()
+        sides = [" ".join(_word(consonants, word) for word in words) for consonants in _CONSONANTS]
+        found.append(Pair(*sides))
+    return found
+
+
+def _word(consonants: str, number: int) -> str:
+    """Return a word of two syllables."""
+    places = divmod(number, len(consonants))
+    return "".join(consonants[place] + "aeiou"[place % 5] for place in places)
 
 
 def _first(record: Record, split: str, count: int) -> Any:

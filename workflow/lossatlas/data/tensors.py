@@ -13,6 +13,7 @@ from lossatlas.tasks import CLASSIFICATION, Task
 
 if TYPE_CHECKING:
     from lossatlas.data.augment import Augmentation
+    from lossatlas.data.texts import Texts
 
 TOKEN = 16  # numbers for which a token counts, when examples are counted into one pass
 
@@ -139,7 +140,7 @@ class TensorData:
     `classes` is what a network has outputs for: classes, or values per example. `held_out` are the
     training examples that a fraction below 1 leaves out, without noise: for what must be fitted on
     data that neither training nor the test has seen. `pixels` is None where the user brought
-    tensors.
+    tensors. `text` says what tokens of sentence pairs mean.
     """
 
     name: str
@@ -148,6 +149,7 @@ class TensorData:
     classes: int
     held_out: Split | None = None
     pixels: Pixels | None = None
+    text: Texts | None = None
 
     @property
     def task(self) -> Task:

@@ -14,7 +14,7 @@ import lossatlas as la
 from lossatlas.figures import Drawn, Tables, style, tiles
 from lossatlas.figures.bars import colour_bar
 from lossatlas.figures.grid import Floats, Grid, grid_of
-from lossatlas.spec.figures import PUBLISHED
+from lossatlas.spec.figures import PUBLISHED, Thresholds
 from lossatlas.spec.figures import Figure as Style
 from lossatlas.tables.collect import cell_summary
 from lossatlas.tables.gains import gains
@@ -60,7 +60,7 @@ def decay_gain(tables: Tables, chosen: Style, load: str, temperature: str) -> Dr
     for name in (first, other):
         summary = cell_summary(rows[rows["experiment"] == name])
         found = _beside(found, summary, name, [load, temperature])
-    limit = _limit(chosen)
+    limit = _limit(chosen.thresholds)
     with style.sheet():
         figure = style.page(_HEIGHT)
         axes = _axes(figure, _MAP)
@@ -84,9 +84,9 @@ def _beside(
     return found.merge(kept, on=axes, how="left")
 
 
-def _limit(chosen: Style) -> float:
+def _limit(limits: Thresholds) -> float:
     """Return the mode connectivity below which cells are poorly connected; default: R1's."""
-    given = chosen.thresholds.number(_BORDER)
+    given = limits.number(_BORDER)
     return PUBLISHED[_BORDER] if given is None else given
 
 

@@ -82,12 +82,14 @@ class Output:
         unit: Such as "nats"; "" for a plain number.
         doc: One phrase for config/README.md.
         per: Of what it is one; default: as the metric.
+        tasks: Names of the tasks that it is of; default: all.
     """
 
     name: str
     unit: str = ""
     doc: str = ""
     per: Per | None = None
+    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

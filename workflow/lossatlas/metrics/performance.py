@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lossatlas.metrics.base import IMAGES, Given, Metric, Output, Passes, Unit
 from lossatlas.spec.catalogue import data_source
 from lossatlas.spec.sizes import images_of
+from lossatlas.tasks.translation import AT_ONCE
 
 if TYPE_CHECKING:
     from lossatlas.spec.plan import PlannedCell
@@ -23,6 +24,12 @@ class Performance(Metric):
         Output("train_accuracy", "percent", "on the training images"),
         Output("test_loss", "nats", "mean cross entropy on the test images"),
         Output("test_accuracy", "percent", "on the test images"),
+        Output(
+            "test_bleu",
+            "BLEU",
+            "of greedy translations of the test sentences",
+            tasks=("translation",),
+        ),
         Output("ensemble_accuracy", "percent", "of the mean probability of the replicas", "cell"),
         Output("ensemble_nll", "nats", "of the mean probability of the replicas", "cell"),
         Output("chance_loss", "nats", "ln(classes): the loss of equal probabilities", "cell"),
@@ -43,5 +50,10 @@ class Performance(Metric):
 
     def passes(self, planned: PlannedCell) -> Passes:
         """Both splits once."""
-        images = images_of(planned) + data_source(planned.cell.data.source).test
-        return [(len(planned.seeds) * images / IMAGES, 2, IMAGES)]
+        source = data_source(planned.cell.data.source)
+        images = images_of(planned) + source.test
+        passes: Passes = [(len(planned.seeds) * images / IMAGES, 2, IMAGES)]
+        if source.text:  # a translation of half the longest length takes as many passes
+            tokens = len(planned.seeds) * source.test * source.image_size / 2
+            passes.append((tokens / AT_ONCE, 2, AT_ONCE))
+        return passes

@@ -15,7 +15,10 @@ from lossatlas.similarity import predictions
 from lossatlas.similarity.rows import scalar
 from lossatlas.store import Array, Record, Scalar
 from lossatlas.tasks import IGNORED
-from lossatlas.training.networks import Networks, outputs
+from lossatlas.training.networks import Networks, chunk_of, evaluator, outputs
+
+MOST_AT_ONCE = 2**26  # numbers of a split of sequences that are computed at once
+MOST_KEPT = 2**23  # numbers of predictions on test sequences that are kept of a replica
 
 
 def measure_replicas(networks: Networks, indices: Sequence[int]) -> Record:
@@ -31,10 +34,10 @@ def measure_replicas(networks: Networks, indices: Sequence[int]) -> Record:
 
     Returns:
         A record with, per replica, train_loss, test_loss and, where errors are counted,
-        train_accuracy, test_accuracy. Arrays: `test_logits` (replica, image, class) and
-        `test_labels` (image) of tasks with classes, of sequences those of all tokens that count;
-        else `test_outputs` and `test_targets`; and `seeds` (replica). A number that is not finite
-        is NaN and `undefined`.
+        train_accuracy, test_accuracy, and the further `scores` of the task. Arrays: `test_logits`
+        (replica, image, class) and `test_labels` (image) of tasks with classes, of sequences those
+        of the tokens that count, the first `most_kept`; else `test_outputs` and `test_targets`; and
+        `seeds` (replica). A number that is not finite is NaN and `undefined`.
     """
     record = Record("performance")
     data, task, members = networks.data, networks.data.task, []
@@ -42,17 +45,47 @@ def measure_replicas(networks: Networks, indices: Sequence[int]) -> Record:
         seed = networks.seeds[index]
         for name in ("train", "test"):
             split = data.train if name == "train" else data.test
-            found = outputs(networks, index, split.images)
-            loss, right = _scores(found, split)
+            loss, right, found = _evaluated(networks, index, split)
             record.scalars.append(scalar(f"{name}_loss", loss, replica=seed, unit=task.unit))
             if task.scored:
                 row = scalar(f"{name}_accuracy", right, replica=seed, unit="percent")
                 record.scalars.append(row)
-        members.append(kept(found, data.test))  # the test set comes last
+        members.append(found)  # the test set comes last
+        forward = evaluator(networks.functional, *networks.one(index))
+        for name, value in task.scores(forward, data).items():
+            record.scalars.append(scalar(name, value, replica=seed))
     seeds = np.array([networks.seeds[index] for index in indices], dtype=np.int64)
     record.arrays = _arrays(np.stack(members), data.test)
     record.arrays["seeds"] = Array(seeds, ("replica",), description="of the rows of other arrays")
     return record
+
+
+def _evaluated(networks: Networks, index: int, split: Split) -> tuple[float, float, np.ndarray]:
+    """Return loss, accuracy, and what is kept of the outputs on a split.
+
+    Logits of many tokens and classes do not fit into memory at once: they are summed up in pieces.
+    """
+    if not split.task.sequence or split.labels.numel() * networks.data.classes <= MOST_AT_ONCE:
+        found = outputs(networks, index, split.images)
+        return *_scores(found, split), kept(found, split)
+    forward = evaluator(networks.functional, *networks.one(index))
+    each, most = split.labels[0].numel() * networks.data.classes, most_kept(networks.data.classes)
+    sums, size = np.zeros(3), max(1, min(chunk_of(split.images), MOST_AT_ONCE // each))
+    rows: list[np.ndarray] = []
+    for first in range(0, len(split), size):
+        some = split.take(slice(first, first + size))
+        found = forward(some.images)
+        sums += split.task.totals(found.double(), some.labels).cpu().numpy()
+        if sum(len(one) for one in rows) < most:
+            rows.append(kept(found, some))
+    loss, wrong, units = sums
+    right = 100.0 * (1.0 - wrong / units) if math.isfinite(loss) else math.nan
+    return loss / units, right, np.concatenate(rows)[:most]
+
+
+def most_kept(classes: int) -> int:
+    """Return of how many tokens predictions are kept, of sequences."""
+    return max(1, MOST_KEPT // classes)
 
 
 def _scores(found: Tensor, split: Split) -> tuple[float, float]:
@@ -73,8 +106,13 @@ def _flat(found: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def kept(found: Tensor, test: Split) -> np.ndarray:
-    """Return what is kept of outputs on the test set: logits (M, classes), or outputs (N, ...)."""
+    """Return what is kept of outputs on the test set: logits (M, classes), or outputs (N, ...).
+
+    Of sequences these are the first tokens that count, at most `most_kept`.
+    """
     table = _flat(found, test.labels)[0] if test.task.classes else found
+    if test.task.sequence:
+        table = table[: most_kept(table.shape[-1])]
     return table.float().cpu().numpy()
 
 
@@ -88,6 +126,8 @@ def _arrays(members: np.ndarray, test: Split) -> dict[str, Array]:
         }
     counted = test.labels.flatten()
     labels = counted[counted != IGNORED].cpu().numpy()
+    if test.task.sequence:
+        labels = labels[: members.shape[1]]
     return {
         "test_logits": Array(members, ("replica", "image", "class")),
         "test_labels": Array(labels, ("image",)),

@@ -16,8 +16,9 @@ from lossatlas.spec.networks import Network, built_in
 NETWORKS: dict[str, Network] = built_in()
 REHEARSED = "_rehearsal"  # ends the names of data that stand for others in a rehearsal
 REHEARSED_TRAIN, REHEARSED_TEST = 160, 60  # examples, and at least two and one of each class
+REHEARSED_SUBWORDS = 64  # tokens of made sentences
 REHEARSED_CORRUPTIONS = ("blur", "contrast")  # each at five severities
-_SPARSE = ("targets", "inputs", "stands_for")  # what an identity leaves out where it is empty
+_SPARSE = ("targets", "inputs", "text", "stands_for")  # left out of an identity where empty
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class DataSource:
     target: str = ""  # of the user's own: the object that gives them
     targets: str = ""  # of examples of any task: "classes" or "values", and their axes
     inputs: str = ""  # of these: "numbers", "tokens", or "named"
+    text: str = ""  # of sentence pairs: how they become tokens, as JSON (`textdata`)
     stands_for: str = ""  # of data of a rehearsal: those that are in the config
 
     @property
@@ -72,6 +74,11 @@ class DataSource:
     def trainable(self) -> bool:
         """Whether these are images to train on."""
         return bool(self.classes and self.train)
+
+    @property
+    def parallel(self) -> bool:
+        """Whether the file holds sentence pairs, whose vocabulary is yet to be made."""
+        return bool(self.train and not self.classes)
 
 
 def _source(row: Mapping[str, str]) -> DataSource:
@@ -140,7 +147,10 @@ def data_source(name: str, where: str = "datasets") -> DataSource:
         return rehearsal_of(data_source(name.removesuffix(REHEARSED), where))
     rows = {key: row for key, row in data_sources().items() if row.trainable}
     if name not in rows:
-        raise UserError(f"unknown data set '{name}'", where=where, fix=nearest(name, rows))
+        pairs = [key for key, row in data_sources().items() if row.parallel]
+        raise UserError(
+            f"unknown data set '{name}'", where=where, fix=nearest(name, [*rows, *pairs])
+        )
     return rows[name]
 
 
@@ -162,18 +172,22 @@ def files_of(source: DataSource) -> list[DataSource]:
 def rehearsal_of(source: DataSource) -> DataSource:
     """Return the row of the few examples that stand for a data set in a rehearsal.
 
-    Those of a row of the table are made, in its shape and with its classes; of the user's own data
-    they are the first ones.
+    Those of a row of the table are made, in its shape and with its classes, and so are all sentence
+    pairs; of the user's own data they are the first ones.
     """
     train = min(source.train, max(REHEARSED_TRAIN, 2 * source.classes))
     test = min(source.test, max(REHEARSED_TEST, source.classes))
     named = dataclasses.replace(source, name=source.name + REHEARSED, stands_for=source.name)
-    if source.own:
+    if source.own and not source.text:
         return dataclasses.replace(named, train=train, test=test)
     made = dataclasses.replace(named, version="rehearsal", sha256="", size=0, mirrors=(), parts=())
     if source.corrupted:
         count = 5 * len(REHEARSED_CORRUPTIONS) * test
         return dataclasses.replace(made, file=f"rehearsal-{source.file}", test=count)
+    if source.text:
+        train, test = REHEARSED_TRAIN, REHEARSED_TEST
+        longest = min(source.image_size, REHEARSED_SUBWORDS // 2)
+        made = dataclasses.replace(made, classes=REHEARSED_SUBWORDS, image_size=longest)
     return dataclasses.replace(made, file="", train=train, test=test)
 
 

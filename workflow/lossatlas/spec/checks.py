@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
@@ -12,14 +12,12 @@ from lossatlas import plugins
 from lossatlas.errors import UserError, nearest
 from lossatlas.metrics import registry
 from lossatlas.metrics.base import Asked, Metric
-from lossatlas.spec import fits, names, own, subset, varying
+from lossatlas.spec import figure_checks, fits, names, own, subset, varying
 from lossatlas.spec.catalogue import NETWORKS, data_source
 from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES, Cell, axis_target
 from lossatlas.spec.complaints import explain
 from lossatlas.spec.depths import ANY
-from lossatlas.spec.figures import drawing_of
 from lossatlas.spec.parts import Recipe
-from lossatlas.spec.shown import Shown
 from lossatlas.spec.sizes import parameter_count
 
 if TYPE_CHECKING:
@@ -43,7 +41,7 @@ def check(config: Config) -> None:
     subset.check(subset.conditions(config.only, "only"), axes, "only")
     for name in config.experiments:
         _check_experiment(config, name)
-    _check_figures(config)
+    figure_checks.check(config)
 
 
 def _check_data(config: Config) -> None:
@@ -277,6 +275,7 @@ def _check_network(cell: Cell, where: str) -> None:
         value = arguments[key]
         if not (isinstance(network.arguments[key], bool) and value in (0, 1)):  # of an axis
             _check_value(cell.model.builder, key, value, where)
+    _check_divisor({**network.arguments, **arguments}, network.divisor, where)
     source = data_source(cell.data.source)
     if not source.known:
         return
@@ -289,6 +288,15 @@ def _check_network(cell: Cell, where: str) -> None:
     if (size := parameter_count(cell) or 0) > MOST_PARAMETERS:
         what = f"'{cell.model.builder}' has {size:.1e} parameters, more than any memory holds"
         raise UserError(what, where=where, fix="a smaller 'width'")
+
+
+def _check_divisor(arguments: Mapping[str, Any], divisor: str, where: str) -> None:
+    """Refuse a width that cannot be divided as a network divides it."""
+    if divisor and arguments["width"] % arguments[divisor]:
+        parts = arguments[divisor]
+        near = max(1, round(arguments["width"] / parts)) * parts
+        what = f"width {arguments['width']} is no multiple of '{divisor}: {parts}'"
+        raise UserError(what, where=where, fix=f"the nearest is {near}")
 
 
 def _check_adopted(config: Config, one: Experiment, where: str) -> None:
@@ -355,55 +363,3 @@ def _check_recorded(recipe: Recipe, recipe_name: str, name: str, metric: Metric)
     if missing:
         what = f"'{name}' needs the path of training"
         raise UserError(what, where=f"recipes.{recipe_name}", fix=fix)
-
-
-def _check_figures(config: Config) -> None:
-    for name, figure in config.figures.items():
-        where = f"figures.{name}"
-        drawing = drawing_of(figure.draws, f"{where}.draws")
-        if drawing.reference or drawing.study:
-            shown = "published results" if drawing.reference else "a study"
-            for key in ("experiment", "metrics", "against"):
-                if getattr(figure, key):
-                    what = f"'{figure.draws}' draws {shown}, and no experiment"
-                    raise UserError(what, where=f"{where}.{key}", fix="leave it out")
-            continue
-        if figure.experiment and figure.experiment not in config.experiments:
-            fix = nearest(figure.experiment, config.experiments)
-            what = f"unknown experiment '{figure.experiment}'"
-            raise UserError(what, where=f"{where}.experiment", fix=fix)
-        if figure.against and not drawing.against:
-            what = f"'{figure.draws}' draws one experiment"
-            raise UserError(what, where=f"{where}.against", fix="leave it out")
-        shown_ = Shown(config, name)
-        if ":" not in drawing.target or drawing.target.startswith("lossatlas."):
-            part = config.datasets[config.experiments[shown_.experiment].dataset]
-            fits.check_figure(figure.draws, part, where)
-        for kind, metric in figure.metrics.items():
-            _check_chosen(config, shown_, kind, metric)
-        shown_.check()
-
-
-def _check_chosen(config: Config, shown: Shown, kind: str, metric: str) -> None:
-    """Refuse a metric that a figure names for a kind, where it cannot be what it shows."""
-    where = f"figures.{shown.name}.metrics"
-    if kind not in shown.kinds:
-        what = f"'{shown.style.draws}' reads no '{kind}'"
-        if kind not in registry.built_in():
-            what = f"unknown kind of metric '{kind}'"
-        raise UserError(what, where=where, fix=nearest(kind, shown.kinds))
-    measured = config.experiments[shown.experiment].metrics
-    fits = [name for name in measured if _kind(config, name) == kind]
-    if metric not in config.metrics and metric not in registry.built_in():
-        raise UserError(f"unknown metric '{metric}'", where=where, fix=nearest(metric, fits))
-    if (found := _kind(config, metric)) != kind:
-        what = f"'{metric}' is of the kind '{found}', and not '{kind}'"
-        raise UserError(what, where=f"{where}.{kind}", fix=nearest(metric, fits))
-    if metric not in measured:
-        what = f"experiment '{shown.experiment}' measures no '{metric}'"
-        fix = f"add it to experiments.{shown.experiment}.metrics"
-        raise UserError(what, where=f"{where}.{kind}", fix=fix)
-
-
-def _kind(config: Config, metric: str) -> str:
-    return str(config.metrics.get(metric, {}).get("kind", metric))

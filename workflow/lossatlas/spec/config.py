@@ -13,7 +13,7 @@ from lossatlas import paths, plugins
 from lossatlas.errors import UserError
 from lossatlas.metrics import registry
 from lossatlas.metrics.base import Metric
-from lossatlas.spec import checks, elsewhere, kinds, owndata, rehearsal, subset, varying
+from lossatlas.spec import checks, elsewhere, kinds, owndata, rehearsal, subset, textdata, varying
 from lossatlas.spec.catalogue import NETWORKS
 from lossatlas.spec.cells import (
     Cell,
@@ -258,9 +258,7 @@ def load(raw: Mapping[str, Any]) -> Config:
     config = config.model_copy(
         update={
             "datasets": {
-                name: part.model_copy(
-                    update={"source": owndata.resolve(part.source, f"datasets.{name}.source")}
-                )
+                name: part.model_copy(update={"source": _source(part, name), "text": None})
                 for name, part in config.datasets.items()
             }
         }
@@ -278,6 +276,12 @@ def _rehearsed(config: Config) -> Config:
     except UserError as error:
         raise UserError(error.what, where=f"in a rehearsal: {error.where}", fix=error.fix) from None
     return small
+
+
+def _source(part: DataPart, name: str) -> str:
+    """Return the name under which the data of a part are known, and make them known."""
+    where = f"datasets.{name}"
+    return textdata.resolve(part, where) or owndata.resolve(part.source, f"{where}.source")
 
 
 def _adopted(config: Config) -> Config:

@@ -19,7 +19,7 @@ from lossatlas.spec.catalogue import NETWORKS, data_sources, files_of
 from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES
 from lossatlas.spec.config import Config, Experiment, json_schema
 from lossatlas.spec.figures import FIGURES, Figure, Thresholds
-from lossatlas.spec.parts import Augment, DataPart, EarlyStop, ModelPart, Recipe, Recording
+from lossatlas.spec.parts import Augment, DataPart, EarlyStop, ModelPart, Recipe, Recording, Text
 from lossatlas.spec.varying import Varying
 
 README = paths.PROJECT / "config" / "README.md"
@@ -146,6 +146,27 @@ other arrays each time is refused by the job that converts them.\
 """
 
 
+_TEXT = """\
+Sentence pairs, with `task: translation`: of a row of the table, or of text files of your own, in
+UTF-8, a sentence per line and its translation on the same line of the other file:
+
+```yaml
+datasets:
+  iwslt2016_de_en: {task: translation, text: {pairs: 4000, vocabulary: 4000}}
+  mine:
+    task: translation
+    text: {train: [train.de, train.en], test: [test.de, test.en], vocabulary: 2000, longest: 64}
+```
+
+Both languages share one vocabulary of subwords, learned by sentencepiece from the training pairs
+that are used, and kept with the data. Pairs of which a side is empty are left out; so are training
+pairs with a side of more than `longest` tokens (how many, the data's file says), but no test pair.
+Networks take `source` (N, S) and `before` (N, L), with 0 as padding and 2, 3 for begin and end of
+a sentence; `test_bleu` is of greedy translations of the whole test split. A name here tells the
+content of the files and these settings, so that other ones are other cells.\
+"""
+
+
 _OWN_FIGURES = """\
 A figure under a name of your own says with `draws` which of these it is, or names a function of
 yours, `package.module:object`, above which `@la.figure(scalars=["performance"])` says whose
@@ -224,6 +245,7 @@ def markdown() -> str:
         _section("Top level", Config, "One block of each kind of part."),
         PLUGINS,
         _section("datasets.&lt;name&gt;", DataPart, _data_text()),
+        _section("datasets.&lt;name&gt;.text", Text, _TEXT),
         _section("models.&lt;name&gt;", ModelPart, _model_text()),
         _section("recipes.&lt;name&gt;", Recipe, "SGD on the mean cross entropy."),
         _section("recipes.&lt;name&gt;.early_stop", EarlyStop, ""),
@@ -270,6 +292,10 @@ def _data_text() -> str:
         size = sum(file.size for file in files_of(row))
         megabytes = f"{size / 1e6:.0f} MB" if size else "none"
         lines.append(f"| `{row.name}` | {row.train:,} + {row.test:,} | {shape} | {megabytes} |")
+    pairs = [row for row in data_sources().values() if row.parallel]
+    lines += [
+        f"| `{r.name}` | {r.train:,} + {r.test:,} | sentence pairs | {r.file} |" for r in pairs
+    ]
     return "\n".join([*lines, "", _OWN_DATA])
 
 
@@ -282,6 +308,7 @@ def _model_text() -> str:
         depth = network.depths.rule if "depth" in network.arguments else ""
         colours = {0: "", 1: ", grey"}[network.channels]
         pixels = f"{network.smallest} pixels or larger" if network.smallest > 1 else "any size"
+        pixels = "none: sentence pairs" if network.inputs == ("named",) else pixels
         lines.append(f"| `{name}` | {given} | {depth} | {pixels}{colours} |")
     own = (
         "Your own: `builder: package.module:object`, called with `num_classes`, `in_channels` and"

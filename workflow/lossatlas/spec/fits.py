@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lossatlas.errors import UserError
 from lossatlas.spec.catalogue import NETWORKS, DataSource, data_source
-from lossatlas.tasks import find, mismatch
+from lossatlas.tasks import NO_TEXT, find, mismatch
 
 if TYPE_CHECKING:
     from lossatlas.metrics.base import Metric
@@ -27,6 +27,8 @@ def check_data(part: DataPart, where: str) -> None:
     if (wrong := mismatch(task, kind or "classes", int(axes or 1))) is not None:
         what, fix = wrong
         raise UserError(f"'{task.name}' {what}", where=f"{where}.task", fix=fix)
+    if task.needs_text and not source.text:
+        raise UserError(f"'{task.name}' {NO_TEXT[0]}", where=f"{where}.task", fix=NO_TEXT[1])
     if not source.targets:
         return
     unfit = {

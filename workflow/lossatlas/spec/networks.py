@@ -34,7 +34,9 @@ class Network:
         activations: Numbers per image that a backward pass holds, as a multiple of
             multiply-adds / sqrt(parameters); a bound.
         norms: Whether it has BatchNorm.
-        inputs: What it takes of "square" images, "oblong" ones (of any shape) and "rows".
+        inputs: What it takes of "square" images, "oblong" ones (of any shape), "rows", and "named"
+            inputs, which are several.
+        divisor: The argument of which `width` is a multiple; "": none.
     """
 
     target: str
@@ -47,6 +49,7 @@ class Network:
     activations: float = 20.0
     norms: bool = False
     inputs: tuple[str, ...] = ("square",)
+    divisor: str = ""
 
 
 def built_in(folder: Path = paths.LIBRARY / "models") -> dict[str, Network]:

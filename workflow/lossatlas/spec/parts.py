@@ -44,6 +44,31 @@ def _with(part: _Part, **values: Any) -> _Part:
     return part.model_copy(update=changed) if changed else part
 
 
+class Text(Strict):
+    """Which sentence pairs of a translation are used, and how they become tokens."""
+
+    train: list[str] = Field(
+        [], description="two text files of your own, source and target: a sentence per line"
+    )
+    test: list[str] = Field([], description="the same of held-out sentences")
+    pairs: int | None = Field(
+        None, ge=1, description="training pairs that are used, the first ones; none: all"
+    )
+    vocabulary: int = Field(
+        8000, ge=5, description="subwords of both languages together (byte pair encoding)"
+    )
+    longest: int = Field(
+        128, ge=2, description="most tokens of a sentence; longer training pairs are left out"
+    )
+
+    @model_validator(mode="after")
+    def _two_files_each(self) -> Text:
+        counts = {len(self.train), len(self.test)}
+        if counts not in ({0}, {2}):
+            raise ValueError("'train' and 'test' have two files each, source and target")
+        return self
+
+
 class DataPart(Strict):
     """A data set, what networks do with it, and the load put on it."""
 
@@ -53,7 +78,7 @@ class DataPart(Strict):
     task: str = Field(
         "classification",
         description="what networks are for: classification, regression, multi_label, "
-        "token_classification, language_model, sequence_to_sequence, or your own "
+        "token_classification, language_model, sequence_to_sequence, translation, or your own "
         "'package.module:object'",
     )
     fraction: float = Field(
@@ -71,6 +96,7 @@ class DataPart(Strict):
     std: list[Annotated[float, Field(gt=0)]] = Field(
         [], description="what channels are divided by then"
     )
+    text: Text | None = Field(None, description="of sentence pairs: which, and their tokens")
 
     @model_validator(mode="after")
     def _normalisation(self) -> DataPart:

@@ -23,6 +23,11 @@ STUDY_OF = {
 SIMPLEX_KINDS = ["simplex", "simplex_volume", "espro"]
 PAPERS = {"taxonomy": set(REFERENCE_KINDS), "simplex": {*SIMPLEX_KINDS}, "diffusion": {"diffusion"}}
 
+# Axes of which claims of the taxonomy speak, and the task that they need none for.
+CLAIMED = {"batch_size", "learning_rate", "weight_decay"}
+CLAIMED |= {"data_fraction", "label_noise", "pixel_noise"}
+TRANSLATION = "sequence_to_sequence"
+
 Tables = list[str] | dict[str, list[str]]
 
 
@@ -198,7 +203,9 @@ def _grids_told(config: Config) -> dict[str, Tables]:
     found: dict[str, Tables] = {}
     for name, experiment in config.experiments.items():
         firsts = config.firsts(name)
-        if set(experiment.axes) == {"width", "batch_size"} and set(firsts) >= PAPERS["taxonomy"]:
+        task = config.datasets[experiment.dataset].task
+        told = experiment.axes and (CLAIMED & {*experiment.axes} or task == TRANSLATION)
+        if told and set(firsts) >= PAPERS["taxonomy"]:
             found[name] = [paths.metric_table(name, firsts[kind]) for kind in REFERENCE_KINDS]
     if any(Shown(config, figure).drawing.reference for figure in config.figures):
         found[REFERENCE] = [paths.metric_table(REFERENCE, kind) for kind in REFERENCE_KINDS]

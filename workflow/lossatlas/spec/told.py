@@ -7,6 +7,7 @@ from typing import Any
 
 from lossatlas.paths import REFERENCE, STUDIES
 from lossatlas.spec.catalogue import data_source
+from lossatlas.spec.cells import axis_target
 from lossatlas.spec.config import Config
 from lossatlas.spec.parts import Recipe
 from lossatlas.spec.shown import Shown, tables_told
@@ -40,9 +41,14 @@ def about(config: Config, paper: str) -> dict[str, dict[str, Any]]:
 def _facts(config: Config, name: str) -> dict[str, Any]:
     one = config.experiments[name]
     cells, part = config.cells(name), config.datasets[one.dataset]
-    facts = {"classes": data_source(part.source).classes, "task": part.task}
+    facts = {
+        "classes": data_source(part.source).classes,
+        "task": part.task,
+        "axes": {axis: list(values) for axis, values in one.axes.items()},
+        **_settings_besides(config, name),
+    }
     if one.checkpoints:  # trained elsewhere: nobody knows how
-        return {**facts, "rate": "not known"}
+        return {**facts, "recipe": {}, "rate": "not known"}
     recipe = config.recipe(name)
     return {
         **facts,
@@ -52,6 +58,20 @@ def _facts(config: Config, name: str) -> dict[str, Any]:
         "rate": _rate(recipe),
         "optimiser": recipe.optimiser,
     }
+
+
+def _settings_besides(config: Config, name: str) -> dict[str, dict[str, Any]]:
+    """Return the settings of data, network and recipe that are no axes, as they act."""
+    one = config.experiments[name]
+    model = config.models[one.model]
+    found = {
+        "data": config.datasets[one.dataset].effective().model_dump(),
+        "model": {"builder": model.builder, **model.arguments},
+        "recipe": config.recipe(name).effective().model_dump(),
+    }
+    for part, key in map(axis_target, one.axes):
+        found[part].pop(key, None)
+    return found
 
 
 def _rate(recipe: Recipe) -> str:

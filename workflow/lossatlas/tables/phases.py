@@ -62,13 +62,9 @@ def phases(summary: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.Da
         decides cannot be had, as of one replica; that of not having learned also where it was not
         tested.
     """
-    limits = thresholds or Thresholds()
-    limits = limits.model_copy(update={"rule": limits.rule or "published"})
-    cells = _Cells.of(summary)
-    values = {name: cells.value[name][None] for name in (*INPUTS, _LOSS)}
-    codes = _decide(cells, values, limits, _flat(cells, values, limits))[0]
-    found = cells.places.copy()
-    found["phase"] = [PHASES[code] if code < len(PHASES) else "" for code in codes]
+    limits, cells = _rule(thresholds), _Cells.of(summary)
+    codes = _codes(cells, limits)
+    found = _labelled(cells, codes)
     found["status"] = [_status(cells, place, code) for place, code in enumerate(codes)]
     words = np.where(codes == _UNLEARNED, "no", "yes").astype(object)
     found["learned"] = np.where(cells.tested, words, "not tested")
@@ -77,6 +73,29 @@ def phases(summary: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.Da
         found[name] = column
     known = np.isfinite(shares[:, : len(PHASES)]).all(axis=1)
     found["probability_status"] = np.where(known, "ok", "undefined")
+    return found
+
+
+def labels(summary: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.DataFrame:
+    """Return experiment, cell, <axes> and phase of each cell, as `phases` does, and no more."""
+    cells = _Cells.of(summary)
+    return _labelled(cells, _codes(cells, _rule(thresholds)))
+
+
+def _rule(thresholds: Thresholds | None) -> Thresholds:
+    limits = thresholds or Thresholds()
+    return limits.model_copy(update={"rule": limits.rule or "published"})
+
+
+def _codes(cells: _Cells, limits: Thresholds) -> Codes:
+    values = {name: cells.value[name][None] for name in (*INPUTS, _LOSS)}
+    codes: Codes = _decide(cells, values, limits, _flat(cells, values, limits))[0]
+    return codes
+
+
+def _labelled(cells: _Cells, codes: Codes) -> pd.DataFrame:
+    found = cells.places.copy()
+    found["phase"] = [PHASES[code] if code < len(PHASES) else "" for code in codes]
     return found
 
 

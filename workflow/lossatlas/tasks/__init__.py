@@ -12,6 +12,7 @@ from lossatlas.tasks.classification import (
     LanguageModel,
     SequenceToSequence,
     TokenClassification,
+    Translation,
 )
 from lossatlas.tasks.values import MultiLabel, Regression
 
@@ -19,6 +20,7 @@ __all__ = [
     "CLASSIFICATION",
     "GROUP",
     "IGNORED",
+    "NO_TEXT",
     "Task",
     "built_in",
     "find",
@@ -28,6 +30,7 @@ __all__ = [
 
 GROUP = "lossatlas.tasks"
 CLASSIFICATION = Classification()
+NO_TEXT = ("needs sentence pairs", "give 'text' in the data set, or 'task: sequence_to_sequence'")
 _BUILT_IN: tuple[type[Task], ...] = (
     Classification,
     Regression,
@@ -35,6 +38,7 @@ _BUILT_IN: tuple[type[Task], ...] = (
     TokenClassification,
     LanguageModel,
     SequenceToSequence,
+    Translation,
 )
 
 

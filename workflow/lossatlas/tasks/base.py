@@ -19,12 +19,15 @@ This module imports no torch: the workflow reads tasks when it is parsed.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lossatlas.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from lossatlas.data.tensors import TensorData
 
 IGNORED = -100  # a target that counts for nothing, as of padding: torch's own convention
 
@@ -42,6 +45,7 @@ class Task:
         sequence: Whether each example has a sequence of targets (N, L).
         classes: Whether the last axis of the outputs has logits of classes.
         scored: Whether `wrong` counts errors.
+        needs_text: Whether it needs sentence pairs, of which it is known what tokens mean.
     """
 
     name: ClassVar[str] = ""
@@ -50,6 +54,7 @@ class Task:
     sequence: ClassVar[bool] = False
     classes: ClassVar[bool] = False
     scored: ClassVar[bool] = False
+    needs_text: ClassVar[bool] = False
 
     # --- what a task says -----------------------------------------------------------------------
     def per_example(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -72,6 +77,15 @@ class Task:
     def smoothed(self, outputs: Tensor, targets: Tensor, amount: float) -> Tensor:
         """Return `per_example` with smoothed labels, which only tasks with classes have."""
         raise NotImplementedError(f"{type(self).__name__} has no labels to smooth")
+
+    def scores(self, forward: Callable[[Any], Tensor], data: TensorData) -> dict[str, float]:  # noqa: ARG002
+        """Return what else is measured of the held-out examples: name -> number.
+
+        Args:
+            forward: The trained network, on inputs of a few examples, without gradients.
+            data: The two splits.
+        """
+        return {}
 
     def check(self, outputs: Tensor, targets: Tensor, size: int, where: str) -> None:  # noqa: ARG002
         """Refuse outputs of a wrong shape.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from lossatlas.errors import UserError
 from lossatlas.tasks.base import IGNORED, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from lossatlas.data.tensors import TensorData
 
 _FIX = "wrap it in a module whose forward returns the logits alone"
 
@@ -123,3 +126,21 @@ class SequenceToSequence(TokenClassification):
     """
 
     name = "sequence_to_sequence"
+
+
+class Translation(SequenceToSequence):
+    """Sentences in another language: its tokens are subwords of text, and translations have BLEU.
+
+    Of data that are sentence pairs (`text` of a data set).
+    """
+
+    name = "translation"
+    needs_text = True
+
+    def scores(self, forward: Callable[[Any], Tensor], data: TensorData) -> dict[str, float]:
+        """Return BLEU of the test sentences, translated by the network."""
+        from lossatlas.tasks.translation import bleu_of
+
+        inputs: Any = data.test.images
+        assert data.text is not None  # other data are refused
+        return {"test_bleu": bleu_of(forward, inputs, data.text)}
