@@ -4,7 +4,6 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 
@@ -126,63 +125,6 @@ def test_the_plan_of_the_simplex_paper_has_its_setting() -> None:
     assert asked == (5, 10, 1)
     for part in plan.datasets.values():
         assert (part.mean, part.std) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-
-
-def test_the_plan_of_the_diffusion_paper_has_its_setting() -> None:
-    plan = shipped("config/diffusion.yaml")
-    for name, experiment in plan.experiments.items():
-        recipe, data = plan.recipes[experiment.recipe], plan.datasets[experiment.dataset]
-        assert (recipe.momentum, recipe.weight_decay, recipe.cosine) == (0, 0, False)
-        assert (recipe.decay_epochs, recipe.incomplete_batch) == ([], "keep")
-        coloured = data.source == "cifar10"
-        assert (recipe.augment is not None) is coloured, name
-        if coloured:
-            assert recipe.augment.model_dump() == AUGMENTED
-            assert np.allclose(np.array(data.mean) * 255, [125.3, 123.0, 113.9], atol=1e-4)
-            assert np.allclose(np.array(data.std) * 255, [63.0, 62.1, 66.7], atol=1e-4)
-        assert recipe.shuffle is (data.source != "gauss_paper")
-    for name, model in plan.models.items():
-        if "linear_std" in catalogue.NETWORKS[model.builder].arguments:
-            assert model.arguments["linear_std"] == 0.001, name
-    steps = {
-        name: plan.cells(name)[0].recipe.steps(50_000 if "mnist" not in name else 60_000)
-        for name in ("depth", "epochs_5000", "mnist")
-    }
-    assert steps == {"depth": 391 * 500, "epochs_5000": 49 * 5000, "mnist": 59 * 500}
-
-
-@pytest.mark.parametrize(
-    ("figures", "depth", "batch", "length", "starts"),
-    [
-        (("fig2_msd", "fig3_trapping", "fig5_gradients", "s1_msd"), 14, 1024, 1000, (24, 23_000)),
-        (("fig2_long",), 14, 512, 10_000, (5, 39_000)),
-        (("fig2_5000",), 14, 1024, 1000, (25, 240_000)),
-        (("s2_hessian",), 14, 128, 1000, (49, 192_000)),
-    ],
-)
-def test_the_figures_of_the_diffusion_paper_show_its_network(
-    figures: tuple[str, ...], depth: int, batch: int, length: int, starts: tuple[int, int]
-) -> None:
-    """ResNet-14 with shortcuts at the rate 0.1, and as many windows as the paper draws."""
-    plan = shipped("config/diffusion.yaml")
-    for figure in figures:
-        (cell,) = plan.cells(plan.figures[f"diffusion_{figure}"].experiment)
-        assert (cell.model.builder, cell.axis("depth"), cell.axis("model.shortcut")) == (
-            "resnet_cifar",
-            depth,
-            True,
-        )
-        assert (cell.recipe.learning_rate, cell.recipe.batch_size) == (0.1, batch)
-        windows = cell.recipe.record.windows(cell.recipe.steps(50_000))
-        assert {end - first for first, end in windows} == {length}
-        assert (len(windows), windows[-1][0]) == starts
-
-
-def test_the_control_of_the_diffusion_paper_is_convex() -> None:
-    plan = shipped("config/diffusion.yaml")
-    cells = plan.cells(plan.figures["diffusion_controls"].experiment)
-    assert min(cell.axis("depth") for cell in cells) == 0
-    assert {cell.model.builder for cell in cells} == {"mlp"}
 
 
 BAD = [

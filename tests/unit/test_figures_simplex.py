@@ -157,7 +157,14 @@ def test_same_numbers_same_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("losses", "ends"),
-    [([2.0, 8.0], (2, 8)), ([0.1, 3.0, np.nan, np.inf], (0.1, 3)), ([5.0], (5, 10)), ([], (1, 2))],
+    [
+        ([2.0, 8.0], (2, 8)),
+        ([2.0, 2.2], (2, 2.2)),
+        ([1e-5, 2e-4], (1e-3 / 1.01, 1.01e-3)),
+        ([0.1, 3.0, np.nan, np.inf], (0.1, 3)),
+        ([5.0], (5 / 1.01, 5.05)),
+        ([], (1 / 1.01, 1.01)),
+    ],
 )
 def test_the_scale_of_losses_is_theirs(losses: list[float], ends: tuple[float, float]) -> None:
     scale = simplex_landscape._log_scale(np.array(losses))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 import lossatlas as la
 from lossatlas.figures import Drawn, Tables, style
@@ -17,7 +18,9 @@ from lossatlas.figures.walks import (
     colours,
     finish,
     guide,
+    head,
     loglog,
+    steps,
     titled,
     typical,
     windows,
@@ -75,7 +78,7 @@ def displacement(tables: Tables, chosen: Chosen, load: str, temperature: str) ->
         loglog(panels[5], "steps since the start of the window", "squared displacement")
         titles = ["three windows", "all windows", "local exponent", "whole run (projected)"]
         titled(panels, [*titles, "exponent by window", "from the first point"])
-        figure.suptitle(shown.label, fontsize=7, x=0.99, ha="right")
+        head(figure, shown)
         figure.subplots_adjust(0.07, 0.09, 0.985, 0.9, wspace=0.3, hspace=0.45)
     return finish(figure, shown)
 
@@ -89,7 +92,7 @@ def _exponents(axes: Axes, shown: Walks, panel: str, name: str = "exponent") -> 
         axes.plot(x, y, color=colour, label=words)
         shown.note(panel, f"{prefix}{name}", x, y)
     axes.axhline(1, color=style.GREY, linewidth=0.5, linestyle=":")
-    axes.set_xlabel(START)
+    steps(axes, START)
     axes.set_ylabel("exponent")
 
 
@@ -103,10 +106,12 @@ def trapping(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dra
         figure = style.page(112, 150)
         panels = figure.subplots(2, 2).ravel()
         windows(panels[0], shown, "msl", firsts, "a", thin=False)
+        whole: list[Line2D] = []  # recipes need not record it
         for colour, first in zip(colours(len(firsts)), firsts, strict=True):
             x, y = shown.mean("msl_whole", window=first)
-            label = "all images" if first == firsts[0] else None
-            panels[0].plot(x, y, "--", color=colour, linewidth=0.9, label=label)
+            if len(x):
+                label = "all images" if not whole else None
+                whole = panels[0].plot(x, y, "--", color=colour, linewidth=0.9, label=label)
             shown.note("a", "msl_whole", x, y, window=first)
         panels[0].legend(fontsize=6, handlelength=1.6)
         loglog(panels[0], "distance", "mean squared loss difference (nats²)")
@@ -127,7 +132,7 @@ def trapping(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dra
         loglog(panels[3], "squared end-to-end distance", "squared excursion")
         titles = ["loss against distance", "displacement and contour length"]
         titled(panels, [*titles, "displacement on the path", "transverse excursions"])
-        figure.suptitle(shown.label, fontsize=7, x=0.99, ha="right")
+        head(figure, shown)
         figure.subplots_adjust(0.09, 0.085, 0.985, 0.91, wspace=0.28, hspace=0.42)
     return finish(figure, shown)
 
@@ -174,7 +179,7 @@ def gradients(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dr
             panels[3].plot(x, y, color=colour, label=words)
             shown.note("d", name, x, y)
         panels[3].set_ylim(0, 2.05)
-        panels[3].set_xlabel(START)
+        steps(panels[3], START)
         panels[3].set_ylabel("stable index α")
         panels[3].legend(fontsize=5, loc="lower right", labelspacing=0.3)
         windows(panels[4], shown, "loss_change", firsts, "e", thin=False)
@@ -184,18 +189,18 @@ def gradients(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dr
         for line in panels[4].lines:
             line.set_linewidth(0.6)
         panels[4].set_xlabel("steps")
-        panels[4].set_ylabel("|change of the mini-batch loss| (nats)")
+        panels[4].set_ylabel("|change of the loss| (nats)")
         for x, y in shown.curves("moving_variance"):
             panels[5].plot(x, y, color=BLUE, linewidth=0.6)
             shown.note("f", "moving_variance", x, y)
         panels[5].axhline(0.005, color=RED, linewidth=0.6, linestyle="--")
         panels[5].set_yscale("log")
-        panels[5].set_xlabel("step")
+        steps(panels[5])
         panels[5].set_ylabel("variance of the loss, 101 steps")
         titles = [f"gradients, from step {first}" for first in firsts]
         titles += [""] * (3 - len(titles))
         titled(panels, [*titles, "stable index", "changes of the loss", "moving variance"])
-        figure.suptitle(shown.label, fontsize=7, x=0.99, ha="right")
+        head(figure, shown)
         figure.subplots_adjust(0.07, 0.09, 0.985, 0.9, wspace=0.32, hspace=0.45)
     return finish(figure, shown)
 
@@ -269,8 +274,6 @@ def controls(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dra
         panels[5].legend(fontsize=6)
         titles = ["network, first window", f"{other}, first window", "network, exponents"]
         titled(panels, [*titles, f"{other}, exponents", "correlation of steps", "moments"])
-        figure.suptitle(
-            f"network: {deep.label}; {other}: {least.label}", fontsize=7, x=0.99, ha="right"
-        )
-        figure.subplots_adjust(0.07, 0.09, 0.985, 0.9, wspace=0.3, hspace=0.45)
+        head(figure, deep, words=f"network: {deep.label}; {other}: {least.label}")
+        figure.subplots_adjust(0.07, 0.09, 0.985, 0.9, wspace=0.34, hspace=0.45)
     return finish(figure, deep, least)

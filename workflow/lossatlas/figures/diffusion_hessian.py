@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 import lossatlas as la
 from lossatlas.errors import UserError
 from lossatlas.figures import Drawn, Tables, style
-from lossatlas.figures.walks import BLUE, RED, Walks, colours, finish, titled, typical
+from lossatlas.figures.walks import BLUE, RED, Walks, colours, finish, head, titled, typical
 from lossatlas.spec.figures import Figure as Chosen
 
 EPOCH = "epoch"
@@ -33,7 +33,7 @@ def hessian(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Draw
         _largest(panels[1], shown)
         _densities(panels[2], shown)
         titled(panels, [f"{len(ranks)} eigenvalues", "largest eigenvalue", "spectral density"])
-        figure.suptitle(shown.label, fontsize=7, x=0.99, ha="right")
+        head(figure, shown)
         figure.subplots_adjust(0.07, 0.16, 0.985, 0.82, wspace=0.35)
     return finish(figure, shown)
 

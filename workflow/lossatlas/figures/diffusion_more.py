@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import NullFormatter
 
 import lossatlas as la
 from lossatlas.errors import UserError
@@ -21,6 +20,7 @@ from lossatlas.figures.walks import (
     RED,
     Walks,
     finish,
+    head,
     loglog,
     titled,
     typical,
@@ -162,14 +162,14 @@ def fractal(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Draw
         loglog(panels[4], "cycles per side", "power / variance")
         panels[5].axhline(2, color=style.GREY, linewidth=0.5, linestyle=":")
         panels[5].set_xscale("log")
-        panels[5].xaxis.set_minor_formatter(NullFormatter())
+        panels[5].xaxis.set_minor_formatter(style.Between())
         panels[5].set_ylim(0, 2.2)
         panels[5].set_xlabel("distance (share of the side)")
         panels[5].set_ylabel("slope of the structure function")
         panels[5].legend(fontsize=5.5, loc="center", bbox_to_anchor=(0.4, 0.4))
         titles = ["random directions", "principal directions", "structure function", "box count"]
         titled(panels, [*titles, "spectrum", "local slope; 2 is smooth"])
-        figure.suptitle(shown.label, fontsize=7, x=0.99, ha="right")
+        head(figure, shown)
         figure.subplots_adjust(0.07, 0.09, 0.985, 0.9, wspace=0.42, hspace=0.45)
     return finish(figure, shown)
 
@@ -213,6 +213,6 @@ def all_windows(tables: Tables, chosen: Chosen, load: str, temperature: str) -> 
             loglog(axes, LAG, MSD)
         panels[1].legend()
         titled(panels, ["all windows", "whole run (projected)"])
-        figure.suptitle(shown.label, fontsize=7, x=0.99, ha="right")
+        head(figure, shown)
         figure.subplots_adjust(0.1, 0.15, 0.98, 0.87, wspace=0.3)
     return finish(figure, shown)

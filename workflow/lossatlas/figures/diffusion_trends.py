@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 import lossatlas as la
 from lossatlas import uncertainty
@@ -21,10 +21,13 @@ from lossatlas.figures.walks import (
     MSD,
     RED,
     Walks,
+    absent,
     cells,
     colours,
     finish,
+    head,
     loglog,
+    steps,
     typical,
     walks,
     windows,
@@ -33,10 +36,11 @@ from lossatlas.reference import diffusion_hand
 from lossatlas.spec.figures import Figure as Chosen
 from lossatlas.tables.collect import axes_of
 
+ACROSS = 4  # panels of displacement side by side
 QUANTITIES = {
     "exponent_first": "exponent, first window",
     "exponent_last": "exponent, last window",
-    "crossover_first": "crossover, first window (steps)",
+    "crossover_first": "crossover (steps)",
 }
 
 
@@ -75,33 +79,54 @@ def depth_and_batch(tables: Tables, chosen: Chosen, load: str, temperature: str)
     del chosen
     found = _means(tables, QUANTITIES)
     _need_axis(tables.scalars, load, "load")
+    shown = Walks(tables.series, "", str(tables.scalars["experiment"].iloc[0]))
     batch = next((a for a in ("batch_size", temperature) if a in found and a != load), load)
     if temperature in found and temperature != batch:
         values = sorted(found[temperature].unique())
         found = found[found[temperature] == values[(len(values) - 1) // 2]]
     still = {a: found[a].iloc[0] for a in axes_of(tables.scalars) if found[a].nunique() == 1}
+    ways = [(load, batch), (batch, load)] if batch != load else [(load, "")]
+    ways = [way for way in ways if found[way[0]].nunique() > 1] or ways[:1]
     with style.sheet():
-        figure = style.page(105)
-        panels = figure.subplots(2, 3)
-        for row, (x, by) in enumerate(((load, batch), (batch, load))):
-            groups = list(found.groupby(by))
+        figure = style.page(14 + 46 * len(ways))
+        panels = figure.subplots(len(ways), 3, squeeze=False)
+        for row, (x, by) in zip(panels, ways, strict=True):
+            values = sorted(map(float, found[by].unique())) if by else [0.0]
             for column, (name, words) in enumerate(QUANTITIES.items()):
-                axes = panels[row, column]
-                for colour, (_, group) in zip(colours(len(groups)), groups, strict=True):
-                    part = group[group["metric"] == name]
-                    value = float(group[by].iloc[0])
-                    label = f"{style.axis_label(by)} {style.spell_axis(value)}"
-                    x_, y, reach = (part[c] for c in (x, "mean", "half_width"))
-                    axes.errorbar(x_, y, reach, fmt=".-", color=colour, label=label)
-                _authors(axes, column, x, by, found)
-                axes.set_xlabel(style.axis_label(x))
-                axes.set_ylabel(words)
-                axes.set_xticks(sorted(found[x].unique()))
-            panels[row, 0].legend(fontsize=6)
+                _trend(row[column], found[found["metric"] == name], x, by, values)
+                _authors(row[column], column, x, by, found)
+                row[column].set_ylabel(words)
+                _places(row[column], x, sorted(found[x].unique()))
+        keys = len(ways) + sum(found[by].nunique() for _, by in ways if by)
+        for row in panels:
+            top = row[0].get_ylim()
+            row[0].set_ylim(top=top[1] + (top[1] - top[0]) * 0.6)  # room for the legend
+            row[0].legend(fontsize=5.5, loc="upper left", ncols=1 + (keys > 6), columnspacing=1)
         _letters(panels.flat)
-        _head(figure, still)
-        figure.subplots_adjust(0.07, 0.09, 0.985, 0.9, wspace=0.32, hspace=0.42)
+        head(figure, shown, words=_spelled(still))
+        edge = 14 + 46 * len(ways)
+        figure.subplots_adjust(0.07, 9.5 / edge, 0.985, 1 - 10 / edge, wspace=0.32, hspace=0.45)
     return Drawn(figure, found.reset_index(drop=True))
+
+
+def _trend(axes: Axes, part: pd.DataFrame, x: str, by: str, values: list[float]) -> None:
+    """Draw the means of one quantity and their intervals, a line for each of the values of `by`."""
+    for colour, value in zip(colours(len(values)), values, strict=True):
+        group = part[part[by] == value] if by else part
+        label = f"{style.axis_label(by)} {style.spell_axis(value)}" if by else "ours"
+        places, y, reach = (group[c] for c in (x, "mean", "half_width"))
+        axes.errorbar(places, y, reach, fmt=".-", color=colour, label=label)
+    if part.empty:
+        absent(axes, "no bend was found\nat the lags of the window")
+
+
+def _places(axes: Axes, x: str, values: list[float]) -> None:
+    """Name an axis and its values, on a logarithmic scale if they span much more than a factor."""
+    axes.set_xlabel(style.axis_label(x))
+    if values[0] > 0 and values[-1] > 4 * values[0]:
+        axes.set_xscale("log")
+    axes.set_xticks(values, [style.spell_axis(value) for value in values])
+    axes.minorticks_off()
 
 
 def _authors(axes: Axes, column: int, x: str, by: str, ours: pd.DataFrame) -> None:
@@ -150,48 +175,62 @@ def learning_rates(tables: Tables, chosen: Chosen, load: str, temperature: str) 
     found = _means(tables, QUANTITIES)
     for axis, value in others.items():
         found = found[found[axis] == value]
+    across = min(max(len(kept), 2), ACROSS)
+    rows = math.ceil(len(kept) / across)
     with style.sheet():
-        count = max(len(kept), 2)
-        figure = style.page(110)
-        top = figure.subplots(2, count, squeeze=False)
-        for axes, name, column in (
-            (top[0, 0], "exponent_first", 0),
-            (top[0, 1], "exponent_last", 1),
+        height = 64 + 48 * rows
+        figure = style.page(height)
+        above = figure.add_gridspec(1, 3, top=1 - 11 / height, bottom=1 - 48 / height)
+        below = figure.add_gridspec(rows, across, top=1 - 66 / height, bottom=9 / height)
+        above.update(left=0.07, right=0.985, wspace=0.3)
+        below.update(left=0.07, right=0.985, wspace=0.3, hspace=0.5)
+        panels = [figure.add_subplot(above[0, column]) for column in range(3)]
+        for axes, name, column in zip(
+            panels, ("exponent_first", "exponent_last"), (0, 1), strict=False
         ):
             part = found[found["metric"] == name]
-            axes.errorbar(part[temperature], part["mean"], part["half_width"], fmt=".-", color=BLUE)
-            rates = np.array(list(diffusion_hand.S4))
-            authors = np.array([row[column] for row in diffusion_hand.S4.values()])
-            axes.plot(rates, authors, "x--", color=RED, lw=0.6, ms=4, label="authors, by hand")
-            axes.set_xscale("log")
-            axes.set_xlabel(style.axis_label(temperature))
+            _by_rate(axes, part, temperature, chosen_cell, column)
             axes.set_ylabel(QUANTITIES[name])
-            axes.legend(fontsize=6)
-            chosen_cell.note(name, "authors", rates, authors)
-            chosen_cell.note(name, "ours", part[temperature].to_numpy(), part["mean"].to_numpy())
-        for axes in top[0, 2:]:
-            for colour, (rate, one) in zip(colours(len(kept)), kept, strict=True):
-                x, y = one.mean("loss", logarithm=True)
-                axes.plot(x, y, color=colour, lw=0.7, label=style.spell_axis(float(rate)))
-                one.note("loss", "loss", x, y)
-            axes.set_yscale("log")
-            axes.set_xlabel("step")
-            axes.set_ylabel("mini-batch loss (nats)")
-            axes.legend(fontsize=6)
-            break
-        for axes in top[0, 3:]:
-            axes.set_axis_off()
-        for axes, (rate, one) in zip(top[1], kept, strict=False):
-            key = axes is top[1, 0]
-            windows(axes, one, "msd", one.firsts("msd"), "msd", legend=key, thin=False)
-            loglog(axes, LAG, MSD)
+        _losses(panels[2], kept, temperature)
+        for number, (rate, one) in enumerate(kept):
+            axes = figure.add_subplot(below[number // across, number % across])
+            windows(axes, one, "msd", one.firsts("msd"), "msd", legend=not number, thin=False)
+            loglog(axes, LAG, "" if number % across else MSD)
             axes.set_title(f"{style.axis_label(temperature)} {style.spell_axis(float(rate))}")
-        for axes in top[1, len(kept) :]:
-            axes.set_axis_off()
-        _letters(axes for axes in top.flat if axes.axison)
-        _head(figure, others)
-        figure.subplots_adjust(0.07, 0.085, 0.985, 0.9, wspace=0.3, hspace=0.42)
+            panels.append(axes)
+        _letters(panels)
+        head(figure, chosen_cell, words=_spelled(others))
     return finish(figure, chosen_cell, *(one for _, one in kept))
+
+
+def _by_rate(axes: Axes, part: pd.DataFrame, temperature: str, shown: Walks, column: int) -> None:
+    """Draw an exponent against the learning rate, and what the authors read off for ResNet-14."""
+    name = list(QUANTITIES)[column]
+    axes.errorbar(part[temperature], part["mean"], part["half_width"], fmt=".-", color=BLUE)
+    rates = np.array(list(diffusion_hand.S4))
+    authors = np.array([row[column] for row in diffusion_hand.S4.values()])
+    label = "authors, by hand (ResNet-14)"
+    axes.plot(rates, authors, "x--", color=RED, lw=0.6, ms=4, label=label)
+    axes.set_xscale("log")
+    axes.set_xlabel(style.axis_label(temperature))
+    axes.margins(y=0.2)  # room for the legend
+    axes.legend(fontsize=5.5, loc="upper right")
+    shown.note(name, "authors", rates, authors)
+    shown.note(name, "ours", part[temperature].to_numpy(), part["mean"].to_numpy())
+
+
+def _losses(axes: Axes, kept: list[tuple[Any, Walks]], temperature: str) -> None:
+    """Draw the loss along training at each rate."""
+    for colour, (rate, one) in zip(colours(len(kept)), kept, strict=True):
+        x, y = one.mean("loss", logarithm=True)
+        axes.plot(x, y, color=colour, lw=0.7, label=style.spell_axis(float(rate)))
+        one.note("loss", "loss", x, y)
+    axes.set_yscale("log")
+    axes.yaxis.set_minor_formatter(style.Between())
+    steps(axes)
+    axes.set_ylabel("mini-batch loss (nats)")
+    title = style.axis_label(temperature)
+    axes.legend(fontsize=5.5, title=title, title_fontsize=5.5, ncols=2, labelspacing=0.2)
 
 
 def _letters(panels: Iterable[Axes]) -> None:
@@ -200,10 +239,10 @@ def _letters(panels: Iterable[Axes]) -> None:
         axes.set_title(f"{letter}  {axes.get_title(loc='left')}".rstrip())
 
 
-def _head(figure: Figure, still: Mapping[str, Any]) -> None:
-    """Say above all panels what is the same in them."""
+def _spelled(still: Mapping[str, Any]) -> str:
+    """Return what is the same in all panels in words."""
     words = [f"{style.axis_label(axis)} {style.spell_axis(v)}" for axis, v in still.items()]
-    figure.suptitle(", ".join(words), fontsize=7, x=0.99, ha="right")
+    return ", ".join(words)
 
 
 def _cell_of(one: Walks) -> str:

@@ -9,6 +9,11 @@ from lossatlas.figures import Tables
 from lossatlas.tables.collect import FIRST, SEEDS, axes_of
 
 
+def experiment(tables: Tables) -> str:
+    """Return the name of the experiment that the tables are of."""
+    return str(tables.series["experiment"].iloc[0])
+
+
 def frame(tables: Tables, name: str) -> pd.DataFrame:
     """Return the rows of the tables of that name: their columns, and those of their indices.
 

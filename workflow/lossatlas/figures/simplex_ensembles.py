@@ -14,7 +14,7 @@ import lossatlas as la
 from lossatlas import uncertainty
 from lossatlas.errors import UserError
 from lossatlas.figures import Drawn, Tables, style
-from lossatlas.figures.frames import frame, frames
+from lossatlas.figures.frames import experiment, frame, frames
 from lossatlas.reference import simplex_curves
 from lossatlas.simplex.ensembles import groups
 from lossatlas.spec.figures import Figure as Chosen
@@ -95,10 +95,10 @@ def ensembles(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dr
                 look = {**_look(int(str(code))), "linestyle": "--"}
                 row[2].plot(curve["components"], curve["error"], **look)
                 row[3].plot(curve["seconds"] / 3600, curve["error"], **look)
-            row[2].set_title(f"published, {data}")
+            row[2].set_title(f"published,\n{simplex_curves.NETWORK} on {data}")
             row[2].set_ylabel(MEASURES["error"])
             row[3].sharey(row[2])
-        panels[0, 0].set_title("ours")
+        panels[0, 0].set_title(f"ours,\n{experiment(tables)}")
         below = ("components", "passes over the data", "components", "training time (hours)")
         for axes, words in zip(panels[1], below, strict=True):
             axes.set_xlabel(words)
@@ -148,6 +148,7 @@ def calibration(tables: Tables, chosen: Chosen, load: str, temperature: str) -> 
                 axes.plot(line["confidence"], gap, color=COLOURS.get(code), linewidth=0.4)
                 axes.scatter(line["confidence"], gap, size, COLOURS.get(code), alpha=0.6, lw=0)
             axes.set_title(f"{words}, {int(means['components'].max())} components")
+            axes.set_title(experiment(tables) if calm else "", loc="right", fontsize=7)
             axes.set_xlabel("confidence")
             axes.set_ylabel("accuracy − confidence")
         below = (("ece", "calibration error (15 bins)"), ("nll", MEASURES["nll"]))
@@ -156,6 +157,7 @@ def calibration(tables: Tables, chosen: Chosen, load: str, temperature: str) -> 
             _lines(axes, means, "components", f"{name}_scaled", linestyle="--")
             axes.set_xlabel("components")
             axes.set_ylabel(words)
+            axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         key(figure, methods, [(Line2D([], [], color=style.GREY, linestyle="--"), "scaled")])
         figure.subplots_adjust(0.08, 0.09, 0.98, 0.88, wspace=0.25, hspace=0.38)
     bins = bins.dropna(axis="columns", how="all")
@@ -165,6 +167,7 @@ def calibration(tables: Tables, chosen: Chosen, load: str, temperature: str) -> 
     return Drawn(figure, numbers[["part", *numbers.columns.drop("part")]])
 
 
+KEY, PAIR = 8, 88  # mm of the page: of the key, and of the panels of one kind of shift
 SHIFTED = {
     "error": "test error (%)",
     "nll_scaled": "test NLL (nats), scaled",
@@ -188,15 +191,18 @@ def corruption(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
         raise UserError("no shifted images were measured", where="figures", fix=fix)
     methods = sorted(rows[0][2]["method"].unique(), key=lambda code: (code < 0, code))
     with style.sheet():
-        figure = style.page(20 + 80 * len(rows))
-        panels = figure.subplots(2 * len(rows), len(SHIFTED))
+        height = KEY + PAIR * len(rows)
+        figure = style.page(height)
         for place, (words, label, table) in enumerate(rows):
-            pair = panels[2 * place : 2 * place + 2]
+            above = KEY + PAIR * place  # mm from the top of the page
+            top, bottom = 1 - (above + 6) / height, 1 - (above + PAIR - 11) / height
+            grid = figure.add_gridspec(2, len(SHIFTED), top=top, bottom=bottom)
+            grid.update(left=0.07, right=0.98, wspace=0.32, hspace=0.38)
+            pair: Any = grid.subplots()
             _shift_panels(pair, table, label)
             pair[0, 0].set_title(words)
+            pair[0, -1].set_title(experiment(tables), loc="right", fontsize=7)
         key(figure, [int(code) for code in methods])
-        bottom, top = 0.1 / len(rows), 1 - 0.11 / len(rows)
-        figure.subplots_adjust(0.07, bottom, 0.98, top, wspace=0.32, hspace=0.38)
     kinds = {} if noise is None else {"gaussian noise": noise}
     kinds |= found
     parts = [

@@ -12,17 +12,20 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 import lossatlas as la
 from lossatlas.errors import UserError
 from lossatlas.figures import Drawn, Tables, style
-from lossatlas.figures.frames import frame, frames
+from lossatlas.figures.frames import experiment, frame, frames
 from lossatlas.spec.figures import Figure as Chosen
 
 LOSS = "training loss (nats)"
 LOSSES = "viridis"
 _TICKS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
+BOX = (4, 4, 3)  # sides of what is drawn in three directions
 FLOOR = 1e-3  # the smallest loss that has a colour of its own
+NARROW = 1.01  # ratio of losses up to which they count as equal
 
 
 @la.figure("simplex_planes", series=["simplex"])
@@ -46,16 +49,18 @@ def planes(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn
             axes.set_axis_off()
         figure.subplots_adjust(0.07, 0.09, 0.88, 0.95, wspace=0.2, hspace=0.3)
         loss_bar(figure, image, scale, (0.91, 0.25, 0.018, 0.5))
+        style.head(figure, experiment(tables))
     columns = ["u", "v", "inside", "loss", "error"]
     parts = [rasters[name][["plane", *columns]] for name in names]
     return Drawn(figure, pd.concat(parts, ignore_index=True))
 
 
 def _log_scale(losses: np.ndarray) -> LogNorm:
+    """Return the scale from the least to the largest loss; of equal losses, 1% around them."""
     finite = losses[np.isfinite(losses)]
     low, high = (finite.min(), finite.max()) if finite.size else (1.0, 1.0)
-    low = max(float(low), FLOOR)
-    return LogNorm(low, max(float(high), 2 * low))
+    low, high = max(float(low), FLOOR), max(float(high), FLOOR)
+    return LogNorm(low, high) if high > NARROW * low else LogNorm(low / NARROW, high * NARROW)
 
 
 def loss_bar(
@@ -65,7 +70,8 @@ def loss_bar(
     low, high = cast(float, scale.vmin), cast(float, scale.vmax)
     ticks = [tick for tick in _TICKS if low <= tick <= high]
     if len(ticks) < 2:  # one number is no scale
-        ticks = np.geomspace(low, high, 3).tolist()
+        equal = high <= 1.001 * NARROW**3 * low
+        ticks = [math.sqrt(low * high)] if equal else np.geomspace(low, high, 3).tolist()
     bar = figure.colorbar(image, cax=figure.add_axes(place), ticks=ticks)
     bar.ax.set_yticklabels([f"{tick:.3g}" for tick in ticks])
     bar.minorticks_off()
@@ -125,6 +131,7 @@ def complex_3d(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
         figure = style.page(105, 130)
         axes: Any = figure.add_subplot(projection="3d")
         axes.set_position((-0.04, 0.02, 0.84, 0.98))
+        axes.set_box_aspect(BOX)
         scale = _log_scale(points["train_loss"].to_numpy())
         for _, edge in edges.iterrows():
             pair = vertices.iloc[[int(edge["from"]), int(edge["to"])]]
@@ -146,8 +153,9 @@ def complex_3d(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
             label = _vertex(vertex["mode"], vertex["number"])
             side = "right" if vertex["mode"] else "left"  # neighbours of two kinds stay apart
             axes.text(vertex["x"], vertex["y"], vertex["z"], f"  {label}  ", ha=side, fontsize=7)
-        for name in "xyz":
-            getattr(axes, f"set_{name}label")(f"direction {'xyz'.index(name) + 1}")
+        for number, (name, scale_) in enumerate(zip("xyz", _stretches(axes), strict=True), 1):
+            words = f" (stretched {scale_:.2g}×)" if abs(scale_ - 1) > 0.05 else ""
+            getattr(axes, f"set_{name}label")(f"direction {number}{words}")
             axes.locator_params(name, nbins=5)
         axes.view_init(22, -60)
         marks = [
@@ -156,11 +164,19 @@ def complex_3d(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
         ]
         figure.legend(*zip(*marks, strict=True), loc="upper right")
         loss_bar(figure, cloud, scale, (0.87, 0.25, 0.022, 0.45))
+        figure.text(0.02, 0.975, experiment(tables), va="top")
     kinds = np.where(vertices["mode"] == 1, "mode", "connector")
     shown = vertices.assign(kind=kinds)[["kind", "number", "x", "y", "z"]]
     dots = points.assign(kind="point", number=np.arange(len(points)))
     columns = ["kind", "number", "x", "y", "z", "train_loss"]
     return Drawn(figure, pd.concat([shown, dots], ignore_index=True).reindex(columns=columns))
+
+
+def _stretches(axes: Any) -> list[float]:
+    """Return how many times longer than along the first axis a length is drawn along each."""
+    limits = (axes.get_xlim(), axes.get_ylim(), axes.get_zlim())
+    scales = [side / (high - low) for side, (low, high) in zip(BOX, limits, strict=True)]
+    return [one / scales[0] for one in scales]
 
 
 WAYS = {2: "paper", 1: "fixed, V² + 10⁻⁴", 0: "fixed"}
@@ -204,11 +220,13 @@ def volume(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn
                     )
         for row, words in enumerate(rows.values()):
             panels[row, 0].set_ylabel(words)
+        panels[0, 0].xaxis.set_major_locator(MaxNLocator(7, integer=True))
         panels[1, 0].set_yscale("log")
         panels[0, 0].annotate("10⁻⁴", (1, -4), (0, 2), textcoords="offset points", fontsize=6)
         lines = [Line2D([], [], color=colour) for colour in colours]
         words_ = [f"strength {style.spell_axis(s)}" for s in strengths]
         figure.legend(lines, words_, loc="upper center", ncols=len(lines))
+        style.head(figure, experiment(tables))
         figure.subplots_adjust(0.08, 0.07, 0.98, 0.91, wspace=0.06, hspace=0.1)
     named = table.assign(way=[WAYS[int(way)] for way in table["way"]])
     columns = ["pair", "way", "regularisation", "strength", "connectors", *rows]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 import matplotlib
 import matplotlib.style
@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.path import Path
+from matplotlib.ticker import Formatter
 from numpy.typing import NDArray
 
 from lossatlas.spec.cells import LOAD_AXES, axis_target
@@ -73,6 +74,23 @@ def sheet() -> AbstractContextManager[None]:
 def page(height: float, width: float = PAGE) -> Figure:
     """Return an empty figure of that many millimetres."""
     return Figure(figsize=(width * MM, height * MM))
+
+
+class Between(Formatter):
+    """Numbers at 2 and 5 of a logarithmic axis where fewer than two powers of ten are in view."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """Return the words for a minor tick."""
+        del pos
+        low, high = sorted(cast("Any", self.axis).get_view_interval())
+        powers = math.floor(math.log10(high)) - math.ceil(math.log10(low)) + 1
+        leading = x / 10 ** math.floor(math.log10(x))
+        return f"{x:g}" if powers < 2 and round(leading, 6) in (2, 5) else ""
+
+
+def head(figure: Figure, words: str) -> None:
+    """Say above all panels, on the right, what they show."""
+    figure.suptitle(words, fontsize=7, x=0.99, ha="right")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
-from matplotlib.ticker import NullFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lossatlas.errors import UserError
 from lossatlas.figures import Drawn, Tables, style
@@ -31,10 +32,12 @@ class Walks:
     Attributes:
         rows: Its rows of the table of series.
         label: What tells the cell from the others.
+        experiment: Its name; "" for a study.
     """
 
     rows: pd.DataFrame
     label: str
+    experiment: str = ""
     drawn: list[pd.DataFrame] = field(default_factory=list)
 
     def firsts(self, quantity: str, key: str = "window") -> list[int]:
@@ -104,7 +107,7 @@ def walks(tables: Tables, cell: str) -> Walks:
     axes = axes_of(tables.series)
     first = rows.iloc[0]
     spelled = (f"{style.axis_label(a)} {style.spell_axis(float(first[a]))}" for a in axes)
-    return Walks(rows, ", ".join(spelled))
+    return Walks(rows, ", ".join(spelled), str(first["experiment"]))
 
 
 def typical(tables: Tables, load: str, *, smallest: bool = False) -> Walks:
@@ -156,13 +159,25 @@ def windows(
         axes.plot(x, y, color=colour, linewidth=1.3, label=label)
         shown.note(panel, quantity, x, y, window=first)
     if legend and len(firsts) > MANY:
-        shades = ListedColormap(colours(256))
-        scale = ScalarMappable(Normalize(firsts[0], firsts[-1]), shades)
-        bar = cast("Any", axes.figure).colorbar(scale, ax=axes)
-        bar.set_label("first step of the window", fontsize=6)
+        window_bar(axes, firsts)
     elif legend:
         size = 6 if len(firsts) <= 3 else 4.5
         axes.legend(handlelength=1.2, loc="best", fontsize=size, labelspacing=0.3)
+
+
+def window_bar(axes: Axes, firsts: Sequence[int]) -> None:
+    """Draw which colour is which window, in the upper left corner of a panel.
+
+    Within it, and not beside it: margins between panels are fixed.
+    """
+    axes.margins(y=0.2)
+    place = axes.inset_axes((0.06, 0.87, 0.45, 0.05))
+    scale = ScalarMappable(Normalize(firsts[0], firsts[-1]), ListedColormap(colours(256)))
+    bar = cast("Any", axes.figure).colorbar(scale, cax=place, orientation="horizontal")
+    ends = [firsts[0], firsts[-1]]
+    bar.set_ticks(ends, labels=[short(end) for end in ends])
+    bar.ax.tick_params(labelsize=5, pad=1)
+    bar.ax.set_title("from step", fontsize=5.5, pad=1, loc="center")
 
 
 def guide(axes: Axes, slope: float, x: tuple[float, float], y: float) -> None:
@@ -179,7 +194,38 @@ def loglog(axes: Axes, x: str, y: str) -> None:
     axes.set_yscale("log")
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_formatter(style.Between())
+
+
+def head(figure: Figure, *shown: Walks, words: str = "") -> None:
+    """Say above all panels which experiment and which cell they show, or other words of it."""
+    first = shown[0]
+    about = words or first.label
+    text = (
+        f"{first.experiment}: {about}" if first.experiment and about else first.experiment or about
+    )
+    style.head(figure, text)
+
+
+def steps(axes: Axes, words: str = "step") -> None:
+    """Name an axis of steps of training, with a few numbers: 500, 20k."""
+    axes.set_xlabel(words)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: short(step)))
+
+
+def short(step: float) -> str:
+    """Write a number of steps: 500, 20k."""
+    return f"{step:g}" if abs(step) < 10_000 else f"{step / 1000:g}k"
+
+
+def absent(axes: Axes, words: str) -> None:
+    """Say in a panel why nothing is drawn in it."""
+    axes.text(
+        0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", fontsize=6,
+        color=style.GREY, gid="absent",
+    )  # fmt: skip
 
 
 def titled(panels: Iterable[Axes], titles: Sequence[str]) -> None:

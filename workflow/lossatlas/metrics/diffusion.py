@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
     from lossatlas.store import Record
     from lossatlas.training.state import State
 
-LEAST_WINDOW = 4  # points that can be analysed: one lag of a quarter
+RELIABLE = 4  # points of a window for each step of the largest lag: slopes beyond are biased
+# Points that local exponents need: two lags within their width of 0.3 decades, or a pair that lies
+# 20 lags apart. They also make three blocks or more for the bootstrap.
+LEAST_WINDOW = {"fixed": 12, "paper": 22}
+LEAST_RATIO = 1.3  # of the lags of a fit: two or more of the 20 per decade lie between them
 SECONDS_PER_PAIR = 1.5e-6  # of points of a window, on one CPU core
 SQUARES = 20  # matrices of the size of a window's Gram matrix that its analysis holds at once
 
@@ -133,18 +138,45 @@ class Diffusion(Metric):
         return with_means(record, FIRST)
 
     def check(self, asked: Asked) -> None:
-        """Refuse windows that are too short."""
-        record = asked.recipe.record
-        if record is not None and record.length < LEAST_WINDOW:
-            least = f"windows of {LEAST_WINDOW} points or more, not {record.length}"
-            where = f"recipes.{asked.recipe_name}.record.length"
-            fix = "500 or more for exponents over lags 10 to 100"
-            raise UserError(f"'{asked.name}' needs {least}", where=where, fix=fix)
+        """Refuse lags that give no slope, and windows in which they are not reliable."""
+        low, high = self.fit
+        where = f"metrics.{asked.name}"
+        if high < LEAST_RATIO * low or math.floor(high) <= math.ceil(low):
+            what = (
+                f"a slope needs two lags or more, and there is one at most from {low:g} to {high:g}"
+            )
+            fix = f"[{low:g}, {max(10 * low, 2):g}]"
+            raise UserError(what, where=f"{where}.fit", fix=fix)
+        if self.last_lag is not None and self.last_lag < high:
+            what = f"{self.last_lag} is less than the largest lag of the fit, {high:g}"
+            raise UserError(what, where=f"{where}.last_lag", fix=f"{math.ceil(high)} or more")
+        if asked.recipe.record is not None:
+            self._check_window(asked, asked.recipe.record.length)
+
+    def _check_window(self, asked: Asked, length: int) -> None:
+        """Refuse windows that are shorter than what is fitted in them."""
+        low, high = self.fit
+        where = f"recipes.{asked.recipe_name}.record.length"
+        least = LEAST_WINDOW[self.mode]
+        if length < least:
+            what = f"local exponents of '{asked.name}' need windows of {least} points, not {length}"
+            raise UserError(what, where=where, fix=f"{max(least, _points(high))} or more")
+        if length < _points(high):
+            what = (
+                f"'{asked.name}' fits lags of {low:g} to {high:g} steps, and those of a window of"
+            )
+            what += f" {length} points are reliable up to {length // RELIABLE}"
+            fix = f"{_points(high)} or more"
+            if length // RELIABLE >= max(LEAST_RATIO * low, math.ceil(low) + 1):
+                fix += f", or metrics.{asked.name}.fit: [{low:g}, {length // RELIABLE}]"
+            raise UserError(what, where=where, fix=fix)
 
     def rehearsed(self) -> dict[str, Any]:
         """The lags of a rehearsal fit into its windows."""
-        most = REHEARSED_WINDOW // 4
-        found: dict[str, Any] = {**super().rehearsed(), "fit": [2, most]}
+        most = REHEARSED_WINDOW // RELIABLE
+        found: dict[str, Any] = super().rehearsed()
+        if self.fit[1] > most:
+            found["fit"] = [2, most]
         return found if self.last_lag is None else {**found, "last_lag": min(self.last_lag, most)}
 
     def seconds(self, planned: PlannedCell) -> float | None:
@@ -158,3 +190,8 @@ class Diffusion(Metric):
             return Memory(network=False)
         floats = len(planned.seeds) * (path_floats(planned) + 2 * window_pairs(planned))
         return Memory(numbers=floats + 2 * SQUARES * record.length**2, network=False)
+
+
+def _points(lag: float) -> int:
+    """Return the points of a window in which lags up to that one are reliable."""
+    return RELIABLE * math.ceil(lag)

@@ -6,6 +6,7 @@ VGG16 without BatchNorm; good to 0.02 percentage points, values of half-hidden m
 from __future__ import annotations
 
 PAPER = "Benton et al. 2021"
+NETWORK = "VGG16"
 
 # data set -> method (dimension of the simplex; 0 is the deep ensemble) -> error (%) of 1 to 8
 # components
