@@ -112,6 +112,25 @@ def test_a_legend_names_lines_that_are_there() -> None:
     assert words(Tables(tables.scalars, pd.concat([tables.series, late])))[-1] == "all images"
 
 
+def test_avalanches_of_short_windows_or_none_say_so() -> None:
+    config = plan("diffusion")
+    tables = walk_tables.tables(config, "resnet14")
+    chosen = config.figures["diffusion_avalanches"]
+    function = draw.resolve("diffusion_avalanches")
+    short = tables.series[tables.series["series"] != "after_avalanche"]
+    picture = function(Tables(tables.scalars, short), chosen, "depth", "batch_size")
+    said = [[t.get_text() for t in axes.texts] for axes in picture.figure.axes]
+    assert [len(words) for words in said] == [0, 1, 1]
+    whole = function(tables, chosen, "depth", "batch_size")
+    laws = whole.numbers[whole.numbers["line"].str.startswith("power law")]
+    exponents = laws.groupby("window")["line"].first().str.rpartition(" ")[2].astype(float)
+    assert exponents[0] == pytest.approx(2.5, abs=0.4)  # as planted
+    assert exponents.iloc[-1] > exponents[0]
+    first = whole.numbers.query("line == 'avalanches' and window == 0")
+    assert first["y"].iloc[0] == 1
+    assert first["y"].is_monotonic_decreasing
+
+
 def numbers_of(axes: Any) -> list[str]:
     """Return the numbers that are written at an x axis, within its limits."""
     low, high = sorted(axes.get_xlim())

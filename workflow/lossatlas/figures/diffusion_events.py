@@ -9,8 +9,11 @@ import lossatlas as la
 from lossatlas import uncertainty
 from lossatlas.diffusion.durations import fit_durations, survival
 from lossatlas.figures import Drawn, Tables, style
-from lossatlas.figures.walks import Walks, colours, finish, head, loglog, titled, typical
+from lossatlas.figures.walks import Walks, absent, colours, finish, head, loglog, titled, typical
 from lossatlas.spec.figures import Figure as Chosen
+
+NONE = "no change of the loss\nexceeds the threshold"
+FEW = "no avalanche, or a window of\nfewer than 54 points"
 
 
 @la.figure("diffusion_avalanches", series=["diffusion"])
@@ -37,8 +40,13 @@ def avalanches(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
         panels[2].set_ylabel("length of the path")
         for axes in panels[1:]:
             axes.set_xlabel("steps from the peak")
-        panels[2].legend(fontsize=6)
-        panels[0].legend(fontsize=5.5, loc="upper right")
+        if panels[2].lines:
+            panels[2].legend(fontsize=6)
+        for axes, words in zip(panels, (NONE, FEW, FEW), strict=True):
+            if not axes.lines:
+                absent(axes, words)
+        if panels[0].lines:
+            panels[0].legend(fontsize=5.5, loc="upper right")
         panels[0].set_ylim(_rarest(shown) / 3, 30)  # room for the legend, and not for tiny shares
         titled(panels, ["durations", "change of the loss after the peak", "path after the peak"])
         head(figure, shown)
