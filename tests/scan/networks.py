@@ -25,7 +25,8 @@ from lossatlas.data.tensors import Split
 from lossatlas.models.functional import one_of
 from lossatlas.spec.catalogue import NETWORKS
 from lossatlas.spec.parts import Recipe
-from lossatlas.training.engine import Engine, initialise
+from lossatlas.training.engine import Engine
+from lossatlas.training.rows import initialise, named
 from scan.children import each
 
 SIDES, WIDTHS, REPLICAS = (8, 16, 32), (1, 2, 3, 4, 6, 8, 16), (1, 3)
@@ -110,7 +111,7 @@ def _train(case: Case, dtype: torch.dtype, seed: int, epochs: int) -> dict[str, 
     engine = Engine(lambda: _built(case, dtype), recipe, list(range(case.replicas)), split)
     engine.train()
     momentum = engine.run.optimiser.memory["velocity"]
-    return {n: v.double() for n, v in engine._named(momentum).items()}
+    return {n: v.double() for n, v in named(engine.functional, momentum, engine.frozen).items()}
 
 
 def _trained(case: Case, seed: int) -> dict[str, float]:

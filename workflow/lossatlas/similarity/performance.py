@@ -45,7 +45,7 @@ def measure_replicas(networks: Networks, indices: Sequence[int]) -> Record:
         seed = networks.seeds[index]
         for name in ("train", "test"):
             split = data.train if name == "train" else data.test
-            loss, right, found = _evaluated(networks, index, split)
+            loss, right, found = _evaluated(networks, index, split, keep=name == "test")
             record.scalars.append(scalar(f"{name}_loss", loss, replica=seed, unit=task.unit))
             if task.scored:
                 row = scalar(f"{name}_accuracy", right, replica=seed, unit="percent")
@@ -60,14 +60,16 @@ def measure_replicas(networks: Networks, indices: Sequence[int]) -> Record:
     return record
 
 
-def _evaluated(networks: Networks, index: int, split: Split) -> tuple[float, float, np.ndarray]:
-    """Return loss, accuracy, and what is kept of the outputs on a split.
+def _evaluated(
+    networks: Networks, index: int, split: Split, *, keep: bool
+) -> tuple[float, float, np.ndarray]:
+    """Return loss, accuracy, and what is kept of the outputs on a split, where that is asked for.
 
     Logits of many tokens and classes do not fit into memory at once: they are summed up in pieces.
     """
     if not split.task.sequence or split.labels.numel() * networks.data.classes <= MOST_AT_ONCE:
         found = outputs(networks, index, split.images)
-        return *_scores(found, split), kept(found, split)
+        return *_scores(found, split), kept(found, split) if keep else np.empty(0)
     forward = evaluator(networks.functional, *networks.one(index))
     each, most = split.labels[0].numel() * networks.data.classes, most_kept(networks.data.classes)
     sums, size = np.zeros(3), max(1, min(chunk_of(split.images), MOST_AT_ONCE // each))
@@ -76,11 +78,11 @@ def _evaluated(networks: Networks, index: int, split: Split) -> tuple[float, flo
         some = split.take(slice(first, first + size))
         found = forward(some.images)
         sums += split.task.totals(found.double(), some.labels).cpu().numpy()
-        if sum(len(one) for one in rows) < most:
+        if keep and sum(len(one) for one in rows) < most:
             rows.append(kept(found, some))
     loss, wrong, units = sums
     right = 100.0 * (1.0 - wrong / units) if math.isfinite(loss) else math.nan
-    return loss / units, right, np.concatenate(rows)[:most]
+    return loss / units, right, np.concatenate(rows)[:most] if rows else np.empty(0)
 
 
 def most_kept(classes: int) -> int:
