@@ -25,8 +25,8 @@ from lossatlas.data.tensors import Split
 from lossatlas.models.functional import one_of
 from lossatlas.spec.catalogue import NETWORKS
 from lossatlas.spec.parts import Recipe
-from lossatlas.training.engine import Engine
-from lossatlas.training.rows import initialise, named
+from lossatlas.training.engine import Engine, initialise
+from lossatlas.training.rows import named
 from scan.children import each
 
 SIDES, WIDTHS, REPLICAS = (8, 16, 32), (1, 2, 3, 4, 6, 8, 16), (1, 3)
