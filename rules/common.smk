@@ -183,12 +183,17 @@ def metrics_of(rule_name):
     return "|".join(names) or "(?!)"
 
 
+def rule_called(name):
+    """Return a rule of ours; as a module of another workflow they may have other names."""
+    return workflow.get_rule(workflow.modifier.modify_rulename(name))
+
+
 def describe_rules():
     """Let `--list-rules` say of each metric what its declaration says."""
     for kind, name in RULE_OF.items():
         first = inspect.getdoc(registry.built_in()[kind]).partition("\n")[0]
         shared = list(RULE_OF.values()).count(name) > 1
-        workflow.get_rule(name).docstring = SHARED_RULES[name] if shared else first
+        rule_called(name).docstring = SHARED_RULES[name] if shared else first
 
 
 SHARED_RULES = {"simplexes": "Simplexes between replicas, or grown from each; loss, ensembles."}
@@ -329,6 +334,12 @@ def figure_code(wildcards):
 
 
 # --- targets ----------------------------------------------------------------------------------
+def no_such_target(wildcards):
+    """End with one line: no rule of this name, nor of a figure, is in the workflow."""
+    known = [rule.name for rule in workflow.rules if not rule.has_wildcards()]
+    refuse(f"there is no target '{wildcards.target}'", wildcards.target, known)
+
+
 def all_datasets():
     sources = {planned.cell.data.source for planned in PLAN.cells.values()}
     archives = [corrupted_source(name).file for name in sorted(PLAN.corruptions)]

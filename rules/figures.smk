@@ -38,4 +38,4 @@ for figure in dict.fromkeys([*FIGURES, *FIGURE_NAMES]):
                 figure_files([figure]),
             localrule: True
 
-        workflow.get_rule(figure).docstring = shown(figure).drawing.about
+        rule_called(figure).docstring = shown(figure).drawing.about

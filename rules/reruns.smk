@@ -1,6 +1,7 @@
 # Which jobs run again is decided by what results say of themselves (`lossatlas.made`), and by
 # neither Snakemake's memory, which may be lost, nor times, which change when files are copied.
 from snakemake.io import _IOFile
+from snakemake.jobs import Job
 from snakemake.persistence import NO_PARAMS_CHANGE, ParamsChange, PersistenceBase
 
 from lossatlas import reruns
@@ -154,6 +155,24 @@ def params_changed(persistence, job, file=None, *, otherwise):
         return otherwise(persistence, job, file)
     found = why(job)
     return ParamsChange(only_new=set(found), files=set(job.output)) if found else NO_PARAMS_CHANGE
+
+
+# The profiles switch these triggers off; who has this workflow as a module has profiles of their own.
+def never(persistence, job, file=None, *, otherwise):
+    if not fingerprinted(job.rule):
+        return otherwise(persistence, job, file)
+    return iter(()) if file is None else False
+
+
+for trigger in ("input_changed", "code_changed", "software_stack_changed"):
+    in_place_of(PersistenceBase, trigger)(never)
+
+
+@in_place_of(Job, "outputs_older_than_script_or_notebook")
+async def outputs_older(job, *, otherwise):
+    if not fingerprinted(job.rule):
+        async for output in otherwise(job):
+            yield output
 
 
 @in_place_of(PersistenceBase, "has_metadata")

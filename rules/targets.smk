@@ -140,3 +140,22 @@ rule report:
         code=code_of(entries.REPORT),
     script:
         "../workflow/report.py"
+
+
+# Not where another workflow has this one as a module: its rules may make files of any name.
+if workflow.modifier.namespace is None:
+
+    rule misspelt:
+        """Says of a target that there is not which one is most like it."""
+        input:
+            no_such_target,
+        output:
+            "{target}",
+        log:
+            paths.log("misspelt", "{target}"),
+        wildcard_constraints:
+            target="[A-Za-z][A-Za-z0-9_-]*",
+        conda:
+            "../envs/analysis.yaml"
+        shell:
+            "false"
