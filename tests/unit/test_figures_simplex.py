@@ -86,14 +86,21 @@ def test_planes_are_true_to_length() -> None:
         simplex_landscape.planes(tables([]), Figure(draws="simplex_planes"), "", "")
 
 
-@pytest.mark.parametrize("flat", [0.0, 0.9, 1e-5])
-def test_losses_have_a_scale_of_two_numbers_or_more(flat: float) -> None:
-    figure = simplex_landscape.planes(tables(plane(flat=flat)), Figure(), "", "").figure
+def test_losses_have_a_scale_of_two_numbers_or_more() -> None:
+    figure = simplex_landscape.planes(tables(plane()), Figure(), "", "").figure
     bar = figure.axes[-1]
     low, high = bar.get_ylim()
     shown = [float(text.get_text()) for text in bar.get_yticklabels()]
     assert len(set(shown)) >= 2
     assert all(0.99 * low <= tick <= 1.01 * high for tick in shown)
+
+
+@pytest.mark.parametrize("flat", [0.9, 1e-5])
+def test_equal_losses_have_one_number_on_their_scale(flat: float) -> None:
+    """A range around them would be made up; the scale begins at a floor."""
+    figure = simplex_landscape.planes(tables(plane(flat=flat)), Figure(), "", "").figure
+    shown = [float(text.get_text()) for text in figure.axes[-1].get_yticklabels()]
+    assert shown == [max(flat, simplex_landscape.FLOOR)]
 
 
 def test_ensembles_are_averaged_over_groups() -> None:
