@@ -370,9 +370,10 @@ def test_metric_needs_a_recording_recipe() -> None:
     with pytest.raises(UserError, match=r"recipes.short: 'diffusion' needs the path of training"):
         load(raw)
     raw["recipes"]["short"]["record"] = {"length": 3}
-    with pytest.raises(UserError, match=r"record.length: 'diffusion' needs windows of 4 points"):
+    with pytest.raises(UserError, match=r"record.length: local exponents of 'diffusion' need"):
         load(raw)
-    raw["recipes"]["short"]["record"] = {"length": 10}
+    raw["recipes"]["short"]["record"] = {"length": 400}
+    raw["recipes"]["short"]["epochs"] = 100
     load(raw)
     raw["metrics"] = {"diffusion": {"fit": [100, 10]}}
     with pytest.raises(UserError, match=r"metrics.diffusion.fit"):

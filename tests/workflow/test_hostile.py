@@ -31,7 +31,7 @@ def test_targets_that_are_no_names(project: Project) -> None:
     for target in targets:
         printed = project.snakemake("--cores", "1", target, ok=False)
         assert "Traceback" not in printed
-        known = ("MissingRule", "no cell", "no archive", "names no block")
+        known = ("MissingRule", "no cell", "no archive", "names no block", "there is no target")
         assert any(says in printed for says in known), printed
     assert not (project.root / "mark").exists()
     assert not (project.root / "results").exists()
