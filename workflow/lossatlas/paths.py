@@ -33,7 +33,7 @@ ENTRIES = (  # of ROOT that are no config's
 )
 # Log folders of jobs whose results belong to one config, and of jobs that all configs share.
 OWN_LOGS = ("claims", "collect", "doctor", "figure", "plan", "report", "status", "table")
-SHARED_LOGS = ("adopt", "dataset", "download", "pbs", "reference", "study", "train")
+SHARED_LOGS = ("adopt", "dataset", "download", "misspelt", "pbs", "reference", "study", "train")
 LIBRARY = Path(__file__).resolve().parent
 PROJECT = LIBRARY.parent.parent
 CODES = Path(".snakemake/lossatlas-codes.json")  # digests of code, while no source changes

@@ -38,6 +38,7 @@ TARGETS = frozenset(
             "download",
             "figure",
             "metric",
+            "misspelt",
         ),
         *("reference", "simplexes", "study", "table", "train_replicas", "verdicts"),
     ]
