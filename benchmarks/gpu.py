@@ -17,16 +17,12 @@ are what a forward pass writes, 3 times written and read for a step, and 7 times
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 import os
 import re
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,23 +35,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "workflow"))
+sys.path[:0] = [str(HERE.parent / "workflow"), str(HERE)]
+
+from _gpu_checks import check, engine, images, resnet18, switched  # noqa: E402
+from _gpu_results import MARK, REPLICAS, Results, hours, table  # noqa: E402
 
 from lossatlas import device as devices  # noqa: E402
-from lossatlas import models  # noqa: E402
 from lossatlas.connectivity.fit import CurveFit  # noqa: E402
 from lossatlas.curvature.operator import hessian_of  # noqa: E402
 from lossatlas.data.tensors import Split  # noqa: E402
 from lossatlas.metrics.connectivity import Connectivity  # noqa: E402
 from lossatlas.models.functional import Functional, state_of  # noqa: E402
-from lossatlas.spec.parts import Recipe  # noqa: E402
-from lossatlas.training.engine import Engine, initialise  # noqa: E402
-from lossatlas.training.graphs import VARIABLE  # noqa: E402
-from lossatlas.training.state import Preempted, State  # noqa: E402
+from lossatlas.training.engine import initialise  # noqa: E402
 
-WIDTHS = (2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128)
-BATCHES = (16, 24, 32, 44, 64, 92, 128, 180, 256, 364, 512, 724, 1024)
-REPLICAS, EPOCHS, IMAGES = 5, 100, 50_000
 MEASURED_WIDTHS = (2, 8, 128, 32, 16, 64)  # the most telling first: time may run out
 MEASURED_BATCHES = (16, 128, 1024)
 MODES = {  # name -> precision, CUDA graphs
@@ -65,84 +57,6 @@ MODES = {  # name -> precision, CUDA graphs
     "bfloat16 + graphs": ("bfloat16", True),
     "bfloat16": ("bfloat16", False),
 }
-MARK = re.compile(r"<!-- gpu -->.*?<!-- end -->", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One number."""
-
-    what: str
-    width: int
-    batch: int
-    replicas: int
-    mode: str
-    value: float
-    unit: str
-    note: str = ""
-
-
-class Results:
-    """Rows, in a file as soon as they are there, and the time that is left."""
-
-    def __init__(self, path: Path, seconds: float) -> None:
-        self.path, self.end, self.rows = path, time.monotonic() + seconds, list[Row]()
-        self.cut = False
-        with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow([field.name for field in fields(Row)])
-
-    def add(self, *values: Any) -> Row:
-        """Write a row."""
-        row = Row(*values)
-        self.rows.append(row)
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow(astuple(row))
-        place = f"width {row.width:>3} batch {row.batch:>4} x{row.replicas}" if row.width else ""
-        print(
-            f"{row.what:<22} {place} {row.mode:<18} {row.value:.4g} {row.unit} {row.note}".rstrip()
-        )
-        sys.stdout.flush()
-        return row
-
-    def left(self, needed: float = 5.0) -> bool:
-        """Say whether there are so many seconds left; if not, the run counts as cut."""
-        if time.monotonic() + needed < self.end:
-            return True
-        self.cut = True
-        return False
-
-
-@contextmanager
-def switched(on: bool) -> Iterator[None]:
-    """Switch CUDA graphs on or off."""
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = "1" if on else "0"
-    try:
-        yield
-    finally:
-        os.environ.pop(VARIABLE) if before is None else os.environ.update({VARIABLE: before})
-
-
-def images(count: int, device: torch.device, size: int = 32) -> Split:
-    """Make images and labels that a network can learn something of."""
-    draw = torch.Generator().manual_seed(1)
-    x = torch.randn(count, 3, size, size, generator=draw)
-    labels = (x[:, 0].mean((1, 2)) * 100).round().long() % 10
-    return Split(x.to(device), labels.to(device))
-
-
-def resnet18(width: int) -> nn.Module:
-    """Build the network of the grid."""
-    shape = {"num_classes": 10, "in_channels": 3, "image_size": 32}
-    return models.build("resnet18", {"width": width}, **shape)
-
-
-def engine(
-    split: Split, width: int, replicas: int = 1, state: State | None = None, **recipe: Any
-) -> Engine:
-    """Return an engine of ResNet18."""
-    plan = Recipe(**{"epochs": 2, "batch_size": 128, "learning_rate": 0.05, **recipe})
-    return Engine(partial(resnet18, width), plan, list(range(replicas)), split, state)
 
 
 def seconds_of(step: Callable[[], object], device: torch.device, least: float = 0.3) -> float:
@@ -182,70 +96,6 @@ def peaks(results: Results, device: torch.device, size: int) -> dict[str, float]
     found["bytes"] = 2 * x.numel() * 4 / seconds_of(lambda: y.copy_(x), device, 0.1)
     results.add("bandwidth", 0, 0, 0, "copy", found["bytes"] / 1e12, "TB/s")
     return found
-
-
-def check(results: Results, device: torch.device, count: int) -> bool:
-    """Compare with the CPU, resumed with whole, and graphs with eager; say whether all is right."""
-    good = True
-    steps = {}
-    for where in (torch.device("cpu"), device):
-        made = engine(images(count, where), 4, 3, epochs=1, batch_size=count // 4)
-        steps[where.type] = [w.cpu() for w in _steps(made, 4)]
-    for number, (one, other) in enumerate(zip(steps["cpu"], steps[device.type], strict=True), 1):
-        moved = (one - steps["cpu"][0]).abs().max() if number > 1 else one.abs().max()
-        error = float((one - other).abs().max() / moved.clamp(min=1e-12))
-        good &= error < 0.02  # float32 products in another order, over a few steps
-        results.add("CPU against device", 4, count // 4, 3, f"step {number}", error, "of the move")
-    whole = engine(images(count, device), 4, 2, deterministic=True, batch_size=count // 4).train()
-    resumed = _resumed(images(count, device), count // 4)
-    same = _equal(whole, resumed)
-    results.add(
-        "resumed equals whole", 4, count // 4, 2, "deterministic", float(same), "1: bit for bit"
-    )
-    good &= same
-    if device.type == "cuda":
-        with switched(True):
-            made = engine(images(count, device), 4, 2, deterministic=True, batch_size=count // 4)
-            same = _equal(whole, made.train())
-        results.add(
-            "graphs equal eager", 4, count // 4, 2, "deterministic", float(same), "1: bit for bit"
-        )
-        good &= same
-    return good
-
-
-def _steps(made: Engine, count: int) -> Iterator[Tensor]:
-    index = torch.arange(len(made.split), device=made.device).expand(len(made.seeds), -1)
-    for batch in index.split(len(made.split) // count, dim=1):
-        made._step(batch, 0.05)
-        yield made.run.flat.clone()
-
-
-def _resumed(split: Split, batch: int) -> Any:
-    """Train with a break in the middle of the second epoch."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "state"
-        first = engine(split, 4, 2, State(path, "x"), deterministic=True, batch_size=batch)
-        step, taken = first._step, 0
-
-        def stopping(index: Tensor, rate: float) -> None:
-            nonlocal taken
-            step(index, rate)
-            taken += 1
-            if taken == 6:
-                first.run.step, first.run.total = first.run.step + 1, first.run.total + 1
-                first._save()
-                raise Preempted
-
-        first._step = stopping  # type: ignore[method-assign]
-        with suppress(Preempted):
-            first.train()
-        return engine(split, 4, 2, State(path, "x"), deterministic=True, batch_size=batch).train()
-
-
-def _equal(one: Any, other: Any) -> bool:
-    a, b = (trained.checkpoints["final"][0] for trained in (one, other))
-    return all(torch.equal(a[name], b[name]) for name in a)
 
 
 class Written(TorchDispatchMode):
@@ -368,21 +218,6 @@ def time_metrics(
         results.add("Hessian product", width, samples, 1, "chunk 500", 1e3 * used, "ms")
 
 
-def hours(results: Results, mode: str) -> float | None:
-    """Return hours of training the 13 x 13 x 5 grid: step times between those measured, log-log."""
-    rows = [r for r in results.rows if r.what == "step" and r.mode == mode and r.value == r.value]
-    widths, batches = (sorted({getattr(r, axis) for r in rows}) for axis in ("width", "batch"))
-    known = {(r.width, r.batch): math.log(r.value) for r in rows}
-    if len(widths) < 2 or any((w, b) not in known for w in widths for b in batches):
-        return None
-    table = np.array([[known[w, b] for b in batches] for w in widths])
-    along = np.array([np.interp(np.log(BATCHES), np.log(batches), row) for row in table])
-    every = [np.interp(np.log(WIDTHS), np.log(widths), column) for column in along.T]
-    steps = [EPOCHS * (IMAGES // batch) for batch in BATCHES]
-    used = sum(float(np.exp(column).sum()) * n for column, n in zip(every, steps, strict=True))
-    return REPLICAS * used / 1e3 / 3600
-
-
 def authors(
     results: Results, device: torch.device, peer: Path, cases: list[tuple[int, int]]
 ) -> None:
@@ -395,16 +230,6 @@ def authors(
             return
         build = partial(resnet_width.ResNet18, width=width)
         _time_loop(results, "step", "authors", build, images(2 * batch, device), width, batch)
-
-
-def table(results: Results, name: str) -> str:
-    """Return the table of a README."""
-    lines = [f"On {name}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}:", ""]
-    lines += ["| what | width | batch | mode | measured |", "|---|---|---|---|---|"]
-    for row in results.rows:
-        place = f"| {row.width or ''} | {row.batch or ''} "
-        lines.append(f"| {row.what} {place}| {row.mode} | {row.value:.4g} {row.unit} {row.note} |")
-    return "\n".join(["<!-- gpu -->", *lines, "<!-- end -->"])
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,15 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
+from lossatlas import paths
+from lossatlas.claims import variants
+from lossatlas.claims import verdicts as tables
 from lossatlas.claims.cells import SCORE, Cells, side_by_side
+from lossatlas.claims.conditions import About, about
 from lossatlas.claims.grid import Grids
+from lossatlas.spec import told
+from lossatlas.spec.config import load
 from lossatlas.tables.collect import PANELS
 
 Values = dict[str, float]
@@ -253,3 +260,24 @@ def _t25(s: float, place: Place, axes: Axes, first: bool) -> Values:
     x, y, found = _four(place, axes)
     nice = (x >= 0 and y >= 0) * (1.0 + max(x, 0))
     return {**found, "test_accuracy": 80 + s * nice, "cka": 0.5 + 0.1 * min(nice, 4)}
+
+
+CLAIMS = {claim.name: claim for claim in variants.CLAIMS}
+
+
+@cache
+def facts_of(file: str) -> dict[str, About]:
+    config = load(yaml.safe_load((paths.PROJECT / file).read_text()))
+    return {name: about(one) for name, one in told.about(config, "taxonomy").items()}
+
+
+def telling(file: str) -> set[tuple[str, str, str]]:
+    """Return claim, experiment and partner ("" without) of a shipped config."""
+    facts = facts_of(file)
+    found = set()
+    for claim in CLAIMS.values():
+        for name in facts:
+            other = tables._partner(claim, name, facts)
+            if other is not None and variants.tells(pd.DataFrame(), claim, facts[name]):
+                found.add((claim.name, name, other))
+    return found

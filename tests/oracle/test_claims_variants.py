@@ -9,22 +9,18 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from scipy import stats
 
 import planted_variants as planted
 import published
-from lossatlas import paths
-from lossatlas.claims import regions, statements, statistics, taxonomy, variant_checks, variants
+from lossatlas.claims import regions, statements, statistics, taxonomy, variant_checks
 from lossatlas.claims import verdicts as tables
 from lossatlas.claims.cells import OTHER, Cells, side_by_side
-from lossatlas.claims.conditions import About, NotTestableError, about
+from lossatlas.claims.conditions import NotTestableError, about
 from lossatlas.claims.grid import Grids
 from lossatlas.reference import taxonomy_tables
-from lossatlas.spec import told
-from lossatlas.spec.config import load
 
-CLAIMS = {claim.name: claim for claim in variants.CLAIMS}
+CLAIMS = planted.CLAIMS
 DRAWS, BORDERS = 200, 80  # tables of noise; of claims of which one part is noise
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 
@@ -249,52 +245,6 @@ def test_phases_without_regions_are_no_phases() -> None:
     assert scattered.test().p > 0.05
 
 
-# --- which experiments, and can they tell ---------------------------------------------------------
-@cache
-def facts_of(file: str) -> dict[str, About]:
-    config = load(yaml.safe_load((paths.PROJECT / file).read_text()))
-    return {name: about(one) for name, one in told.about(config, "taxonomy").items()}
-
-
-def telling(file: str) -> set[tuple[str, str, str]]:
-    """Return claim, experiment and partner ("" without) of a shipped config."""
-    facts = facts_of(file)
-    found = set()
-    for claim in CLAIMS.values():
-        for name in facts:
-            other = tables._partner(claim, name, facts)
-            if other is not None and variants.tells(pd.DataFrame(), claim, facts[name]):
-                found.add((claim.name, name, other))
-    return found
-
-
-PAPER = {
-    ("T16", "lr_decay", "constant"),
-    ("T17", "noisy_labels", ""),
-    ("T18", "amount_of_data", ""),
-    ("T19", "label_noise", ""),
-    ("T20", "weight_decay", ""),
-    ("T21", "pixel_noise", ""),
-    ("T23", "lr_scaling", "constant"),
-    ("T25", "weight_decay", ""),
-    ("T25", "learning_rate", ""),
-    ("T25", "cifar100", ""),
-}
-
-
-def test_each_experiment_is_found_by_what_it_is() -> None:
-    """Whatever an experiment is called."""
-    assert telling("config/taxonomy.yaml") >= PAPER
-    others = {"lr_decay", "constant", "small_weight_decay"}
-    assert {row[1:] for row in telling("config/taxonomy.yaml") if row[1] in others} == {
-        ("lr_decay", "constant")
-    }
-
-
-def test_the_default_atlas_has_no_further_rows() -> None:
-    assert telling("config.yaml") == set()
-
-
 def test_every_claim_can_come_out_either_way_at_the_size_of_the_paper(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -303,8 +253,8 @@ def test_every_claim_can_come_out_either_way_at_the_size_of_the_paper(
     The correction is that for all claims of the paper that the experiment can tell: T1 to T15 as
     well where it is over width and batch size and decays.
     """
-    facts = facts_of("config/taxonomy.yaml")
-    found = telling("config/taxonomy.yaml")
+    facts = planted.facts_of("config/taxonomy.yaml")
+    found = planted.telling("config/taxonomy.yaml")
     assert {row[0] for row in found} >= {name for name in CLAIMS if name not in ("T22", "T24")}
     for claim, name, _ in sorted(found):
         family = sum(row[1] == name for row in found) + 15 * (facts[name].rate == "decay")
@@ -315,58 +265,6 @@ def test_every_claim_can_come_out_either_way_at_the_size_of_the_paper(
             assert one.test.least <= statistics.LEVEL / family, (claim, name, one.test)
             assert one.finding.holds == (kind == "yes"), (claim, name, one.finding.observed)
             assert (one.test.p <= statistics.LEVEL / family) == (kind == "yes"), (claim, name)
-
-
-@pytest.mark.parametrize(
-    ("claim", "change"),
-    [
-        ("T16", {"classes": 100}),
-        ("T16", {"label_noise": [0.1]}),
-        ("T16", {"axes": {"width": [2], "learning_rate": [0.1]}}),
-        ("T16", {"rate": "cosine"}),
-        ("T17", {"label_noise": [0.2]}),
-        ("T17", {"rate": "decay"}),
-        ("T18", {"label_noise": [0.1]}),
-        ("T18", {"task": "regression"}),
-        ("T19", {"pixel_noise": [0.1]}),
-        ("T20", {"optimiser": "adam"}),
-        ("T21", {"label_noise": [0.1]}),
-        ("T22", {"axes": {"batch_size": [16, 1024]}}),
-        ("T23", {"rate": "constant"}),
-        ("T24", {"task": "classification"}),
-        ("T25", {"axes": {"width": [2], "batch_size": [16]}}),
-        ("T25", {"axes": {"depth": [2], "learning_rate": [0.1]}}),
-        ("T25", {"axes": {"width": [2], "depth": [1], "learning_rate": [0.1]}}),
-    ],
-)
-def test_what_a_claim_is_not_about_has_no_row(claim: str, change: dict) -> None:
-    known = planted.facts(claim)
-    found = tables.claims("taxonomy", made(claim, "yes"), known | {"e": known["e"] | change})
-    assert claim not in found["claim"].tolist()
-
-
-@pytest.mark.parametrize(
-    ("claim", "change"),
-    [
-        ("T16", {"rate": "decay"}),
-        ("T16", {"data": {"source": "cifar100"}}),
-        ("T16", {"recipe": {**planted.RECIPE, "momentum": 0.5}}),
-        ("T23", {"model": {"builder": "vgg11"}}),
-        ("T23", {"recipe": {**planted.RECIPE, "epochs": 9}}),
-        ("T24", {"recipe": {**planted.RECIPE, "epochs": 20, "batch_tokens": 9}}),
-        ("T24", {"recipe": {}}),
-    ],
-)
-def test_another_experiment_is_no_partner(claim: str, change: dict) -> None:
-    known = planted.facts(claim)
-    known["other"] = known["other"] | change
-    assert tables._partner(CLAIMS[claim], "e", {n: about(o) for n, o in known.items()}) is None
-
-
-@pytest.mark.parametrize("builder", ["vgg11", "densenet40"])
-def test_other_networks_over_width_and_batch_size(builder: str) -> None:
-    known = planted.FACTS | {"axes": planted.PLANE, "model": {"builder": builder}}
-    assert CLAIMS["T25"].condition.lacks(about(known)) == ""
 
 
 # --- where numbers come from ----------------------------------------------------------------------

@@ -58,7 +58,7 @@ def plan(
         rehearsal: What its rehearsal does; None for none.
         files: The config's files, for the command that starts it.
     """
-    names = ("cells", "replicas", "jobs", "left", "disk", "CPU core hours", "or GPU hours")
+    names = ("cells", "replicas", "jobs", "left", "disk", "CPU core h", "or GPU h")
     what = f"the rehearsal of {plan_.config.name}" if plan_.config.rehearse else plan_.config.name
     table = _table(f"Plan of {what} (times are estimates)", ("experiment", *names))
     for name, ids in plan_.experiments.items():

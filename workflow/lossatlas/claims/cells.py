@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lossatlas.claims.conditions import NotTestableError
-from lossatlas.claims.grid import FEWEST, Lines
+from lossatlas.claims.grid import FEWEST, Arranged, Lines
 from lossatlas.claims.statistics import Floats
 from lossatlas.spec.figures import Thresholds
 from lossatlas.tables.collect import axes_of, cell_summary
@@ -22,7 +22,7 @@ _BLEU = "test_bleu"
 
 
 @dataclass(frozen=True)
-class Cells:
+class Cells(Arranged):
     """Quantities and phases of n cells.
 
     Attributes:
@@ -40,17 +40,6 @@ class Cells:
     other_phase: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype=np.str_))
     unconverged: int = 0
     read: set[str] = field(default_factory=set)
-
-    def __getitem__(self, metric: str) -> Floats:
-        """Return a quantity (n,), NaN where it is absent.
-
-        Raises:
-            NotTestableError: If no cell has it.
-        """
-        self.read.add(metric)
-        if metric not in self.metrics or np.isnan(self.metrics[metric]).all():
-            raise NotTestableError(f"no cell has {metric}")
-        return self.metrics[metric]
 
     def where(self, kept: NDArray[np.bool_], what: str) -> Cells:
         """Return some of the cells; `kept` is (n,).

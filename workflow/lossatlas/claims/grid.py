@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,45 +22,23 @@ Lines = tuple[list[np.ndarray], list[np.ndarray]]  # places and values, line by 
 EVERYWHERE: Range = (0, math.inf)
 
 
-class Arranged(Protocol):
-    """Quantities and phases of the cells of an experiment, in arrays of one shape."""
+class Arranged:
+    """Quantities and phases of the cells of an experiment, in arrays of one shape.
 
-    @property
-    def metrics(self) -> dict[str, np.ndarray]:
-        """Quantity -> its numbers, NaN where they are absent."""
+    Attributes:
+        metrics: Quantity -> its numbers, NaN where they are absent.
+        phase: The phase of each cell, '' where there is none.
+        unconverged: How many numbers are left out because they did not converge.
+        read: Quantities that were asked for.
+    """
 
-    @property
-    def phase(self) -> np.ndarray:
-        """The phase of each cell, '' where there is none."""
-
-    @property
-    def unconverged(self) -> int:
-        """How many numbers are left out because they did not converge."""
-
-    @property
-    def read(self) -> set[str]:
-        """Quantities that were asked for."""
-
-    def __getitem__(self, metric: str) -> np.ndarray:
-        """Return a quantity; raise NotTestableError if no cell has it."""
-
-
-A = TypeVar("A", bound=Arranged)
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Quantities and phases over batch size (rows, ascending) and width (columns, ascending)."""
-
-    batch: np.ndarray
-    width: np.ndarray
     metrics: dict[str, np.ndarray]
     phase: np.ndarray
-    unconverged: int = 0  # numbers that are left out because they did not converge
-    read: set[str] = field(default_factory=set)  # quantities that were asked for
+    unconverged: int
+    read: set[str]
 
     def __getitem__(self, metric: str) -> np.ndarray:
-        """Return a quantity (B, W), NaN where it is absent.
+        """Return a quantity, NaN where it is absent.
 
         Raises:
             NotTestableError: If no cell has it.
@@ -69,6 +47,21 @@ class Grid:
         if metric not in self.metrics or np.isnan(self.metrics[metric]).all():
             raise NotTestableError(f"no cell has {metric}")
         return self.metrics[metric]
+
+
+A = TypeVar("A", bound=Arranged)
+
+
+@dataclass(frozen=True)
+class Grid(Arranged):
+    """Quantities and phases over batch size (rows, ascending) and width (columns, ascending)."""
+
+    batch: np.ndarray
+    width: np.ndarray
+    metrics: dict[str, np.ndarray]
+    phase: np.ndarray
+    unconverged: int = 0  # numbers that are left out because they did not converge
+    read: set[str] = field(default_factory=set)  # quantities that were asked for
 
     def where(self, batch: Range = EVERYWHERE, width: Range = EVERYWHERE) -> np.ndarray:
         """Return the cells with batch size and width in these ranges, ends included (B, W)."""

@@ -11,7 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lossatlas.spec.counts import Counts, convolution, linear, total
+from lossatlas.models.stages import stages
+from lossatlas.spec import counts
+from lossatlas.spec.counts import Counts
 from lossatlas.spec.networks import Network
 
 STAGES = ((1,), (2,), (4, 4), (8, 8), (8, 8))  # channels in units of the width
@@ -33,16 +35,7 @@ class VGG11(nn.Module):
         self, num_classes: int, in_channels: int = 3, image_size: int = 32, width: int = 64
     ) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        channels, size = in_channels, image_size
-        for stage in STAGES:
-            for multiple in stage:
-                out = multiple * width
-                layers += [nn.Conv2d(channels, out, 3, padding=1), nn.BatchNorm2d(out), nn.ReLU()]
-                channels = out
-            if size > 1:
-                layers.append(nn.MaxPool2d(2))
-                size //= 2
+        layers, channels, size = stages(STAGES, in_channels, image_size, width)
         self.features = nn.Sequential(*layers, nn.Flatten())
         self.head = nn.Linear(channels * size**2, num_classes)
 
@@ -53,13 +46,8 @@ class VGG11(nn.Module):
 
 def count(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
     """Return the parameters of VGG11, and multiply-adds per image."""
-    k, parts = arguments["width"], []
-    for stage in STAGES:
-        for multiple in stage:
-            parts += [convolution(channels, multiple * k, 3, size), (2 * multiple * k, 0)]
-            channels = multiple * k
-        size = max(size // 2, 1)
-    return total([*parts, linear(channels * size**2, classes)])
+    parts, channels, size = counts.stages(STAGES, channels, size, arguments["width"], norms=True)
+    return counts.total([*parts, counts.linear(channels * size**2, classes)])
 
 
 NETWORKS = {"vgg11": Network("VGG11", {"width": 64}, count, norms=True)}

@@ -7,12 +7,14 @@ linear layers. 15,245,130 parameters at width 64 on CIFAR-10.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from lossatlas.models.initial import draw_by_outputs
-from lossatlas.spec.counts import Counts, convolution, linear, total
+from lossatlas.spec import counts
+from lossatlas.spec.counts import Counts
 from lossatlas.spec.networks import Network
 
 STAGES = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))  # channels in units of the width
@@ -82,27 +84,19 @@ class VGG16BN(VGG16):
     norm = True
 
 
-def count(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
-    """Return the parameters of VGG16 without BatchNorm, and multiply-adds per image."""
-    k, parts = arguments["width"], []
-    for stage in STAGES:
-        for multiple in stage:
-            parts.append(convolution(channels, multiple * k, 3, size))
-            channels = multiple * k
-        size = max(size // 2, 1)
-    parts += [linear(channels * size**2, 8 * k), linear(8 * k, 8 * k), linear(8 * k, classes)]
-    return total(parts)
-
-
-def count_with_norms(
-    arguments: Mapping[str, Any], classes: int, channels: int, size: int
+def count(
+    arguments: Mapping[str, Any], classes: int, channels: int, size: int, *, norms: bool = False
 ) -> Counts:
-    """Return the parameters of VGG16 with BatchNorm, and multiply-adds per image."""
-    parameters, work = count(arguments, classes, channels, size)
-    return parameters + 2 * sum(map(sum, STAGES)) * arguments["width"], work
+    """Return the parameters of VGG16, and multiply-adds per image."""
+    k = arguments["width"]
+    parts, channels, size = counts.stages(STAGES, channels, size, k, norms=norms)
+    ends = ((channels * size**2, 8 * k), (8 * k, 8 * k), (8 * k, classes))
+    return counts.total([*parts, *(counts.linear(*end) for end in ends)])
 
 
 NETWORKS = {
     "vgg16": Network("VGG16", {"width": 64, "he_init": False}, count),
-    "vgg16_bn": Network("VGG16BN", {"width": 64, "he_init": False}, count_with_norms, norms=True),
+    "vgg16_bn": Network(
+        "VGG16BN", {"width": 64, "he_init": False}, partial(count, norms=True), norms=True
+    ),
 }

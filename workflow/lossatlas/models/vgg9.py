@@ -8,7 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from lossatlas.models import initial
-from lossatlas.spec.counts import Counts, convolution, linear, total
+from lossatlas.models.stages import stages
+from lossatlas.spec import counts
+from lossatlas.spec.counts import Counts
 from lossatlas.spec.networks import Network
 
 STAGES = ((1, 1), (2, 2), (4, 4, 4))  # channels in units of the width
@@ -34,17 +36,9 @@ class VGG9(nn.Module):
         linear_std: float = 0.0,
     ) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        channels, size = in_channels, image_size
-        for stage in STAGES:
-            for multiple in stage:
-                out = multiple * width
-                layers += [nn.Conv2d(channels, out, 3, padding=1), nn.BatchNorm2d(out), nn.ReLU()]
-                channels = out
-            layers.append(nn.MaxPool2d(2))
-            size //= 2
-        if not size:
+        if image_size < 2 ** len(STAGES):
             raise ValueError(f"images are 8 pixels or larger, not {image_size}")
+        layers, channels, size = stages(STAGES, in_channels, image_size, width)
         self.features = nn.Sequential(*layers)
         hidden = 4 * width
         self.classifier = nn.Sequential(
@@ -63,14 +57,10 @@ class VGG9(nn.Module):
 
 def count(arguments: Mapping[str, Any], classes: int, channels: int, size: int) -> Counts:
     """Return the parameters of VGG9, and multiply-adds per image."""
-    k, parts = arguments["width"], []
-    for stage in STAGES:
-        for multiple in stage:
-            parts += [convolution(channels, multiple * k, 3, size), (2 * multiple * k, 0)]
-            channels = multiple * k
-        size //= 2
-    parts += [linear(channels * size**2, 4 * k), (8 * k, 0), linear(4 * k, classes)]
-    return total(parts)
+    k = arguments["width"]
+    parts, channels, size = counts.stages(STAGES, channels, size, k, norms=True)
+    parts += [counts.linear(channels * size**2, 4 * k), (8 * k, 0), counts.linear(4 * k, classes)]
+    return counts.total(parts)
 
 
 NETWORKS = {
