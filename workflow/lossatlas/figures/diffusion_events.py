@@ -48,7 +48,7 @@ def avalanches(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
         if panels[0].lines:
             panels[0].legend(fontsize=5.5, loc="upper right")
         panels[0].set_ylim(_rarest(shown) / 3, 30)  # room for the legend, and not for tiny shares
-        titled(panels, ["durations", "change of the loss after the peak", "path after the peak"])
+        titled(panels, ["durations", "loss after the peak", "path after the peak"])
         head(figure, shown)
         figure.subplots_adjust(0.08, 0.16, 0.985, 0.83, wspace=0.33)
     return finish(figure, shown)
