@@ -31,7 +31,7 @@ from lossatlas import entries, fingerprint, paths, warm
 from lossatlas.entry import find_user_modules, leave_warnings_to_scripts, share_imports
 from lossatlas.errors import UserError, nearest
 from lossatlas.metrics import registry
-from lossatlas.spec import names, needs, spelling, told
+from lossatlas.spec import names, needs, spelling, starts, told
 from lossatlas.spec.catalogue import corrupted_source, data_source, data_sources, files_of, identity
 from lossatlas.spec.cells import ADOPTED_ID, TRAINED_ID, canonical
 from lossatlas.spec.config import load

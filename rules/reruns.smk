@@ -74,6 +74,15 @@ def dataset_of_block(wildcards):
     return [] if is_trained(wildcards) and not forced() else dataset_of(wildcards)
 
 
+def start_of_block(wildcards):
+    """Return the file of weights from which a block is to start; nothing if it has been trained.
+
+    It is known by its content, in the cell's specification: another name or time changes nothing.
+    """
+    digest = planned(wildcards).cell.model.start_from
+    return [ancient(starts.file_of(digest))] if digest and dataset_of_block(wildcards) else []
+
+
 def sources_of_block(wildcards):
     """Return the file of a replica that is to be adopted, and the data set; nothing if it has been.
 

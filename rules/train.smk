@@ -2,6 +2,7 @@ rule train_replicas:
     """Train a block of replicas of one cell."""
     input:
         dataset=dataset_of_block,
+        start=start_of_block,
     output:
         weights=paths.weights("{cell}", "{block}"),
         history=paths.history("{cell}", "{block}"),

@@ -18,4 +18,5 @@ with job(snakemake) as s:  # noqa: F821
         s.output.weights,
         s.output.history,
         s.params.code,
+        str(s.input.get("start") or ""),
     )

@@ -73,10 +73,11 @@ def metric(kind: type[Metric], cell: Cell) -> Entries:
 
 
 def _unused(cell: Cell) -> Entries:
-    """Return what data of other kinds would need."""
+    """Return what data of other kinds, and other starts, would need."""
     task = built_in().get(cell.data.task)
     unused = {
         "without:lossatlas.data.augment:Augmentation": cell.recipe.augment is None,
+        "without:lossatlas.training.pretrained": not cell.model.start_from,
         "without:lossatlas.data.texts": task is not None and not task.needs_text,
     }
     return tuple(name for name, without in unused.items() if without)

@@ -109,13 +109,18 @@ class Cell:
         """The canonical specification, without defaults (of training elsewhere: what is known)."""
         parts = {
             "data": self.data.model_dump(exclude_defaults=True),
-            "model": {"builder": self.model.builder, **self.model.arguments},
+            "model": {**self._start, "builder": self.model.builder, **self.model.arguments},
             "recipe": self.recipe.model_dump(
                 exclude_unset=self.adopted, exclude_defaults=not self.adopted
             ),
             **({"origin": self.origin} if self.adopted else {}),
         }
         return {"version": SPEC_VERSION, **canonical(parts)}
+
+    @property
+    def _start(self) -> dict[str, str]:
+        """The content of the weights from which training starts, if that is not random."""
+        return {"start_from": self.model.start_from} if self.model.start_from else {}
 
     @property
     def task(self) -> Task:

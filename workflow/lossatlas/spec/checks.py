@@ -302,6 +302,9 @@ def _check_divisor(arguments: Mapping[str, Any], divisor: str, where: str) -> No
 def _check_adopted(config: Config, one: Experiment, where: str) -> None:
     """Refuse what weights alone cannot tell, of an experiment that was trained elsewhere."""
     names.check_name(one.origin, f"{where}.origin")
+    if config.models[one.model].start_from:
+        what = "says where training starts, and these networks were trained elsewhere"
+        raise UserError(what, where=f"models.{one.model}.start_from", fix="leave it out")
     for key in ("record", "checkpoints", "early_stop"):
         if one.recipe and key in config.recipes[one.recipe].model_fields_set:
             what = f"'{key}' says what training keeps, and these networks were trained elsewhere"

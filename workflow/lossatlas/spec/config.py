@@ -13,7 +13,17 @@ from lossatlas import paths, plugins
 from lossatlas.errors import UserError
 from lossatlas.metrics import registry
 from lossatlas.metrics.base import Metric
-from lossatlas.spec import checks, elsewhere, kinds, owndata, rehearsal, subset, textdata, varying
+from lossatlas.spec import (
+    checks,
+    elsewhere,
+    kinds,
+    owndata,
+    rehearsal,
+    starts,
+    subset,
+    textdata,
+    varying,
+)
 from lossatlas.spec.catalogue import NETWORKS
 from lossatlas.spec.cells import (
     Cell,
@@ -263,7 +273,8 @@ def load(raw: Mapping[str, Any]) -> Config:
             }
         }
     )
-    config = _adopted(config)
+    started = {name: starts.resolve(one, f"models.{name}") for name, one in config.models.items()}
+    config = _adopted(config.model_copy(update={"models": started}))
     checks.check(config)
     return _rehearsed(config) if config.rehearse else config
 

@@ -121,6 +121,11 @@ class ModelPart(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     builder: str = Field("", description="built-in name, or the user's 'package.module:object'")
+    start_from: str = Field(
+        "",
+        description="file of weights from which all replicas start, as for fine-tuning (or a folder"
+        " with one safetensors file); what has another shape there is drawn",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -86,7 +86,7 @@ def _model(config: Config, name: str) -> ModelPart:
     """Return a built-in network as a narrow and shallow one, unless its weights are there."""
     model, network = config.models[name], NETWORKS.get(config.models[name].builder)
     adopted = any(one.model == name and one.checkpoints for one in config.experiments.values())
-    if network is None or adopted:
+    if network is None or adopted or model.start_from:
         return model
     given = {**network.arguments, **model.arguments}
     width = max(WIDTH, given.get("heads", 1))  # each head has a part of the width

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +11,12 @@ import torch
 
 from lossatlas import device, store
 from lossatlas.data.loading import load
-from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, Tensors
 from lossatlas.models.outputs import check_outputs
 from lossatlas.spec.cells import from_spec
 from lossatlas.timing import stopwatch
 from lossatlas.training import checkpoints
-from lossatlas.training.foreign import divide, state_in, unwrapped
+from lossatlas.training.foreign import checked_content, divide, state_in, unwrapped
 from lossatlas.training.job import builder_of, write_spec
 
 KIND = "final"  # what its only checkpoint is called, as that of a replica that is trained here
@@ -53,7 +51,7 @@ def adopt_replica(
         UserError: If the file is gone, has changed, or does not fit the network and the data.
     """
     cell, used = from_spec(spec), stopwatch()
-    content = _content(file, sha256)
+    content = checked_content(file, sha256)
     data = load(dataset, cell.data)
     functional = Functional(builder_of(cell, data)())
     both = divide(functional, unwrapped(functional, state_in(content, file), file), file)
@@ -68,18 +66,6 @@ def adopt_replica(
     record.provenance = device.provenance(code=code, seeds=[seed], adopted=about)
     store.write(history, record, [weights])
     write_spec(cell)
-
-
-def _content(file: str, sha256: str) -> bytes:
-    try:
-        content = Path(file).read_bytes()
-    except OSError as error:
-        fix = "put it back, then run the same command again"
-        raise UserError(f"cannot be read: {error.strerror}", where=file, fix=fix) from None
-    if hashlib.sha256(content).hexdigest() != sha256:
-        fix = "run the same command again"
-        raise UserError("changed while Snakemake ran", where=file, fix=fix)
-    return content
 
 
 def _norm(functional: Functional, params: Tensors, buffers: Tensors, seed: int) -> store.Scalar:

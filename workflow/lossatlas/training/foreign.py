@@ -6,6 +6,7 @@ of a larger dictionary, its names with or without the usual prefixes.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections.abc import Mapping, Set
@@ -36,6 +37,23 @@ def read_state(file: str) -> dict[str, Tensor]:
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", where=file) from None
     return state_in(content, file)
+
+
+def checked_content(file: str, sha256: str) -> bytes:
+    """Return the content of a file that must be what it was when the job was planned.
+
+    Raises:
+        UserError: If it cannot be read, or has changed.
+    """
+    try:
+        content = Path(file).read_bytes()
+    except OSError as error:
+        fix = "put it back, then run the same command again"
+        raise UserError(f"cannot be read: {error.strerror}", where=file, fix=fix) from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        fix = "run the same command again"
+        raise UserError("changed while Snakemake ran", where=file, fix=fix)
+    return content
 
 
 def state_in(content: bytes, file: str) -> dict[str, Tensor]:

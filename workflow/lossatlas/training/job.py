@@ -22,6 +22,7 @@ from lossatlas.spec.cells import Cell, from_spec
 from lossatlas.timing import stopwatch
 from lossatlas.training import checkpoints, ends
 from lossatlas.training.engine import Engine
+from lossatlas.training.pretrained import starting_from
 from lossatlas.training.state import State
 from lossatlas.training.trained import Trained
 
@@ -41,6 +42,7 @@ def train_block(
     weights: str,
     history: str,
     code: str,
+    start: str = "",
 ) -> None:
     """Train a block of replicas and write its two files.
 
@@ -51,6 +53,7 @@ def train_block(
         weights: Path of the checkpoints to write.
         history: Path of the training record to write.
         code: Fingerprint of the code.
+        start: File of the weights from which the cell starts, if it names some.
 
     Raises:
         UserError: If an input is missing or damaged.
@@ -64,9 +67,10 @@ def train_block(
     used = stopwatch()
     progress = Progress(cell.id)
     earlier = None if cell.recipe.record is None else partial(ends.find, cell, seeds, rest)
-    engine = Engine(
-        builder_of(cell, data), cell.recipe, seeds, data.train, state, progress, earlier
-    )
+    build = builder_of(cell, data)
+    if cell.model.start_from:
+        build = starting_from(build, start, cell.model.start_from)
+    engine = Engine(build, cell.recipe, seeds, data.train, state, progress, earlier)
     trained = engine.train()
     checkpoints.save(weights, trained, cell.digest)
     record = training_record(trained, data.task.unit)
