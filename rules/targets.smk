@@ -157,5 +157,3 @@ if workflow.modifier.namespace is None:
             target="[A-Za-z][A-Za-z0-9_-]*",
         conda:
             "../envs/analysis.yaml"
-        shell:
-            "false"

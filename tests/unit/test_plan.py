@@ -1,6 +1,7 @@
 """Plans: shared cells, blocks of replicas, what status and plan print, and cost."""
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -100,8 +101,8 @@ def printed(function, plan) -> str:
 
 def test_plan_counts() -> None:
     text = printed(report.plan, make_plan(config.load(TWO), nothing))
-    rows = [line.split("│") for line in text.splitlines() if "│" in line]
-    cells = {row[1].strip(): [cell.strip() for cell in row[2:5]] for row in rows}
+    rows = [re.split(" {2,}", line.strip()) for line in text.splitlines()]
+    cells = {row[0]: row[1:4] for row in rows}
     assert cells["a"] == ["2", "6", "6"]  # the shared cell has 4 replicas in 2 blocks, 2 metrics
     assert cells["all, shared cells once"] == ["3", "9", "10"]
 
@@ -187,8 +188,7 @@ def test_longest_and_largest_jobs_and_what_is_left(
         console = Console(file=io.StringIO(), width=200)
         report.plan(plan, console, stale=stale)
         lines = console.file.getvalue().splitlines()
-        rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
-        return next(row for row in rows if row[0] == "a"), lines
+        return next(row for line in lines if (row := line.split())[:1] == ["a"]), lines
 
     row, lines = told(frozenset())
     # Blocks 0-1, 0-2 and 3; performance of one cell, performance and cka of the other.

@@ -95,8 +95,10 @@ def test_documented_commands(project: Project, monkeypatch: pytest.MonkeyPatch) 
     found = {
         command
         for command, where in commands.documented().items()
-        # of other folders, of messages, and of a file that CONTRIBUTING.md lets one write
+        # of other folders, of messages, of a file that CONTRIBUTING.md lets one write, and of
+        # another workflow, which has this one as a module
         if not where.startswith(("examples/", "workflow/", "CONTRIBUTING"))
+        and not command.startswith("atlas_")
     }
     assert len(found) > 20
     for command in found:

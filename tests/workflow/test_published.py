@@ -75,7 +75,7 @@ def archive() -> bytes:
 def test_the_default_atlas_downloads_nothing(atlas: Project) -> None:
     jobs = atlas.jobs()
     assert jobs["reference"] == 1
-    assert jobs["figure"] == 24
+    assert jobs["figure"] == 25
     assert not {"download", "taxonomy_import"} & set(jobs)
 
 

@@ -35,7 +35,7 @@ def test_a_longer_run_goes_on(project: Project) -> None:
     """At the end of the first run a window is open, which only the longer one fills."""
 
     def change(content: dict) -> None:
-        record = {"start": 2, "length": 12, "stride": 6, "snapshots": 1, "projection": 8}
+        record = {"start": 2, "length": 16, "stride": 8, "snapshots": 1, "projection": 8}
         content["recipes"]["short"] = {"epochs": 5, "checkpoints": ["best", "final"]}
         content["recipes"]["short"] |= {"batch_size": 96, "record": record}
         one = content["experiments"]["smoke"]

@@ -7,7 +7,9 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
+from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -29,9 +31,11 @@ from lossatlas.spec.shown import PAPERS
 
 STOPPED = ("lossatlas: interrupted; ", "lossatlas: told to leave; ")
 
+_NAME = 24  # characters of a name that stay in one line of 80
 
-def _table(title: str, columns: Iterable[str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+
+def _table(title: str, columns: Iterable[str], **look: Any) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", **look)
     for index, column in enumerate(columns):
         # A long name goes on in the next line: names are there to be typed.
         table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
@@ -58,9 +62,12 @@ def plan(
         rehearsal: What its rehearsal does; None for none.
         files: The config's files, for the command that starts it.
     """
-    names = ("cells", "replicas", "jobs", "left", "disk", "CPU core h", "or GPU h")
+    names = ("cells", "replicas", "jobs", "left", "disk", "CPU h", "GPU h")
     what = f"the rehearsal of {plan_.config.name}" if plan_.config.rehearse else plan_.config.name
-    table = _table(f"Plan of {what} (times are estimates)", ("experiment", *names))
+    title = f"Plan of {what} (estimates; hours of one CPU core, or of one GPU)"
+    close: dict[str, Any] = {"box": box.SIMPLE_HEAD, "pad_edge": False, "padding": 0}
+    table = _table(title, ("experiment", *names), **close)  # eight columns in a terminal of 80
+    table.columns[0].min_width = min(_NAME, max(map(len, plan_.experiments), default=0))
     for name, ids in plan_.experiments.items():
         table.add_row(name, *_amounts(plan_, [plan_.cells[cell_id] for cell_id in ids], stale))
     table.add_section()

@@ -61,13 +61,16 @@ def _facts(config: Config, name: str) -> dict[str, Any]:
 
 
 def _settings_besides(config: Config, name: str) -> dict[str, dict[str, Any]]:
-    """Return the settings of data, network and recipe that are no axes, as they act."""
+    """Return the settings of data, network and recipe that are no axes, as they act.
+
+    Without defaults, as the specs of cells: a setting that is new changes nothing that was said.
+    """
     one = config.experiments[name]
     model = config.models[one.model]
     found = {
-        "data": config.datasets[one.dataset].effective().model_dump(),
+        "data": config.datasets[one.dataset].effective().model_dump(exclude_defaults=True),
         "model": {"builder": model.builder, **model.arguments},
-        "recipe": config.recipe(name).effective().model_dump(),
+        "recipe": config.recipe(name).effective().model_dump(exclude_defaults=True),
     }
     for part, key in map(axis_target, one.axes):
         found[part].pop(key, None)
