@@ -56,7 +56,7 @@ class Sources:
     @classmethod
     def read(cls) -> Sources:
         """Read them."""
-        scripts = {path.stem: path.read_bytes() for path in sorted(LIBRARY.parent.glob("*.py"))}
+        scripts = {path.stem: path.read_bytes() for path in sorted(paths.SCRIPTS.glob("*.py"))}
         return cls(read_sources(LIBRARY, Path.read_bytes), scripts)
 
     @cached_property
