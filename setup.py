@@ -20,13 +20,14 @@ class BuildPy(build_py):
     """Build the package with its files; an editable one has them in the checkout."""
 
     def run(self) -> None:
-        """Build."""
-        super().run()
+        """Build, with nothing that an earlier build has left."""
         if self.editable_mode:
+            super().run()
             return
+        shutil.rmtree(Path(self.build_lib, "lossatlas"), ignore_errors=True)
+        super().run()
         for name, pattern in FILES.items():
             folder = Path(self.build_lib, PACKED, name)
-            shutil.rmtree(folder, ignore_errors=True)  # of an earlier build
             folder.mkdir(parents=True)
             for file in sorted(ROOT.glob(pattern)):
                 shutil.copyfile(file, folder / file.name)
