@@ -438,16 +438,23 @@ def draw(done: Traces) -> None:
             ),
         )
     shown = {"taxonomy_phases": "A caption."}
+    explored = {"name": "own", "made": True, "about": "", "thresholds": {"rule": "nulls"}}
+    kinds = ("performance", "hessian", "connectivity")
+    explored |= {"scalars": [paths.metric_table("own", kind) for kind in kinds]}
+    explored |= {"series": [paths.series_table("own", kind) for kind in kinds]}
     done.run(
         "report",
         entries.REPORT,
         "report.py",
-        input=Named(figures=[paths.figure("taxonomy_phases", "png")], claims=paths.claims()),
+        input=Named(figures=[paths.figure("taxonomy_phases", "png")], claims=[paths.claims()]),
         output=Named(paths.page()),
         params=Named(
             captions=shown,
             config="own",
-            experiments=["own"],
+            experiments=json.dumps([explored]),
+            units="{}",
+            command="snakemake",
+            look="",
             adopted=["own"],
             missing=["own: no checkpoint of 1 of 2 cells: width=2"],
             accepted=[],
@@ -496,7 +503,9 @@ NOTED: list[tuple[str, str]] = [  # job, what it must have called: the traces ar
     ("claims simplex", "lossatlas.claims.simplex_checks:low_inside"),
     ("claims taxonomy", "lossatlas.tables.collect:cell_summary"),
     ("figure simplex_planes", "lossatlas.figures.simplex_landscape:planes"),
-    ("report", "lossatlas.page:write"),
+    ("report", "lossatlas.page.write:write"),
+    ("report", "lossatlas.page.contents:_phases"),
+    ("report", "lossatlas.page.runs:_runs"),
 ]
 
 
