@@ -18,7 +18,7 @@ from lossatlas.metrics.simplex import Simplex
 from lossatlas.metrics.simplex_volume import SimplexVolume
 from lossatlas.models.mlp import MLP
 from lossatlas.similarity import predictions
-from lossatlas.simplex import measure, measure_espro, measure_volume, spro
+from lossatlas.simplex import ensembles, measure, measure_espro, measure_volume, spro
 from lossatlas.simplex.complexes import listed, shared
 from lossatlas.spec.parts import Recipe
 from lossatlas.store import Record, write
@@ -253,10 +253,10 @@ def test_corruption_and_reliability(espro: Record) -> None:
 
 
 def test_groups() -> None:
-    found = measure_espro.groups(5, 2)
+    found = ensembles.groups(5, 2)
     assert [g for g, apart in found if apart] == [[0, 1], [2, 3]]
     assert sorted(i for g, _ in found for i in g) == sorted([*range(5), *range(5)])
-    assert measure_espro.groups(3, 3) == [([0, 1, 2], True)]
+    assert ensembles.groups(3, 3) == [([0, 1, 2], True)]
 
 
 @pytest.mark.parametrize("after", [3, 70])

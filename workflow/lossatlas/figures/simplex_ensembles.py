@@ -21,12 +21,14 @@ from lossatlas.spec.figures import Figure as Chosen
 
 MEASURES = {"error": "test error (%)", "nll": "test NLL (nats)"}
 COLOURS = {0: style.INK, 1: "#2a78b0", 2: "#d1731c", 3: "#5a9a4a", -1: "#9a68a8"}
-MARKERS = {0: "o", 1: "s", 2: "^", 3: "D", -1: "x"}
+COLOURS |= {-2: "#8c6d31", -3: "#c05a7e"}
+MARKERS = {0: "o", 1: "s", 2: "^", 3: "D", -1: "x", -2: "+", -3: "v"}
+NAMES = {0: "deep ensemble", -1: "fast geometric ensemble", -2: "MultiSWA", -3: "MultiSWAG"}
 
 
 def method_name(code: int) -> str:
-    """Return the words for a method: the replicas, a simplex, or fast geometric ensembling."""
-    return {0: "deep ensemble", -1: "fast geometric ensemble"}.get(code, f"{code}-simplex")
+    """Return the words for a method: the replicas, a simplex, or an ensemble along SGD."""
+    return NAMES.get(code, f"{code}-simplex")
 
 
 def _look(code: int) -> dict[str, Any]:
