@@ -287,6 +287,32 @@ def test_interrupted_metric_gives_the_same(networks, espro, tmp_path, after, mon
     assert not list(tmp_path.glob("state*"))
 
 
+def test_finished_components_are_kept(networks, espro, tmp_path, monkeypatch) -> None:
+    """A job that is stopped at a later replica takes up the predictions of those before."""
+    make, asked = measure_espro._points, []
+
+    def points(networks, index, *given):
+        asked.append(index)
+        if asked == [0, 1]:
+            raise Preempted
+        return make(networks, index, *given)
+
+    monkeypatch.setattr(measure_espro, "_points", points)
+    state = State(tmp_path / "state", "key")
+    with pytest.raises(Preempted):
+        measure_espro.measure(networks, SMALL, state)
+    again = State(tmp_path / "state", "key")
+    resumed = measure_espro.measure(networks, SMALL, again)
+    assert asked == [0, 1, 1, 2]
+    write(tmp_path / "a.h5", espro)
+    write(tmp_path / "b.h5", resumed)
+    assert differences(tmp_path / "a.h5", tmp_path / "b.h5") == []
+    measure_espro.measure(networks, SMALL, State(tmp_path / "state", "other"))
+    assert asked == [0, 1, 1, 2, 0, 1, 2]  # what other work left is not taken
+    again.clear()
+    assert not list(tmp_path.glob("state*"))
+
+
 def test_bad_input(networks: Networks) -> None:
     without = replace(networks, data=replace(networks.data, held_out=None))
     with pytest.raises(UserError, match="no training images are held out"):

@@ -23,11 +23,11 @@ from lossatlas.simplex.spro import check_modes, grow
 from lossatlas.store import Array, Record, Scalar
 from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
+from lossatlas.training.state import State
 
 if TYPE_CHECKING:
     from lossatlas.metrics.espro import Espro
     from lossatlas.metrics.espro_strength import EsproStrength
-    from lossatlas.training.state import State
 
 # In the column `method`: 0 is the replica itself, d the simplex of d dimensions.
 FGE, SWA, SWAG = -1, -2, -3
@@ -126,14 +126,47 @@ def _component(
     """Return the predictions of one replica's networks by method; None if it diverged.
 
     The networks, by far the most that this metric holds, are gone before the next one's are made.
+    A job that is stopped later finds what is returned in the state.
     """
-    points = _points(networks, index, train, codes, settings, state)
+    functional, seed = networks.functional, networks.seeds[index]
+    part = (state or State(None, "")).part(seed)
+    mode, buffers = rows(networks.params, functional.shapes)[index], networks.one(index)[1]
+    plan, words = grown_from(seed, settings.vertices), ("espro", seed)
+    grown = grow(functional, buffers, mode[None], train, plan, settings, part, words)
+    if grown.diverged:
+        return None
+    kept = part.part("predictions")
+    done = kept.load(torch.device("cpu"))
+    if done is not None:
+        return _unpacked(done[0])
+    points = _points(networks, index, grown.vertices, train, codes, settings)
     if not all(bool(torch.isfinite(some).all()) for some in points.values()):
         return None
-    return {
+    found = {
         code: _predict(networks, index, some, train if code else None, held_out, shifts)
         for code, some in points.items()
     }
+    kept.save(_packed(found), {})
+    return found
+
+
+def _packed(found: dict[int, Predicted]) -> dict[str, Tensor]:
+    """Name each array by its method, its attribute of `Predicted`, and its split or kind."""
+    return {
+        f"{code} {attribute} {name}": torch.from_numpy(array)
+        for code, one in found.items()
+        for attribute in ("logs", "shifted")
+        for name, array in getattr(one, attribute).items()
+    }
+
+
+def _unpacked(tensors: dict[str, Tensor]) -> dict[int, Predicted]:
+    found: dict[int, Predicted] = {}
+    for key, tensor in tensors.items():
+        code, attribute, name = key.split(" ", 2)
+        one = found.setdefault(int(code), Predicted({}, {}))
+        getattr(one, attribute)[name] = tensor.numpy()
+    return found
 
 
 def _stacked(parts: list[Predicted], code: int, passes: float) -> Method:
@@ -146,22 +179,14 @@ def _stacked(parts: list[Predicted], code: int, passes: float) -> Method:
 def _points(
     networks: Networks,
     index: int,
+    vertices: Tensor,
     train: Split,
     codes: list[int],
     settings: Espro,
-    state: State | None,
 ) -> dict[int, Tensor]:
-    """Return the networks (G, P) of each method; NaN for those of a simplex that diverged."""
-    functional, seed = networks.functional, networks.seeds[index]
-    mode, buffers = rows(networks.params, functional.shapes)[index], networks.one(index)[1]
-    part = None if state is None else state.part(seed)
-    plan, words = grown_from(seed, settings.vertices), ("espro", seed)
-    grown = grow(functional, buffers, mode[None], train, plan, settings, part, words)
-    if grown.diverged:
-        return {code: torch.full_like(mode, math.nan)[None] for code in codes}
-    points = {
-        code: sample(grown.vertices[: code + 1], settings, seed) for code in codes if code >= 0
-    }
+    """Return the networks (G, P) of each method; the simplexes are those of `vertices` (V, P)."""
+    seed, mode, buffers = networks.seeds[index], vertices[0], networks.one(index)[1]
+    points = {code: sample(vertices[: code + 1], settings, seed) for code in codes if code >= 0}
     if FGE in codes:
         points[FGE] = _geometric(networks, train, mode, buffers, settings, seed)
     if SWA in codes:
