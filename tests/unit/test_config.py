@@ -277,7 +277,7 @@ def test_bad_config_is_one_clear_line(path: str, value: Any, says: str) -> None:
         ),
         (
             {"kind": "espro", "swag_epochs": 4, "swag_rank": 5},
-            "metrics.mine.swag_rank: must be at most 4, of 'swag_epochs', or take more of these",
+            "metrics.mine.swag_rank: 5 deviations of 4 epochs (at most 4, or more 'swag_epochs')",
         ),
         ({"kind": "espro", "swag_rank": 1}, "metrics.mine.swag_rank"),
         ({"kind": "espro_strength", "repeats": 3}, "takes 3 replicas, and there are 2 seeds"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
 from lossatlas.errors import UserError
 from lossatlas.metrics.base import Asked, Given, Memory, Output, Passes, Unit, ends
@@ -80,14 +80,6 @@ class Espro(Spro):
             raise ValueError("must be 0 or at least 2: one epoch gives no covariance")
         return value
 
-    @field_validator("swag_rank")
-    @classmethod
-    def _has_its_epochs(cls, value: int, given: ValidationInfo) -> int:
-        epochs = given.data.get("swag_epochs")
-        if epochs and value > epochs:
-            raise ValueError(f"must be at most {epochs}, of 'swag_epochs', or take more of these")
-        return value
-
     @property
     def fge_epochs(self) -> float:
         """Epochs that FGE trains per replica: the last member is kept in mid-cycle."""
@@ -115,6 +107,7 @@ class Espro(Spro):
         The epochs of training are a part of what ensembles cost: they have to be known.
         """
         self._check_counts(asked)
+        self._check_rank(f"metrics.{asked.name}.swag_rank")
         if asked.adopted and "epochs" not in asked.recipe.model_fields_set:
             what = f"'{asked.name}' counts the epochs of training, and they are not known"
             fix = "name a recipe with 'epochs'"
@@ -136,6 +129,14 @@ class Espro(Spro):
                 where = f"metrics.{asked.name}.{name}"
                 raise UserError(what, where=where, fix=f"at most {count}, or more seeds")
             count = self.replicas or count
+
+    def _check_rank(self, where: str) -> None:
+        """Refuse more deviations than there are weights, where a number of them was asked for."""
+        chosen = self.swag_epochs and "swag_rank" in self.model_fields_set
+        if chosen and self.swag_rank > self.swag_epochs:
+            what = f"{self.swag_rank} deviations of {self.swag_epochs} epochs"
+            fix = f"at most {self.swag_epochs}, or more 'swag_epochs'"
+            raise UserError(what, where=where, fix=fix)
 
     def _check_corruptions(self, source: str, where: str) -> None:
         clean, found = data_source(source), corrupted_source(self.corruptions, where)

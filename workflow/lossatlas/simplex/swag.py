@@ -1,5 +1,7 @@
 """SWA and SWAG: the mean of weights along SGD, and a Gaussian around it (Maddox et al., 2019).
 
+An ensemble of them from several modes is MultiSWA, MultiSWAG (Wilson and Izmailov, 2020).
+
 Of weights theta_1 ... theta_T, one after each epoch at a constant rate, SWAG keeps the mean, the
 mean square, and the last K deviations d_i of theta_i from the mean up to then. Samples are
 
