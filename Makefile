@@ -86,8 +86,8 @@ bench: $(READY_DEV)  ## measure ratios against peers (PEERS=folder with their ch
 RESOLVE = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 lock: $(BASE)  ## resolve the newest versions into the three lock files
-	$(RESOLVE) pyproject.toml -o requirements.lock
-	$(RESOLVE) --constraints requirements.lock --group dev pyproject.toml -o requirements-dev.lock
+	$(RESOLVE) --all-extras pyproject.toml -o requirements.lock
+	$(RESOLVE) --all-extras --constraints requirements.lock --group dev pyproject.toml -o requirements-dev.lock
 	$(RESOLVE) --constraints requirements-dev.lock --group setup -o envs/bootstrap.lock
 
 help:

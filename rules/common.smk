@@ -31,7 +31,8 @@ from lossatlas import entries, fingerprint, paths, warm
 from lossatlas.entry import find_user_modules, leave_warnings_to_scripts, share_imports
 from lossatlas.errors import UserError, nearest
 from lossatlas.metrics import registry
-from lossatlas.spec import names, needs, spelling, starts, told
+from lossatlas.page import assets
+from lossatlas.spec import atlas, names, needs, spelling, starts, told
 from lossatlas.spec.catalogue import corrupted_source, data_source, data_sources, files_of, identity
 from lossatlas.spec.cells import ADOPTED_ID, TRAINED_ID, canonical
 from lossatlas.spec.config import load
@@ -360,6 +361,16 @@ def told_of(wildcards):
 def about_claims(wildcards):
     """Return what else the claims must know of these experiments: recipe, data, settings."""
     return compact(plainly(told.about, CONFIG, wildcards.paper, refusal=SystemExit))
+
+
+@functools.cache
+def on_page():
+    """Return what the page shows of each experiment."""
+    return plainly(atlas.experiments, CONFIG)
+
+
+def tables_of_page():
+    return [path for one in on_page() for path in (*one["scalars"], *one["series"])]
 
 
 def claims_read(wildcards):

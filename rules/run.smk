@@ -39,6 +39,13 @@ def given_files():
     return [] if files == ["config.yaml"] else files
 
 
+def command_of_files():
+    """Return the command that makes a file of this config, before the file's name."""
+    return " ".join(
+        ["snakemake", *(["--configfile", *given_files(), "--"] if given_files() else [])]
+    )
+
+
 def ended():
     """Return the first result of each job of this run that has ended or had nothing to do."""
     done = filter(workflow.dag.noneedrun_finished, workflow.dag.jobs)

@@ -120,10 +120,11 @@ rule taxonomy_import:
 
 
 rule report:
-    """One HTML page with all figures, captions and claims: report.html of the config."""
+    """One HTML page to explore: maps, cells, figures, claims and runs: report.html of the config."""
     input:
-        figures=figure_files(FIGURE_NAMES, ("png",)),
-        claims=paths.claims(),
+        figures=figure_files(FIGURE_NAMES),
+        claims=CLAIMS,
+        tables=tables_of_page(),
     output:
         paths.page(),
     log:
@@ -133,7 +134,10 @@ rule report:
     params:
         captions={name: shown(name).caption for name in FIGURE_NAMES},
         config=CONFIG.name,
-        experiments=list(CONFIG.experiments),
+        experiments=compact(on_page()),
+        units=compact(plainly(atlas.units, CONFIG)),
+        command=lambda w: command_of_files(),
+        look=lambda w: assets.digest(),
         adopted=[name for name, one in CONFIG.experiments.items() if one.checkpoints],
         missing=CONFIG.missing,
         accepted=lambda w: RERUNS.reasons(),

@@ -60,6 +60,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name, text in MODULES.items():
         (library / name).write_text(text)
     monkeypatch.setattr(fingerprint, "LIBRARY", library)
+    monkeypatch.setattr(fingerprint, "SCRIPTS", library.parent)
     monkeypatch.chdir(library)
     yield library
     forget()
@@ -592,6 +593,7 @@ def test_a_job_checks_the_users_files(
 def test_checking_is_quick(working: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is parsed where no byte changed."""
     monkeypatch.setattr(fingerprint, "LIBRARY", LIBRARY)
+    monkeypatch.setattr(fingerprint, "SCRIPTS", LIBRARY.parent)
     forget()
     cell = Cell(DataPart(source="digits"), ModelPart(builder="mlp"), Recipe(epochs=1))
     asked = entries.training(cell)

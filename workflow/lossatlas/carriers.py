@@ -18,6 +18,7 @@ CARRIERS: dict[str, str] = {
     "files": _WRITING,
     "made": _TOLD,
     "entry": _GUARD,
+    "installed": _MESSAGE,
     "kept": _GUARD,
     "lease": _GUARD,
     "slots": _GUARD,

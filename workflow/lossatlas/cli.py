@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from lossatlas import __version__, plugins, store
+from lossatlas import __version__, installed, plugins, store
 from lossatlas.differences import differences
 from lossatlas.entry import find_user_modules
 from lossatlas.errors import UserError, nearest, out_of_memory
-from lossatlas.files import check_own
+from lossatlas.files import check_own, check_place
 from lossatlas.metrics import registry
 from lossatlas.metrics.base import Metric
 from lossatlas.spec import spelling
@@ -32,14 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Ctrl-C is one line, too, and exit code 130.
     """
-    options = _parser().parse_args(arguments)
-    find_user_modules()
-    if getattr(options, "no_plugins", False):
-        plugins.turn_off()
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        return int(options.run(options) or 0)
+        installed.check_command(words)
+        return _run(_parser().parse_args(words))
     except UserError as error:
         print(f"lossatlas: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if (lacking := installed.lacking(error)) is None:
+            raise
+        print(f"lossatlas: {lacking}", file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
@@ -52,6 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("lossatlas: interrupted", file=sys.stderr)
         return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    find_user_modules()
+    if (other := installed.other_project()) is not None:
+        print(f"lossatlas: {other}", file=sys.stderr)
+    if getattr(options, "no_plugins", False):
+        plugins.turn_off()
+    return int(options.run(options) or 0)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -210,7 +222,7 @@ _BEGIN = {".h5": _RECORD, ".png": (b"\x89PNG",), ".pdf": (b"%PDF",)}
 
 
 def _check_out(files: Sequence[str], option: str, given: Sequence[str] = ()) -> None:
-    """Refuse outputs that would replace what the user gave, or what is no result.
+    """Refuse outputs that replace what the user gave or what is no result, or cannot be written.
 
     Raises:
         UserError: With the file.
@@ -222,6 +234,7 @@ def _check_out(files: Sequence[str], option: str, given: Sequence[str] = ()) -> 
             what, fix = f"'{file}' is read by this command", "give another name"
             raise UserError(what, where=option, fix=fix)
         check_own(file, option, kinds=_BEGIN.get(os.path.splitext(file)[1], _RECORD))
+        check_place(file)
 
 
 def _check_source(options: argparse.Namespace, own: dict[str, Any]) -> None:
@@ -248,7 +261,7 @@ def _plane(options: argparse.Namespace) -> None:
             raise UserError(what, where=f"--{option}", fix=f"at least {least}")
     _check_out(options.out, "--out", [*options.checkpoint, options.data])
     from lossatlas import device
-    from lossatlas.custom import plane_custom
+    from lossatlas.custom import draw_plane, plane_custom
 
     if options.threads:
         device.set_threads(options.threads)
@@ -267,26 +280,8 @@ def _plane(options: argparse.Namespace) -> None:
         if file.endswith(".h5"):
             store.write(file, record)
         else:
-            _draw_plane(record, file)
+            draw_plane(record, file)
     _print(record)
-
-
-def _draw_plane(record: store.Record, file: str) -> None:
-    from pathlib import Path
-
-    from lossatlas.figures import Tables, draw, simplex_landscape
-    from lossatlas.spec.figures import Figure
-    from lossatlas.tables import collect
-
-    name = "plane"
-    tables = Tables(
-        collect.scalar_frame(name, {name: {}}, {name: record.scalars}),
-        collect.series_frame(name, {name: {}}, {name: [*record.series, *record.tables]}),
-    )
-    style = Figure(draws="simplex_planes")
-    drawn = simplex_landscape.planes(tables, style, "", "")
-    page = draw.whole_page(drawn.figure)
-    draw.save(drawn, Path(file), file.rpartition(".")[2], style.dpi, page)
 
 
 def _train(options: argparse.Namespace) -> None:

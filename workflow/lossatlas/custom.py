@@ -172,6 +172,31 @@ def plane_custom(
     return record
 
 
+def draw_plane(record: store.Record, file: str) -> None:
+    """Draw the record of a plane into a .png or .pdf.
+
+    Args:
+        record: Of `plane_custom`.
+        file: Its ending is the format.
+
+    Raises:
+        UserError: If the file cannot be written.
+    """
+    from lossatlas.figures import Tables, draw, simplex_landscape
+    from lossatlas.spec.figures import Figure
+    from lossatlas.tables import collect
+
+    name = "plane"
+    tables = Tables(
+        collect.scalar_frame(name, {name: {}}, {name: record.scalars}),
+        collect.series_frame(name, {name: {}}, {name: [*record.series, *record.tables]}),
+    )
+    style = Figure(draws="simplex_planes")
+    drawn = simplex_landscape.planes(tables, style, "", "")
+    page = draw.whole_page(drawn.figure)
+    draw.save(drawn, Path(file), file.rpartition(".")[2], style.dpi, page)
+
+
 def _seen(networks: Networks) -> dict[str, Any]:
     """Return how pixels became inputs, where that is known."""
     pixels = networks.data.pixels

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from lossatlas import fingerprint, kept, made, paths, slots, warm, watch
+from lossatlas import fingerprint, installed, kept, made, paths, slots, warm, watch
 from lossatlas.errors import UserError, out_of_memory
 from lossatlas.files import sweep, unwritable
 from lossatlas.lease import lease
@@ -141,6 +141,8 @@ def _fault(error: Exception) -> None:
     if type(error).__name__ == "Preempted":
         _leave("told to leave; state saved, run the same command again to go on", 75)
     traceback.print_exc()
+    if isinstance(error, ModuleNotFoundError) and (lacking := installed.lacking(error)):
+        _leave(str(lacking), 1)
     if out_of_memory(error):
         _leave("out of memory (with --retries 2, each attempt asks for more of it)", 1)
     _leave(f"{type(error).__name__}: {error} (a fault of ours: the log has the details)", 1)

@@ -137,6 +137,18 @@ def unwritable(target: Path, error: OSError) -> UserError:
     )
 
 
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Refuse a file whose folder cannot be written to or made, before its content is computed.
+
+    Raises:
+        UserError: With that folder, or the one in which it would be made.
+    """
+    folder = Path(path).absolute().parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    check_folder(str(folder))
+
+
 def check_folder(folder: str, *, write: bool = True) -> None:
     """Refuse a results folder that cannot be written to, before anything is run.
 

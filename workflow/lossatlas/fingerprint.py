@@ -36,7 +36,7 @@ from typing import Any
 from lossatlas import paths
 from lossatlas.errors import UserError
 from lossatlas.files import atomic
-from lossatlas.paths import LIBRARY
+from lossatlas.paths import LIBRARY, SCRIPTS
 from lossatlas.reach import Library, Other, Target, read_sources
 from lossatlas.syntax import digest as syntax_digest
 from lossatlas.syntax import ours
@@ -56,7 +56,7 @@ class Sources:
     @classmethod
     def read(cls) -> Sources:
         """Read them."""
-        scripts = {path.stem: path.read_bytes() for path in sorted(LIBRARY.parent.glob("*.py"))}
+        scripts = {path.stem: path.read_bytes() for path in sorted(SCRIPTS.glob("*.py"))}
         return cls(read_sources(LIBRARY, Path.read_bytes), scripts)
 
     @cached_property

@@ -35,11 +35,16 @@ ENTRIES = (  # of ROOT that are no config's
 OWN_LOGS = ("claims", "collect", "doctor", "figure", "plan", "report", "status", "table")
 SHARED_LOGS = ("adopt", "dataset", "download", "misspelt", "pbs", "reference", "study", "train")
 LIBRARY = Path(__file__).resolve().parent
-PROJECT = LIBRARY.parent.parent
+PROJECT = LIBRARY.parent.parent  # of a checkout: an installed library has no project around it
+_PACKED = LIBRARY / "packed"  # what a wheel has besides modules (setup.py); no checkout has it
+INSTALLED = _PACKED.is_dir()
+_RESOURCES = _PACKED / "resources" if INSTALLED else PROJECT / "resources"
+_CAPTIONS = _PACKED / "report" if INSTALLED else LIBRARY.parent / "report"
+SCRIPTS = _PACKED / "scripts" if INSTALLED else LIBRARY.parent
 CODES = Path(".snakemake/lossatlas-codes.json")  # digests of code, while no source changes
 DATA = Path(".snakemake/lossatlas-data.json")  # what data of the user's own were found to hold
 FILES = Path(".snakemake/lossatlas-files.json")  # SHA-256 of files of the user's own
-DATASETS_TABLE = PROJECT / "resources" / "datasets.tsv"
+DATASETS_TABLE = _RESOURCES / "datasets.tsv"
 
 
 _rehearsing = False
@@ -79,12 +84,12 @@ def origin(config: str) -> str:
 
 def caption(figure: str) -> Path:
     """The caption of a built-in figure."""
-    return LIBRARY.parent / "report" / f"{figure}.rst"
+    return _CAPTIONS / f"{figure}.rst"
 
 
 def published() -> str:
     """The authors' numbers that come with the project; relative if it is in the working folder."""
-    table = PROJECT / "resources" / "taxonomy_published.csv"
+    table = _RESOURCES / "taxonomy_published.csv"
     here = Path.cwd()
     return str(table.relative_to(here) if table.is_relative_to(here) else table)
 

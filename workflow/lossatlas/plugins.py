@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from lossatlas.errors import UserError, nearest, told
+from lossatlas.installed import extra_for
 from lossatlas.modules import check_not_hidden, find_module
 
 GROUPS = tuple(
@@ -51,7 +52,8 @@ def load(target: str, where: str, base: type | None = None) -> Any:
         module = importlib.import_module(module_name)
     except Exception as error:  # the user's module may fail in any way while it is imported
         what = f"'{module_name}' does not import: {told(error)}"
-        raise UserError(what, where=where, fix="mend it, or correct the path") from error
+        fix = extra_for(error) or "mend it, or correct the path"
+        raise UserError(what, where=where, fix=fix) from error
     found = getattr(module, name, None)
     if found is None or (_ours(module_name) and not _ours(getattr(found, "__module__", ""))):
         fix = nearest(name, _made_in(module))

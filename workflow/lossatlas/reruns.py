@@ -19,6 +19,8 @@ from typing import Any
 from lossatlas import made, paths, store
 from lossatlas.errors import UserError
 from lossatlas.files import atomic
+from lossatlas.installed import check_snakemake
+from lossatlas.installed import snakefile as find_snakefile
 from lossatlas.made import Difference
 from lossatlas.metrics import registry
 
@@ -168,9 +170,13 @@ def accept(chosen: Accept, configs: Sequence[str]) -> int:
 
     Returns:
         The exit code of Snakemake.
+
+    Raises:
+        UserError: If there is no Snakemake, no workflow, or one of another version.
     """
-    snakefile = Path("Snakefile") if Path("Snakefile").is_file() else paths.PROJECT / "Snakefile"
-    command = [sys.executable, "-m", "snakemake", *ALL_RESULTS, "-s", str(snakefile), "--dry-run"]
+    check_snakemake()
+    snakefile = ["-s", str(find_snakefile())]
+    command = [sys.executable, "-m", "snakemake", *ALL_RESULTS, *snakefile, "--dry-run"]
     command += ["--configfile", *configs] if configs else []
     environment = {**os.environ, VARIABLE: chosen.told()}
     done = subprocess.run(  # noqa: S603 -- our own interpreter

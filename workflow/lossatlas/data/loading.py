@@ -170,7 +170,7 @@ def open_data(
         fix = f"{nearest(text, known)}; or give an .h5, an .npz or 'package.module:object'"
         raise UserError(f"unknown data '{text}'", where="data", fix=fix)
     if not os.path.exists(paths.dataset(text)):
-        fix = f"run: snakemake {paths.dataset(text)}"
+        fix = f"the workflow makes it: snakemake {paths.dataset(text)}; or give an .h5 or .npz"
         raise UserError(f"'{text}' has not been converted here", where="data", fix=fix)
     return load(paths.dataset(text), part, device)
 

@@ -9,6 +9,7 @@ from lossatlas.paths import REFERENCE, STUDIES
 from lossatlas.spec.catalogue import data_source
 from lossatlas.spec.cells import axis_target
 from lossatlas.spec.config import Config
+from lossatlas.spec.figures import Thresholds
 from lossatlas.spec.parts import Recipe
 from lossatlas.spec.shown import Shown, tables_told
 
@@ -89,13 +90,19 @@ def _rate(recipe: Recipe) -> str:
 
 def _settings(config: Config, name: str, paper: str) -> Mapping[str, Any]:
     """Return what the config sets for a paper's claims: thresholds of phases, lags of a fit."""
-    if paper == "taxonomy":
-        for figure, style in config.figures.items():
-            shown = Shown(config, figure)
-            phases = shown.style.draws in ("taxonomy_phases", "taxonomy_reference_phases")
-            if phases and shown.experiment == name:
-                return {"thresholds": style.thresholds.model_dump()}
+    if paper == "taxonomy" and (limits := thresholds_of(config, name)):
+        return {"thresholds": limits.model_dump()}
     if paper == "diffusion" and "diffusion" in (firsts := config.firsts(name)):
         metric: Any = config.metric(firsts["diffusion"])
         return {"fit": list(metric.fit)}
     return {}
+
+
+def thresholds_of(config: Config, name: str) -> Thresholds | None:
+    """Return the thresholds by which a figure of an experiment's phases is drawn, if one is."""
+    for figure, style in config.figures.items():
+        shown = Shown(config, figure)
+        phases = shown.style.draws in ("taxonomy_phases", "taxonomy_reference_phases")
+        if phases and shown.experiment == name:
+            return style.thresholds
+    return None

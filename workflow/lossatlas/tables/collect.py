@@ -269,8 +269,10 @@ def concatenate(paths: Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
     return pd.concat(filled or tables, ignore_index=True)
 
 
-def cell_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Return, for each cell and each quantity of `PANELS` that was measured, what figures draw.
+def cell_summary(
+    table: pd.DataFrame, panels: Mapping[str, tuple[str, bool]] | None = None
+) -> pd.DataFrame:
+    """Return, for each cell and each quantity that was measured, what figures draw.
 
     The value is the mean over replicas or over unordered pairs (both orders of a pair are averaged
     first), or the natural logarithm of that mean, as in the authors' notebook, which needs numbers
@@ -288,10 +290,12 @@ def cell_summary(table: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         table: Rows of scalars of one or more experiments with the same axes, one metric per kind.
+        panels: Quantity -> its scalar, and whether it is the logarithm; default: `PANELS`.
     """
     keys = [*FIRST, *axes_of(table)]
     measured = set(table["metric"])
-    panels = {name: panel for name, panel in PANELS.items() if panel[0] in measured}
+    asked = PANELS if panels is None else panels
+    panels = {name: panel for name, panel in asked.items() if panel[0] in measured}
     places = list(table[keys].drop_duplicates().itertuples(index=False, name=None))
     cells: list[dict[str, list[_Entry]]] = [{} for _ in places]
     # A frame for each cell and quantity would take ten times as long as the numbers themselves.

@@ -1,0 +1,238 @@
+"""What the page holds: numbers, phases and curves as in the tables, and nothing that runs."""
+
+import base64
+import gzip
+import json
+import math
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import page_tables
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from scipy import stats
+
+from lossatlas.page import assets, contents, lines, runs, write
+from lossatlas.spec.figures import Thresholds
+from lossatlas.tables import collect
+from lossatlas.tables.phases import phases
+
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'\U0001f600"
+
+
+def content(page: str) -> dict:
+    packed = re.search(r'id="data">(.*?)</script>', page, re.DOTALL)
+    assert packed is not None
+    return json.loads(gzip.decompress(base64.b64decode(packed[1])))
+
+
+def test_numbers_are_those_of_the_tables(tmp_path):
+    asked = page_tables.asked(tmp_path)
+    found = contents.of_experiment(asked, {"train_loss": ("nats", "loss")})
+    table = collect.read(asked.scalars[0])
+    assert found["axes"] == ["width", "batch_size"]
+    assert len(found["cells"]) == 12
+    summary = collect.cell_summary(table).set_index(["metric", "cell"])
+    for name in ("train_loss", "log_hessian_trace", "mode_connectivity", "cka"):
+        for place, cell in enumerate(found["cells"]):
+            row = summary.loc[(name, cell["id"])]
+            numbers = found["numbers"][name]
+            assert numbers["value"][place] == pytest.approx(row["value"], rel=1e-5)
+            assert numbers["stderr"][place] == pytest.approx(row["stderr"], rel=1e-5)
+            assert numbers["n"][place] == row["count"]
+    assert found["units"]["train_loss"] == ["nats", "loss"]
+    # Of any metric, the mean over replicas.
+    mean = table[(table["metric"] == "hessian_trace") & (table["cell"] == "net-w2-b16")]["value"]
+    place = [cell["id"] for cell in found["cells"]].index("net-w2-b16")
+    assert found["numbers"]["hessian_trace"]["value"][place] == pytest.approx(mean.mean(), rel=1e-5)
+
+
+def test_a_single_number_keeps_its_own_error(tmp_path):
+    row = ("e", "c", 1, 2, "volume", None, None, 3.0, 0.25, 7.0, "ok")
+    path = page_tables.save(tmp_path, "one", page_tables.frame([row], collect.SCALAR))
+    found = contents.of_experiment(contents.Asked("e", [path], []), {})["numbers"]["volume"]
+    assert (found["value"], found["stderr"], found["df"], found["n"]) == ([3.0], [0.25], [7.0], [1])
+
+
+@pytest.mark.parametrize("rule", ["published", "nulls"])
+def test_phases_are_those_of_the_rule(tmp_path, rule):
+    asked = page_tables.asked(tmp_path, rule=rule)
+    found = contents.of_experiment(asked, {})["phases"]
+    summary = collect.cell_summary(collect.read(asked.scalars[0]))
+    wanted = phases(summary, Thresholds(rule=rule))
+    assert found["label"] == wanted["phase"].to_list()
+    assert len(set(found["label"])) > 2
+    for name in ("I", "II", "III", "IV-A", "IV-B"):
+        np.testing.assert_allclose(found["probability"][name], wanted[f"p_{name}"], atol=2e-3)
+    for key, table in found["student"].items():
+        np.testing.assert_allclose(table, stats.t.cdf(found["errors"], float(key)), rtol=2e-3)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=900), st.integers(4, 200))
+def test_thinned_curves_keep_their_extremes(values, most):
+    array = np.array(values)
+    kept = lines.thinned(array, most)
+    assert len(kept) <= max(most, len(values) if len(values) <= most else 0)
+    assert (np.diff(kept) > 0).all()
+    assert array[kept].max() == array.max()
+    assert array[kept].min() == array.min()
+    assert {0, len(values) - 1} <= set(kept)
+
+
+def test_curves_and_planes_of_a_table():
+    columns = ["series", *collect.SEEDS, "window", "u", "v", "loss", *collect.POINT, "status"]
+    nothing, place = (math.nan,) * 4, ("e", "c", 1, 2)
+    rows = [
+        (
+            "e",
+            "c",
+            1,
+            2,
+            "msd",
+            seed,
+            None,
+            window,
+            *(math.nan,) * 3,
+            lag,
+            lag * window,
+            0.5,
+            2.0,
+            "ok",
+        )
+        for seed in (0, 1)
+        for window in (100, 200)
+        for lag in (3.0, 1.0, 2.0)
+    ]
+    rows += [
+        (*place, "plane", None, None, math.nan, u, v, 10 * u + v, *nothing, "ok")
+        for u in (0.0, 1.0, 2.0)
+        for v in (0.0, 1.0, 2.0, 3.0)
+    ]
+    found = lines.of_series(page_tables.frame(rows, columns))["c"]
+    msd = [one for one in found if one["series"] == "msd"]
+    assert {one["name"] for one in msd} == {
+        f"replica {s}, window {w}" for s in (0, 1) for w in (100, 200)
+    }
+    one = next(one for one in msd if one["name"] == "replica 1, window 200")
+    assert (one["x"], one["y"], one["of"]) == ([1, 2, 3], [200, 400, 600], 4)
+    assert (one["low"], one["high"]) == ([199.5, 399.5, 599.5], [200.5, 400.5, 600.5])
+    (plane,) = (one for one in found if one["series"] == "plane")
+    assert (plane["u"], plane["v"]) == ([0, 1, 2], [0, 1, 2, 3])
+    assert plane["z"][3] == [3, 13, 23]  # rows by v
+
+
+def test_the_page_asks_for_nothing_and_holds_all(tmp_path):
+    picture, path = tmp_path / "f.png", tmp_path / "report.html"
+    Image.new("RGB", (2400, 600), "white").save(picture)
+    shown = [write.Shown("f", str(picture), "It *shows* ``a``.\n\nMore.")]
+    write.write(str(path), page_tables.atlas(tmp_path, figures=shown))
+    page = path.read_text()
+    held = content(page)
+    assert [one["name"] for one in held["experiments"]] == ["e", "f"]
+    assert [one["claim"] for one in held["claims"]] == ["T1", "T2", "C1"]
+    assert "<p>It <em>shows</em>" in page
+    assert 'href="figures/f.pdf"' in page
+    elements = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.findall(r"""(?:src|href)=["'](?!data:image/webp;|#|figures/)""", elements)
+    assert "default-src 'none'" in page
+    assert len(page) < 1.6e6
+
+
+class Parsed(HTMLParser):
+    """What a browser would run or ask for."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.scripts, self.asked, self.handlers = 0, list[str](), list[str]()
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.scripts += tag == "script"
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+        self.asked += [value for name, value in attrs if name in ("src", "href")]
+
+
+def test_text_of_others_is_never_markup(tmp_path):
+    picture, path = tmp_path / "f.png", tmp_path / "report.html"
+    Image.new("RGB", (20, 20), "white").save(picture)
+    caption = f"{EVIL}\n\n.. raw:: html\n\n   <script>alert(3)</script>\n\n"
+    caption += "`a <javascript:alert(4)>`__ `b <data:text/html,x>`__\n\n.. include:: /etc/passwd\n"
+    figures = [write.Shown("f", str(picture), caption)]
+    texts = {"about": {EVIL: EVIL}, "config": EVIL, "warning": EVIL}
+    write.write(str(path), page_tables.atlas(tmp_path, figures=figures, **texts))
+    page = path.read_text()
+    parsed = Parsed(page)
+    assert parsed.scripts == 3  # data, library, ours
+    assert parsed.handlers == []
+    assert not [one for one in parsed.asked if not re.match("data:image/webp;|#|figures/f", one)]
+    assert "root:x:0" not in page
+
+
+def test_scripts_cannot_end_their_element():
+    assert assets.in_element("a('</script>'); // <!-- x") == "a('<\\/script>'); // <\\!-- x"
+    for name in assets.SCRIPTS:
+        assert "innerHTML" not in (assets.LOOK / f"{name}.js").read_text()
+
+
+@pytest.mark.parametrize("case", ["nothing", "diverged", "one replica", "no axes", "a name"])
+def test_experiments_with_little_in_them(tmp_path, case):
+    table = page_tables.scalars((1, 2), (2,), replicas=1 if case == "one replica" else 3)
+    if case == "nothing":
+        table = table.iloc[:0]
+    elif case == "diverged":
+        table = table.assign(value=math.nan, status="diverged")
+    elif case == "no axes":
+        table = table.drop(columns=["width", "batch_size"])
+    elif case == "a name":
+        table["cell"] = table["cell"] + EVIL.replace("\n", "")
+    path = page_tables.save(tmp_path, "t", table)
+    found = contents.of_experiment(contents.Asked("e", [path], []), {})
+    assert len(found["cells"]) == (0 if case == "nothing" else 2)
+    if case == "diverged":
+        assert set(found["numbers"]["train_loss"]["status"]) == {"diverged"}
+        assert found["numbers"]["train_loss"]["value"] == [None, None]
+    if case == "one replica":
+        assert found["numbers"]["train_loss"]["stderr"] == [None, None]
+        assert found["phases"] is None  # no pairs, no connectivity
+    write.write(str(tmp_path / "p.html"), page_tables.atlas(tmp_path, experiments=[found]))
+    assert content((tmp_path / "p.html").read_text())["experiments"][0] == found
+
+
+def test_a_large_grid_fits(tmp_path):
+    grid = tuple(range(1, 15)), tuple(range(2, 15))
+    sizes = {
+        "scalars": [page_tables.save(tmp_path, "s", page_tables.scalars(*grid, replicas=5))],
+        "series": [page_tables.save(tmp_path, "c", page_tables.series(*grid))],
+    }
+    found = contents.of_experiment(contents.Asked("e", **sizes), {})
+    assert len(found["cells"]) == 182
+    assert len(write.packed({"experiments": [found]})) < 1e6
+
+
+def test_what_is_told_of_runs():
+    row = {"device": "cpu", "versions": "torch 2", "seconds": 3600.0}
+    told = runs.told(
+        [
+            {**row, "status": "ok", "file": "a"},
+            {**row, "status": "diverged", "file": "a"},
+            {**row, "status": "ok", "file": "b"},
+        ]
+    )
+    assert told["replicas trained"] == "3, of which 1 diverged"
+    assert told["training"] == "2 hours in 2 jobs on cpu"  # two replicas of one job
+    assert runs.told([]) == {}
+
+
+def test_a_digest_follows_the_look(monkeypatch, tmp_path):
+    before = assets.digest()
+    (tmp_path / "main.js").write_text("other")
+    monkeypatch.setattr(assets, "LOOK", tmp_path)
+    assert assets.digest() != before
+
+
+def test_empty_series():
+    assert lines.of_series(pd.DataFrame()) == {}

@@ -1,0 +1,41 @@
+"""The files that the page is made of, and the library that draws its maps. No other imports."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+
+LOOK = Path(__file__).parent / "look"
+SCRIPTS = ("numbers", "elements", "charts", "map", "cells", "views", "main")
+
+
+def digest() -> str:
+    """Return a digest of what the page looks like, with the version of the library (vl-convert)."""
+    parts = [file.name.encode() + file.read_bytes() for file in sorted(LOOK.glob("*.*"))]
+    library = version("vl-convert-python").encode()
+    return hashlib.sha256(b"".join([*parts, library])).hexdigest()[:16]
+
+
+def style() -> str:
+    """Return the style sheet."""
+    return (LOOK / "atlas.css").read_text(encoding="utf-8")
+
+
+def script() -> str:
+    """Return the script of the page, in a scope of its own: the library's has many short names."""
+    code = "\n".join((LOOK / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
+    return in_element(f"(() => {{\n{code}\n}})();")
+
+
+def vega() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed in one script (0.9 MB), which asks for nothing else."""
+    from vl_convert import javascript_bundle
+
+    names = ("vega", "vegaLite", "vegaEmbed")
+    return in_element(javascript_bundle("".join(f"window.{name}={name};" for name in names)))
+
+
+def in_element(code: str) -> str:
+    """Return JavaScript that cannot end the element in which it stands."""
+    return code.replace("</script", "<\\/script").replace("<!--", "<\\!--")
