@@ -18,7 +18,7 @@ from lossatlas.metrics.simplex import Simplex
 from lossatlas.metrics.simplex_volume import SimplexVolume
 from lossatlas.models.mlp import MLP
 from lossatlas.similarity import predictions
-from lossatlas.simplex import measure, measure_espro, measure_volume, spro
+from lossatlas.simplex import ensembles, measure, measure_espro, measure_volume, spro
 from lossatlas.simplex.complexes import listed, shared
 from lossatlas.spec.parts import Recipe
 from lossatlas.store import Record, write
@@ -253,10 +253,10 @@ def test_corruption_and_reliability(espro: Record) -> None:
 
 
 def test_groups() -> None:
-    found = measure_espro.groups(5, 2)
+    found = ensembles.groups(5, 2)
     assert [g for g, apart in found if apart] == [[0, 1], [2, 3]]
     assert sorted(i for g, _ in found for i in g) == sorted([*range(5), *range(5)])
-    assert measure_espro.groups(3, 3) == [([0, 1, 2], True)]
+    assert ensembles.groups(3, 3) == [([0, 1, 2], True)]
 
 
 @pytest.mark.parametrize("after", [3, 70])
@@ -283,6 +283,32 @@ def test_interrupted_metric_gives_the_same(networks, espro, tmp_path, after, mon
     write(tmp_path / "a.h5", espro)
     write(tmp_path / "b.h5", resumed)
     assert differences(tmp_path / "a.h5", tmp_path / "b.h5") == []
+    again.clear()
+    assert not list(tmp_path.glob("state*"))
+
+
+def test_finished_components_are_kept(networks, espro, tmp_path, monkeypatch) -> None:
+    """A job that is stopped at a later replica takes up the predictions of those before."""
+    make, asked = measure_espro._points, []
+
+    def points(networks, index, *given):
+        asked.append(index)
+        if asked == [0, 1]:
+            raise Preempted
+        return make(networks, index, *given)
+
+    monkeypatch.setattr(measure_espro, "_points", points)
+    state = State(tmp_path / "state", "key")
+    with pytest.raises(Preempted):
+        measure_espro.measure(networks, SMALL, state)
+    again = State(tmp_path / "state", "key")
+    resumed = measure_espro.measure(networks, SMALL, again)
+    assert asked == [0, 1, 1, 2]
+    write(tmp_path / "a.h5", espro)
+    write(tmp_path / "b.h5", resumed)
+    assert differences(tmp_path / "a.h5", tmp_path / "b.h5") == []
+    measure_espro.measure(networks, SMALL, State(tmp_path / "state", "other"))
+    assert asked == [0, 1, 1, 2, 0, 1, 2]  # what other work left is not taken
     again.clear()
     assert not list(tmp_path.glob("state*"))
 

@@ -271,6 +271,15 @@ def test_bad_config_is_one_clear_line(path: str, value: Any, says: str) -> None:
             {"kind": "espro", "replicas": 1, "components": 2},
             "metrics.mine.components: 'mine' takes 2 replicas, and there are 1",
         ),
+        (
+            {"kind": "espro", "swag_epochs": 1},
+            "metrics.mine.swag_epochs: must be 0 or at least 2: one epoch gives no covariance",
+        ),
+        (
+            {"kind": "espro", "swag_epochs": 4, "swag_rank": 5},
+            "metrics.mine.swag_rank: 5 deviations of 4 epochs (at most 4, or more 'swag_epochs')",
+        ),
+        ({"kind": "espro", "swag_rank": 1}, "metrics.mine.swag_rank"),
         ({"kind": "espro_strength", "repeats": 3}, "takes 3 replicas, and there are 2 seeds"),
         (
             {"kind": "simplex", "connectors": 2, "planes": [["w0", "w1", "c2"]]},

@@ -22,6 +22,7 @@ torch.set_num_threads(1)
 TRAIN, HELD_OUT, TEST = 48, 12, 20
 SHAPE = {"num_classes": 10, "in_channels": 1, "image_size": 8}
 QUICK = {"epochs": 1, "batch_size": 24, "samples": 1}
+ESPRO = Espro(vertices=1, draws=6, cycles=1, cycle_epochs=2, severities=[0.1], **QUICK)
 
 
 def split(count: int) -> Split:
@@ -46,9 +47,10 @@ def networks(builder: str, arguments: dict[str, int]) -> Networks:
     [
         Simplex(connectors=2, points=5, places=4, raster=3, images=16, **QUICK),
         SimplexVolume(connectors=2, regularisations=[0.1], points=3, **QUICK),
-        Espro(vertices=1, draws=6, cycles=1, cycle_epochs=2, severities=[0.1], **QUICK),
+        ESPRO,
+        ESPRO.model_copy(update={"swag_epochs": 2}),
     ],
-    ids=lambda settings: settings.kind,
+    ids=["simplex", "simplex_volume", "espro", "espro with SWAG"],
 )
 def test_simplexes_evaluate_the_images_of_the_plan(
     builder: str, arguments: dict[str, int], settings: Spro, monkeypatch: pytest.MonkeyPatch
@@ -78,7 +80,7 @@ def test_simplexes_evaluate_the_images_of_the_plan(
     monkeypatch.setattr(Functional, "__call__", count_one)
     monkeypatch.setattr(Functional, "many", count_many)
     measuring.measure_networks(settings, networks(builder, arguments))
-    _, (passes, _, size) = settings.passes(planned)
+    *_, (passes, _, size) = settings.passes(planned)
     assert passes * size == pytest.approx(seen, rel=0.1)
 
 

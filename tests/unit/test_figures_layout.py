@@ -11,7 +11,15 @@ from matplotlib.colors import LogNorm
 import overlaps
 import walk_tables
 from lossatlas import paths
-from lossatlas.figures import Tables, diffusion, draw, simplex_ensembles, simplex_landscape, style
+from lossatlas.figures import (
+    Tables,
+    diffusion,
+    draw,
+    simplex_ensembles,
+    simplex_landscape,
+    simplex_shifts,
+    style,
+)
 from lossatlas.figures.walks import MANY
 from lossatlas.spec.config import Config, load
 from lossatlas.spec.figures import Figure
@@ -197,6 +205,25 @@ def test_pictures_of_ensembles_name_their_experiment_and_cover_nothing(function:
         assert overlaps.overlaps(picture.figure) == []
     titles = [a.get_title(loc) for a in picture.figure.axes for loc in ("left", "right")]
     assert any("vit_cifar100" in title for title in titles)
+
+
+MANY_METHODS = (-3, 0, -1, 2, -2, 1, 3)
+IN_ORDER = ["deep ensemble", "1-simplex", "2-simplex", "3-simplex"]
+IN_ORDER += ["fast geometric ensemble", "MultiSWA", "MultiSWAG"]
+
+
+@pytest.mark.parametrize("function", [*ENSEMBLES, simplex_shifts.kinds])
+def test_a_legend_of_many_methods_stays_on_the_page(function: Any) -> None:
+    with style.sheet():
+        picture = function(collected(ensembles(MANY_METHODS)), Figure(), "", "")
+        assert overlaps.overlaps(picture.figure) == []
+        (legend,) = picture.figure.legends
+        box, page = legend.get_window_extent(), picture.figure.bbox
+        assert box.x0 >= 0
+        assert box.x1 <= page.x1
+        tops = [axes.get_tightbbox().y1 for axes in picture.figure.axes if axes.axison]
+        assert box.y0 >= max(tops)
+    assert [text.get_text() for text in legend.get_texts()][:7] == IN_ORDER
 
 
 def test_published_curves_say_whose_they_are() -> None:

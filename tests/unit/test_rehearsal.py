@@ -127,6 +127,9 @@ def test_relations_are_kept() -> None:
             least = windows[0][1] - windows[0][0]
             assert small.metric("diffusion").fit[1] <= least / 4
     _, small = both(PROJECT / "config/simplex.yaml")
+    espro = small.metric("espro")
+    assert (espro.swag_epochs, espro.swag_rank) == (2, 2)
+    assert small.metric("espro_many").swag_epochs == 0
     complexes = small.metric("wide_complex")
     named = {vertex for simplex in complexes.complex for vertex in simplex}
     assert named == {"w0", "w1", "c0", "c1", "c2"}

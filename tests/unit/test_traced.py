@@ -73,6 +73,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {  # of kinds, what there is to be r
     "simplex_volume": [{**FAST, "connectors": 3, "regularisations": [0.0, 0.01], "points": 2}],
     "espro": [
         {**FAST, "vertices": 1, "draws": 2, "components": 2, "cycles": 1, "cycle_epochs": 2},
+        {**FAST, "vertices": 1, "draws": 2, "components": 2, "cycles": 0, "swag_epochs": 2},
         {**FAST, "mode": "paper", "vertices": 1, "draws": 2, "cycles": 0, "severities": []},
     ],
     "espro_strength": [{**FAST, "vertices": 1, "draws": 2, "regularisations": [0.0, 0.01]}],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -21,12 +22,20 @@ from lossatlas.spec.figures import Figure as Chosen
 
 MEASURES = {"error": "test error (%)", "nll": "test NLL (nats)"}
 COLOURS = {0: style.INK, 1: "#2a78b0", 2: "#d1731c", 3: "#5a9a4a", -1: "#9a68a8"}
-MARKERS = {0: "o", 1: "s", 2: "^", 3: "D", -1: "x"}
+COLOURS |= {-2: "#8c6d31", -3: "#c05a7e"}
+MARKERS = {0: "o", 1: "s", 2: "^", 3: "D", -1: "x", -2: "+", -3: "v"}
+NAMES = {0: "deep ensemble", -1: "fast geometric ensemble", -2: "MultiSWA", -3: "MultiSWAG"}
+IN_A_ROW, ROW = 6, 4  # of a legend: entries, and mm
 
 
 def method_name(code: int) -> str:
-    """Return the words for a method: the replicas, a simplex, or fast geometric ensembling."""
-    return {0: "deep ensemble", -1: "fast geometric ensemble"}.get(code, f"{code}-simplex")
+    """Return the words for a method: the replicas, a simplex, or an ensemble along SGD."""
+    return NAMES.get(code, f"{code}-simplex")
+
+
+def in_order(codes: pd.Series[float]) -> list[int]:
+    """Return the methods of a column: simplexes by their dimension, then those along SGD."""
+    return sorted((int(code) for code in codes.unique()), key=lambda code: (code < 0, abs(code)))
 
 
 def _look(code: int) -> dict[str, Any]:
@@ -68,10 +77,21 @@ def _lines(axes: Axes, table: pd.DataFrame, x: str, y: str, **look: Any) -> None
 
 
 def key(figure: Figure, methods: list[int], extra: list[tuple[Line2D, str]] | None = None) -> None:
-    """Draw the legend of methods, and of other lines, above the panels."""
+    """Draw the legend of methods, and of other lines, above the panels; see `key_height`."""
     lines = [(Line2D([], [], **_look(code)), method_name(code)) for code in methods]
     handles, words = zip(*lines, *(extra or []), strict=True)
-    figure.legend(handles, words, loc="upper center", ncols=len(words))
+    figure.legend(
+        handles, words, loc="upper center", ncols=math.ceil(len(words) / _rows(len(words)))
+    )
+
+
+def _rows(entries: int) -> int:
+    return math.ceil(entries / IN_A_ROW)
+
+
+def key_height(entries: int) -> float:
+    """Return the height in mm of the rows of a legend beyond the first."""
+    return ROW * (_rows(entries) - 1)
 
 
 @la.figure("simplex_ensembles", series=["espro"])
@@ -80,9 +100,11 @@ def ensembles(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dr
     del chosen, load, temperature
     table = frame(tables, "ensembles")
     means = averages(table, "components", [*MEASURES, "passes"])
-    methods = sorted(means["method"].unique(), key=lambda code: (code < 0, code))
+    methods = in_order(means["method"])
     with style.sheet():
-        figure = style.page(110)
+        more = key_height(len(methods) + 1)
+        height = 110 + more
+        figure = style.page(height)
         panels = figure.subplots(2, 4)
         for row, (name, words) in enumerate(MEASURES.items()):
             for column, x in enumerate(("components", "passes")):
@@ -105,7 +127,8 @@ def ensembles(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dr
         for axes in panels[:, ::2].flat:
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         key(figure, methods, [(Line2D([], [], color=style.GREY, linestyle="--"), "published")])
-        figure.subplots_adjust(0.08, 0.09, 0.985, 0.88, wspace=0.4, hspace=0.32)
+        bottom, top = 0.09 * 110 / height, 1 - (0.12 * 110 + more) / height
+        figure.subplots_adjust(0.08, bottom, 0.985, top, wspace=0.4, hspace=0.32)
     numbers = pd.concat([means.assign(source="ours"), theirs], ignore_index=True)
     numbers["method"] = [method_name(code) for code in numbers["method"]]
     columns = ["source", "method", "components", "passes", "seconds", *_with_error("error")]
@@ -134,9 +157,11 @@ def calibration(tables: Tables, chosen: Chosen, load: str, temperature: str) -> 
     bins, table = frame(tables, "reliability"), frame(tables, "ensembles")
     names = ["ece", "ece_scaled", "nll", "nll_scaled"]
     means = averages(table, "components", names)
-    methods = sorted(means["method"].unique(), key=lambda code: (code < 0, code))
+    methods = in_order(means["method"])
     with style.sheet():
-        figure = style.page(115)
+        more = key_height(len(methods) + 1)
+        height = 115 + more
+        figure = style.page(height)
         panels = figure.subplots(2, 2)
         for axes, (calm, words) in zip(
             panels[0], ((0, "as predicted"), (1, "temperature scaled")), strict=True
@@ -159,7 +184,8 @@ def calibration(tables: Tables, chosen: Chosen, load: str, temperature: str) -> 
             axes.set_ylabel(words)
             axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         key(figure, methods, [(Line2D([], [], color=style.GREY, linestyle="--"), "scaled")])
-        figure.subplots_adjust(0.08, 0.09, 0.98, 0.88, wspace=0.25, hspace=0.38)
+        bottom, top = 0.09 * 115 / height, 1 - (0.12 * 115 + more) / height
+        figure.subplots_adjust(0.08, bottom, 0.98, top, wspace=0.25, hspace=0.38)
     bins = bins.dropna(axis="columns", how="all")
     reliable = bins.assign(part="reliability", method=[method_name(int(m)) for m in bins["method"]])
     curves = means.assign(part="components", method=[method_name(int(m)) for m in means["method"]])
@@ -167,7 +193,7 @@ def calibration(tables: Tables, chosen: Chosen, load: str, temperature: str) -> 
     return Drawn(figure, numbers[["part", *numbers.columns.drop("part")]])
 
 
-KEY, PAIR = 8, 88  # mm of the page: of the key, and of the panels of one kind of shift
+KEY, PAIR = 8, 88  # mm of the page: of a key of one row, and of the panels of one kind of shift
 SHIFTED = {
     "error": "test error (%)",
     "nll_scaled": "test NLL (nats), scaled",
@@ -189,12 +215,13 @@ def corruption(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
     if not rows:
         fix = "give 'severities' or 'corruptions' to espro"
         raise UserError("no shifted images were measured", where="figures", fix=fix)
-    methods = sorted(rows[0][2]["method"].unique(), key=lambda code: (code < 0, code))
+    methods = in_order(rows[0][2]["method"])
     with style.sheet():
-        height = KEY + PAIR * len(rows)
+        first = KEY + key_height(len(methods))
+        height = first + PAIR * len(rows)
         figure = style.page(height)
         for place, (words, label, table) in enumerate(rows):
-            above = KEY + PAIR * place  # mm from the top of the page
+            above = first + PAIR * place  # mm from the top of the page
             top, bottom = 1 - (above + 6) / height, 1 - (above + PAIR - 11) / height
             grid = figure.add_gridspec(2, len(SHIFTED), top=top, bottom=bottom)
             grid.update(left=0.07, right=0.98, wspace=0.32, hspace=0.38)
@@ -202,7 +229,7 @@ def corruption(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
             _shift_panels(pair, table, label)
             pair[0, 0].set_title(words)
             pair[0, -1].set_title(experiment(tables), loc="right", fontsize=7)
-        key(figure, [int(code) for code in methods])
+        key(figure, methods)
     kinds = {} if noise is None else {"gaussian noise": noise}
     kinds |= found
     parts = [

@@ -13,7 +13,15 @@ from lossatlas import uncertainty
 from lossatlas.errors import UserError
 from lossatlas.figures import Drawn, Tables, style
 from lossatlas.figures.frames import frames
-from lossatlas.figures.simplex_ensembles import COLOURS, MARKERS, averages, key, method_name
+from lossatlas.figures.simplex_ensembles import (
+    COLOURS,
+    MARKERS,
+    averages,
+    in_order,
+    key,
+    key_height,
+    method_name,
+)
 from lossatlas.spec.figures import Figure as Chosen
 
 MEASURES = {
@@ -34,10 +42,11 @@ def kinds(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
         raise UserError("no shifted images were measured", where="figures", fix=fix)
     means = {kind: averages(table, "severity", list(MEASURES)) for kind, table in found.items()}
     first = next(iter(means.values()))
-    methods = sorted(first["method"].unique(), key=lambda code: (code < 0, code))
+    methods = in_order(first["method"])
     rows = math.ceil(len(means) / ACROSS)
     with style.sheet():
-        height = 22 + 36 * rows
+        more = key_height(len(methods))
+        height = 22 + more + 36 * rows
         figure = style.page(height)
         panels: Any = figure.subplots(rows, ACROSS, squeeze=False).ravel()
         for axes, (kind, table) in zip(panels, means.items(), strict=False):
@@ -63,8 +72,8 @@ def kinds(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
             panels[place].set_ylabel(MEASURES["nll_scaled"], fontsize=6)
         for place in range(max(0, len(means) - ACROSS), len(means)):
             panels[place].set_xlabel("severity")
-        key(figure, [int(code) for code in methods])
-        bottom, top = 10 / height, 1 - 12 / height
+        key(figure, methods)
+        bottom, top = 10 / height, 1 - (12 + more) / height
         figure.subplots_adjust(0.07, bottom, 0.99, top, wspace=0.35, hspace=0.45)
     parts = [table.assign(corruption=kind) for kind, table in means.items()]
     numbers = pd.concat(parts, ignore_index=True)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lossatlas.data.augment import augmented_batch
 from lossatlas.data.tensors import Split
 from lossatlas.models.functional import Functional, Tensors
-from lossatlas.simplex.spro import loss_and_gradient
-from lossatlas.training.optimisers import Plain, Settings, decay, optimiser_of
-from lossatlas.training.seeds import generator, seed_default
+from lossatlas.simplex.onward import steps_per_epoch, train_on
+from lossatlas.training.optimisers import Settings
 
 
 def cyclic_rate(step: float, cycle: float, largest: float, smallest: float) -> float:
@@ -52,29 +50,18 @@ def members(
     Returns:
         (count, P).
     """
-    theta, found = start.clone(), list[Tensor]()
-    optimiser = optimiser_of(Plain.of(settings), theta)
-    size = min(batch_size, len(split))
-    steps = len(split) // size
-    cycle = cycle_epochs * steps
-    alone, nothing = torch.ones(1, 1, dtype=torch.float64), start.new_zeros(0, len(start))
-    device = start.device
-    still = functional.untrained(device)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    cycle = cycle_epochs * steps_per_epoch(split, batch_size)
+    walk = train_on(
+        functional,
+        buffers,
+        start,
+        split,
         # The last member is complete half a cycle before the end of the last cycle.
-        for step in range(count * cycle - cycle // 2):
-            if step % steps == 0:
-                draw = generator("fge", *words, step // steps)
-                order = torch.randperm(len(split), generator=draw).to(device)
-            first = step % steps * size
-            seed_default(device, "noise", "fge", *words, step)  # for dropout
-            name = ("fge", *words, step)
-            batch = augmented_batch(split.take(order[first : first + size]), name)
-            _, gradient = loss_and_gradient(functional, buffers, nothing, theta, alone, batch)
-            gradient.add_(theta, alpha=decay(settings, optimiser))
-            if still is not None:
-                gradient.masked_fill_(still, 0.0)
-            optimiser.step(theta, gradient, cyclic_rate(step + 1, cycle, *rates))
-            if (step + 1) % cycle == cycle // 2:
-                found.append(theta.clone())
+        steps=count * cycle - cycle // 2,
+        rate=lambda step: cyclic_rate(step, cycle, *rates),
+        batch_size=batch_size,
+        settings=settings,
+        words=("fge", *words),
+    )
+    found = [w.clone() for step, w in enumerate(walk, 1) if step % cycle == cycle // 2]
     return torch.stack(found)

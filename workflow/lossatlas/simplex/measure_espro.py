@@ -1,9 +1,8 @@
-"""Fast ensembles: simplexes grown from every replica, against deep and geometric ensembles."""
+"""Fast ensembles: simplexes grown from every replica, against deep ensembles, FGE, SWA and SWAG."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -14,60 +13,35 @@ from torch import Tensor
 from lossatlas.connectivity.evaluate import shuffled
 from lossatlas.data.tensors import Split
 from lossatlas.errors import UserError
-from lossatlas.similarity import predictions
 from lossatlas.similarity.rows import scalar
-from lossatlas.simplex import ensembles, fge, sampling
+from lossatlas.simplex import ensembles, espro_tables, fge, sampling, swag
 from lossatlas.simplex.complexes import grown as grown_from
-from lossatlas.simplex.ensembles import Floats, groups
+from lossatlas.simplex.espro_tables import Method, Predicted
 from lossatlas.simplex.points import buffers_at, log_probs, rows
 from lossatlas.simplex.shifts import Shifts
 from lossatlas.simplex.spro import check_modes, grow
-from lossatlas.store import Array, Record, Rows, Scalar
+from lossatlas.store import Array, Record, Scalar
 from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
+from lossatlas.training.state import State
 
 if TYPE_CHECKING:
     from lossatlas.metrics.espro import Espro
     from lossatlas.metrics.espro_strength import EsproStrength
-    from lossatlas.training.state import State
 
-FGE = -1  # in the column `method`; 0 is the replica itself, d the simplex of d dimensions
-CORRUPTED = 2  # components of the ensembles that see corrupted images
+# In the column `method`: 0 is the replica itself, d the simplex of d dimensions.
+FGE, SWA, SWAG = -1, -2, -3
+_NAMES = {FGE: "fge", SWA: "swa", SWAG: "swag"}  # of arrays
 DISAGREEMENT = "simplex_disagreement"
-
-
-@dataclass
-class Predicted:
-    """Log-probabilities, float32, of one component; of all components, with one more axis.
-
-    Attributes:
-        logs: "test" or "held_out" -> (sample, image, class).
-        shifted: Kind of shift -> (severity, image, class), of the mixture of the samples.
-    """
-
-    logs: dict[str, np.ndarray]
-    shifted: dict[str, np.ndarray]
-
-
-@dataclass
-class Method(Predicted):
-    """Predictions of one method, for all components.
-
-    Attributes:
-        code: As `FGE` says.
-        passes: Passes over the training data that one component takes.
-    """
-
-    code: int
-    passes: float
 
 
 def measure(networks: Networks, settings: Espro, state: State | None = None) -> Record:
     """Grow a simplex from each replica and compare ensembles of equal numbers of components.
 
     An ensemble is the uniform mixture of the predicted probabilities over J components and over the
-    H networks sampled in the simplex of each. Temperatures are fitted on training images that
-    training has not seen. A replica whose simplex diverges is left out of all methods.
+    H networks sampled in the simplex of each (of FGE its members, of SWAG H draws, of SWA one mean
+    of weights). Temperatures are fitted on training images that
+    training has not seen. A replica of which a method diverges is left out of all methods.
 
     Args:
         networks: The replicas; their data must have held-out images.
@@ -106,10 +80,10 @@ def measure(networks: Networks, settings: Espro, state: State | None = None) -> 
     }
     _diversity(record, good, methods)
     most = min(settings.components, len(good))
-    record.tables += _ensembles(methods, labels, most).tables("ensembles")
-    record.tables += _reliability(methods, labels, most).tables("reliability")
+    record.tables += espro_tables.ensembles_table(methods, labels, most).tables("ensembles")
+    record.tables += espro_tables.reliability_table(methods, labels, most).tables("reliability")
     for kind, severities in shifts.severities.items():
-        shifted = _corruption(methods, labels, kind, severities, most)
+        shifted = espro_tables.corruption_table(methods, labels, kind, severities, most)
         record.tables += shifted.tables("corruption", kind=kind)
     _keep(record, methods, labels)
     return record
@@ -122,9 +96,10 @@ def _methods(
     train = shuffled(networks.data.train, "simplex", settings.seed)
     per_vertex = settings.epochs * settings.samples
     codes = [0, *range(1, settings.vertices + 1), *([FGE] if settings.cycles else [])]
+    codes += [SWA, SWAG] if settings.swag_epochs else []
     cost: dict[int, float] = {d: networks.epochs + d * per_vertex for d in codes}
-    # The last member is kept in the middle of its cycle, where training ends.
-    cost[FGE] = networks.epochs + (settings.cycles - 0.5) * settings.cycle_epochs
+    cost[SWA] = cost[SWAG] = networks.epochs + settings.swag_epochs
+    cost[FGE] = networks.epochs + settings.fge_epochs
     found: list[dict[int, Predicted]] = []
     lost: list[int] = []
     for index, seed in enumerate(networks.seeds):
@@ -151,14 +126,47 @@ def _component(
     """Return the predictions of one replica's networks by method; None if it diverged.
 
     The networks, by far the most that this metric holds, are gone before the next one's are made.
+    A job that is stopped later finds what is returned in the state.
     """
-    points = _points(networks, index, train, codes, settings, state)
+    functional, seed = networks.functional, networks.seeds[index]
+    part = (state or State(None, "")).part(seed)
+    mode, buffers = rows(networks.params, functional.shapes)[index], networks.one(index)[1]
+    plan, words = grown_from(seed, settings.vertices), ("espro", seed)
+    grown = grow(functional, buffers, mode[None], train, plan, settings, part, words)
+    if grown.diverged:
+        return None
+    kept = part.part("predictions")
+    done = kept.load(torch.device("cpu"))
+    if done is not None:
+        return _unpacked(done[0])
+    points = _points(networks, index, grown.vertices, train, codes, settings)
     if not all(bool(torch.isfinite(some).all()) for some in points.values()):
         return None
-    return {
+    found = {
         code: _predict(networks, index, some, train if code else None, held_out, shifts)
         for code, some in points.items()
     }
+    kept.save(_packed(found), {})
+    return found
+
+
+def _packed(found: dict[int, Predicted]) -> dict[str, Tensor]:
+    """Name each array by its method, its attribute of `Predicted`, and its split or kind."""
+    return {
+        f"{code} {attribute} {name}": torch.from_numpy(array)
+        for code, one in found.items()
+        for attribute in ("logs", "shifted")
+        for name, array in getattr(one, attribute).items()
+    }
+
+
+def _unpacked(tensors: dict[str, Tensor]) -> dict[int, Predicted]:
+    found: dict[int, Predicted] = {}
+    for key, tensor in tensors.items():
+        code, attribute, name = key.split(" ", 2)
+        one = found.setdefault(int(code), Predicted({}, {}))
+        getattr(one, attribute)[name] = tensor.numpy()
+    return found
 
 
 def _stacked(parts: list[Predicted], code: int, passes: float) -> Method:
@@ -171,25 +179,43 @@ def _stacked(parts: list[Predicted], code: int, passes: float) -> Method:
 def _points(
     networks: Networks,
     index: int,
+    vertices: Tensor,
     train: Split,
     codes: list[int],
     settings: Espro,
-    state: State | None,
 ) -> dict[int, Tensor]:
-    """Return the networks (G, P) of each method; NaN for those of a simplex that diverged."""
-    functional, seed = networks.functional, networks.seeds[index]
-    mode, buffers = rows(networks.params, functional.shapes)[index], networks.one(index)[1]
-    part = None if state is None else state.part(seed)
-    plan, words = grown_from(seed, settings.vertices), ("espro", seed)
-    grown = grow(functional, buffers, mode[None], train, plan, settings, part, words)
-    if grown.diverged:
-        return {code: torch.full_like(mode, math.nan)[None] for code in codes}
-    points = {
-        code: sample(grown.vertices[: code + 1], settings, seed) for code in codes if code >= 0
-    }
+    """Return the networks (G, P) of each method; the simplexes are those of `vertices` (V, P)."""
+    seed, mode, buffers = networks.seeds[index], vertices[0], networks.one(index)[1]
+    points = {code: sample(vertices[: code + 1], settings, seed) for code in codes if code >= 0}
     if FGE in codes:
         points[FGE] = _geometric(networks, train, mode, buffers, settings, seed)
+    if SWA in codes:
+        around = _gaussian(networks, train, mode, buffers, settings, seed)
+        draw = generator("swag draws", settings.seed, seed)
+        points |= {SWA: around.mean[None], SWAG: around.draw(settings.draws, draw)}
     return points
+
+
+def _gaussian(
+    networks: Networks,
+    train: Split,
+    start: Tensor,
+    buffers: dict[str, Tensor],
+    settings: Espro,
+    seed: int,
+) -> swag.Gaussian:
+    return swag.collect(
+        networks.functional,
+        buffers,
+        start,
+        train,
+        epochs=settings.swag_epochs,
+        rate=settings.swag_rate,
+        rank=settings.swag_rank,
+        batch_size=settings.batch_size,
+        settings=settings,
+        words=(settings.seed, seed),
+    )
 
 
 def _geometric(
@@ -266,106 +292,11 @@ def _diversity(record: Record, seeds: list[int], methods: list[Method]) -> None:
         )
 
 
-def _ensembles(methods: list[Method], labels: dict[str, np.ndarray], most: int) -> Rows:
-    found = Rows()
-    for method in methods:
-        mixed = {
-            split: np.stack([ensembles.mixture(logs) for logs in method.logs[split]])
-            for split in labels
-        }
-        singles = np.array([_single(logs, labels["test"]) for logs in method.logs["test"]])
-        for size in range(1, most + 1):
-            for group, (chosen, apart) in enumerate(groups(len(mixed["test"]), size)):
-                test, held_out = (ensembles.mixture(mixed[s][chosen]) for s in ("test", "held_out"))
-                t = ensembles.temperature(held_out, labels["held_out"])
-                raw = ensembles.assess(test, labels["test"])
-                calm = ensembles.assess(ensembles.scaled(test, t), labels["test"])
-                found.add(
-                    method=method.code,
-                    components=size,
-                    group=group,
-                    disjoint=float(apart),
-                    passes=size * method.passes,
-                    temperature=t,
-                    member_nll=float(singles[chosen].mean()),
-                    **raw,
-                    **{f"{name}_scaled": value for name, value in calm.items()},
-                )
-    return found
-
-
-def _single(logs: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean NLL of the networks of one component (H, N, classes)."""
-    return float(np.mean([predictions.nll(one, labels) for one in logs]))
-
-
-def _together(logs: np.ndarray) -> Floats:
-    return ensembles.mixture(np.stack([ensembles.mixture(one) for one in logs]))
-
-
-def _reliability(methods: list[Method], labels: dict[str, np.ndarray], most: int) -> Rows:
-    """Collect confidence and accuracy in bins, of the first `most` components."""
-    found = Rows()
-    for method in methods:
-        test, held_out = (_together(method.logs[split][:most]) for split in ("test", "held_out"))
-        t = ensembles.temperature(held_out, labels["held_out"])
-        for calm, logs in ((0.0, test), (1.0, ensembles.scaled(test, t))):
-            confidence = np.exp(logs.max(axis=1))
-            right = logs.argmax(axis=1) == labels["test"]
-            places = np.minimum((confidence * ensembles.BINS).astype(int), ensembles.BINS - 1)
-            for place in np.unique(places):
-                here = places == place
-                found.add(
-                    method=method.code,
-                    scaled=calm,
-                    bin=float(place),
-                    share=float(here.mean()),
-                    confidence=float(confidence[here].mean()),
-                    accuracy=float(right[here].mean()),
-                )
-    return found
-
-
-def _corruption(
-    methods: list[Method],
-    labels: dict[str, np.ndarray],
-    kind: str,
-    severities: list[float],
-    most: int,
-) -> Rows:
-    """Assess ensembles on one kind of shift; severity 0 are the images as they are."""
-    found, size = Rows(), min(CORRUPTED, most)
-    for method in methods:
-        for group, (chosen, apart) in enumerate(groups(len(method.shifted[kind]), size)):
-            t = ensembles.temperature(
-                _together(method.logs["held_out"][chosen]), labels["held_out"]
-            )
-            clean = _together(method.logs["test"][chosen])
-            noisy = [
-                ensembles.mixture(method.shifted[kind][chosen, index])
-                for index in range(len(severities))
-            ]
-            for severity, logs in zip([0.0, *severities], [clean, *noisy], strict=True):
-                raw = ensembles.assess(logs, labels["test"])
-                calm = ensembles.assess(ensembles.scaled(logs, t), labels["test"])
-                found.add(
-                    method=method.code,
-                    components=size,
-                    group=group,
-                    disjoint=float(apart),
-                    severity=severity,
-                    **raw,
-                    nll_scaled=calm["nll"],
-                    ece_scaled=calm["ece"],
-                )
-    return found
-
-
 def _keep(record: Record, methods: list[Method], labels: dict[str, np.ndarray]) -> None:
     axes = ("component", "sample", "image", "class")
     mixed = ("component", "severity", "image", "class")
     for method in methods:
-        name = "fge" if method.code == FGE else f"simplex{method.code}"
+        name = _NAMES.get(method.code, f"simplex{method.code}")
         for split, logs in method.logs.items():
             record.arrays[f"{name}_{split}_log_probs"] = Array(logs, axes, "nats")
         for kind, logs in method.shifted.items():
