@@ -8,7 +8,7 @@ from lossatlas.errors import UserError
 from lossatlas.spec import told
 from lossatlas.spec.config import Config, load
 from lossatlas.spec.figures import Thresholds
-from lossatlas.spec.parts import DataPart, Recipe
+from lossatlas.spec.parts import Recipe
 from lossatlas.spec.shown import Shown, claim_tables, everything_of, tables_told
 
 GRID = {"load": {"width": [1, 2]}, "temperature": {"batch_size": [16, 64]}}
@@ -122,7 +122,7 @@ def test_axes_of_which_claims_speak(axes: dict, tells: bool) -> None:
 def test_what_claims_know_besides_tables(grid: Config) -> None:
     """Data set, recipe and settings of each experiment that tells."""
     facts = told.about(grid, "taxonomy")
-    recipe = Recipe(epochs=1).model_dump()
+    recipe = Recipe(epochs=1).model_dump(exclude_defaults=True)
     assert list(facts) == ["grid", "taxonomy_reference"]
     assert facts["grid"] == {
         "classes": 10,
@@ -133,7 +133,7 @@ def test_what_claims_know_besides_tables(grid: Config) -> None:
         "momentum": [0.9],
         "rate": "constant",
         "axes": {"width": [1, 2], "batch_size": [16, 64]},
-        "data": DataPart(source="digits").model_dump(),
+        "data": {"source": "digits"},
         "model": {"builder": "resnet18"},
         "recipe": {k: v for k, v in recipe.items() if k != "batch_size"},
         "thresholds": Thresholds().model_dump(),

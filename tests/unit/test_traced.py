@@ -441,8 +441,7 @@ def draw(done: Traces) -> None:
     shown = {"taxonomy_phases": "A caption."}
     explored = {"name": "own", "made": True, "about": "", "thresholds": {"rule": "nulls"}}
     kinds = ("performance", "hessian", "connectivity")
-    explored |= {"scalars": [paths.metric_table("own", kind) for kind in kinds]}
-    explored |= {"series": [paths.series_table("own", kind) for kind in kinds]}
+    explored |= {part: [tables(kind)[part] for kind in kinds] for part in ("scalars", "series")}
     done.run(
         "report",
         entries.REPORT,

@@ -23,6 +23,7 @@ import pytest
 import lossatlas
 from lossatlas import entries, fingerprint, paths
 from lossatlas.installed import EXTRAS
+from lossatlas.page.assets import LOOK
 from lossatlas.spec.catalogue import data_sources
 from lossatlas.spec.drawings import built_in
 
@@ -160,7 +161,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wheel]:
 def test_the_wheel_holds_the_library_and_what_it_reads(wheel: Wheel) -> None:
     names = {
         str(one.relative_to(paths.LIBRARY)): one
-        for one in [*paths.LIBRARY.rglob("*.py"), paths.LIBRARY / "py.typed"]
+        for one in [*paths.LIBRARY.rglob("*.py"), paths.LIBRARY / "py.typed", *LOOK.iterdir()]
     }
     project = paths.PROJECT
     names |= {f"packed/resources/{one.name}": one for one in (project / "resources").iterdir()}
