@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import stats
 
+from lossatlas.errors import UserError
 from lossatlas.page import assets, contents, lines, runs, write
 from lossatlas.spec.figures import Thresholds
 from lossatlas.tables import collect
@@ -154,6 +155,16 @@ class Parsed(HTMLParser):
         self.scripts += tag == "script"
         self.handlers += [name for name, _ in attrs if name.startswith("on")]
         self.asked += [value for name, value in attrs if name in ("src", "href")]
+
+
+def test_a_damaged_figure_is_one_line(tmp_path):
+    picture = tmp_path / "f.png"
+    Image.new("RGB", (20, 20), "white").save(picture)
+    picture.write_bytes(picture.read_bytes()[:50])
+    shown = [write.Shown("f", str(picture), "")]
+    with pytest.raises(UserError, match=r"f\.png: no whole picture \(delete it"):
+        write.write(str(tmp_path / "p.html"), page_tables.atlas(tmp_path, figures=shown))
+    assert not (tmp_path / "p.html").exists()
 
 
 def test_text_of_others_is_never_markup(tmp_path):

@@ -12,6 +12,7 @@ from types import CodeType, SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 from safetensors.torch import save_file
 
 import lossatlas
@@ -218,12 +219,16 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traces]:
         patch.setattr(sys, "path", list(sys.path))
         patch.setattr("lossatlas.watch._is_watched", True)  # a job of its own would be a fork
         make_studies_small(patch)
-        patch.setattr("matplotlib.figure.Figure.savefig", lambda _, file, **__: file.touch())
+        patch.setattr("matplotlib.figure.Figure.savefig", lambda _, file, **__: save_pixel(file))
         patch.setattr("matplotlib.figure.Figure.get_tightbbox", lambda one: one.bbox_inches)
         done = Traces(fingerprint.Sources.read().library)
         for stage in (train, adopt, measure, gather, study, refer, judge, draw):
             stage(done)
         yield done
+
+
+def save_pixel(file: Path) -> None:
+    Image.new("RGB", (1, 1)).save(file, "png")
 
 
 def make_studies_small(patch: pytest.MonkeyPatch) -> None:

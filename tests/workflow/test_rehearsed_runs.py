@@ -71,7 +71,7 @@ def test_rehearsal_beside_a_run(ready: Project) -> None:
     assert set(table["rehearsal"]) == {"not a result"}
     assert set(table["cell"].str[:17]) == {"digits-rehearsal-"}
     report = (own / "report.html").read_text()
-    assert "<p>rehearsal: A rehearsal, and not a result: " in report
+    assert 'role="note">rehearsal: A rehearsal, and not a result: ' in report
     assert report.count("A rehearsal, and not a result: ") == 1 + 4  # figures
     put_in_place_of_results(results)
     again = ready.jobs()  # these two, and what is made of the table

@@ -18,6 +18,7 @@ from docutils.core import publish_parts
 from PIL import Image
 
 from lossatlas import __version__
+from lossatlas.errors import UserError
 from lossatlas.figures.style import PHASE_COLOURS
 from lossatlas.files import atomic
 from lossatlas.page import assets
@@ -65,7 +66,7 @@ def write(path: str, atlas: Atlas) -> None:
     """Write the page: one file that needs no network, and shows its maps without any other file.
 
     Raises:
-        UserError: If the file cannot be written.
+        UserError: If the file cannot be written, or a figure is damaged.
     """
     content = {
         "experiments": atlas.experiments,
@@ -102,10 +103,14 @@ def _environment() -> jinja2.Environment:
 
 
 def _figure(shown: Shown) -> dict[str, Any]:
-    with Image.open(shown.png) as image:
-        image.thumbnail((WIDTH, 10 * WIDTH))
-        stream = io.BytesIO()
-        image.convert("RGB").save(stream, "webp", quality=_QUALITY, method=4)
+    stream = io.BytesIO()
+    try:
+        with Image.open(shown.png) as image:
+            image.thumbnail((WIDTH, 10 * WIDTH))
+            image.convert("RGB").save(stream, "webp", quality=_QUALITY, method=4)
+    except (OSError, ValueError) as error:  # what Pillow raises for what is no image, or cut off
+        fix = "delete it and run the same command"
+        raise UserError("no whole picture", where=shown.png, fix=fix) from error
     picture = base64.b64encode(stream.getvalue()).decode()
     return {
         "name": shown.name,
