@@ -197,7 +197,9 @@ CARRIED = "carried"
 
 def _name(code: CodeType) -> str:
     path = Path(code.co_filename)
-    if not path.is_relative_to(LIBRARY) or code.co_qualname.startswith("<"):
+    # The page's template is compiled, too; `assets.digest` counts it.
+    outside = not path.is_relative_to(LIBRARY) or path.suffix != ".py"
+    if outside or code.co_qualname.startswith("<"):
         return ""
     words = path.relative_to(LIBRARY).with_suffix("").parts
     words = words[:-1] if words[-1] == "__init__" else words
