@@ -131,7 +131,10 @@ def _numbers(rows: pd.DataFrame, order: Mapping[str, int]) -> Json:
 
 def _unit(name: str, units: Mapping[str, tuple[str, str]]) -> list[str]:
     scalar, logarithm = collect.PANELS.get(name, (name, False))
-    unit, what = units.get(scalar, units.get(scalar.partition(".")[0], ("", "")))
+    base = scalar.partition(".")[0]
+    names = (scalar, base, base.removesuffix("_mean"))
+    unit, what = next((units[one] for one in names if one in units), ("", ""))
+    what = what.replace("`", "")
     return ["log", f"natural logarithm of: {what}"] if logarithm else [unit, what]
 
 
@@ -166,7 +169,7 @@ def _phases(summary: pd.DataFrame, thresholds: Thresholds, order: Mapping[str, i
             for name in PROBABILITIES
         },
         "thresholds": {name: lines.rounded([value], _DIGITS)[0] for name, value in starts.items()},
-        "chance": thresholds.chance,
+        "by_error": limits.number("mode_connectivity") is None,  # of each cell
         "errors": lines.rounded(_SPREAD),
         "student": {
             key: lines.rounded(stats.t.cdf(_SPREAD, float(key)))

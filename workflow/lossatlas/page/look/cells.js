@@ -28,9 +28,13 @@ function numbersOf(experiment, cells) {
     const status = numbers.status[index] === "ok" ? "" : ` ${numbers.status[index]}`;
     return `${text}${status}${numbers.n[index] > 0 ? ` (n ${numbers.n[index]})` : ""}`;
   }, false]);
+  const chances = experiment.phases ? cells.map((cell) => phaseOf(experiment, at(cell), state.limits)) : [];
+  const percent = ({ label, probability }) => `${label || "none"}; ` + (Object.entries(probability)
+    .filter(([, p]) => finite(p)).map(([name, p]) => `${name} ${Math.round(100 * p)}%`).join(", ") || "probabilities not known");
+  const phases = chances.map((one, index) => element("p", {}, `Phase${cells.length > 1 ? ` of ${label(cells[index])}` : ""}: ${percent(one)}`));
   const rows = names.filter((name) => cells.some((cell) => experiment.numbers[name].n[at(cell)] > 0 || experiment.numbers[name].status[at(cell)] !== "undefined"));
   return element("div", {}, element("h3", {}, cells.length === 1 ? cells[0].id : `${cells.length} cells`),
-    sortable(columns, rows));
+    ...phases, sortable(columns, rows));
 }
 
 function curvesPart(experiment, cells) {
@@ -46,24 +50,26 @@ function curvesPart(experiment, cells) {
   const scale = (axis) => chooser(`${axis} axes`, SCALES, scales[axis], (one) => { scales[axis] = one; fill(); });
   const label = (cell) => cells.length === 1 ? "" : experiment.axes.map((axis) => `${axis} ${cell.at[axis]}`).join(", ") || cell.id;
 
-  async function fill() {
+  const fill = latest(async () => {
+    const made = element("div");
     const width = Math.max(160, Math.min(480, (charts.clientWidth || 420) - 80));
-    charts.replaceChildren();
     for (const name of chosen) {
       const some = all.filter((item) => item.series === name);
       const planes = some.filter((item) => item.z), lines = some.filter((item) => item.x);
       for (const item of planes.slice(0, 4)) {
-        const place = charts.appendChild(element("div", { class: "chart" }));
+        const place = made.appendChild(element("div", { class: "chart" }));
         await draw(place, planeSpec(item, { title: [name, label(item.cell), item.name].filter(Boolean).join(", "), width: width - 60 }), `${name}: ${item.name}`);
       }
+      if (planes.length > 4) made.append(element("p", { class: "note" }, `4 of ${planes.length} planes`));
       if (!lines.length) continue;
-      const left = lines.reduce((sum, item) => sum + (item.of > 30 ? 1 : 0), 0);
+      const total = cells.reduce((sum, cell) => sum + (lines.find((item) => item.cell === cell)?.of ?? 0), 0);
       const items = lines.map((item) => ({ ...item, who: cells.length === 1 ? item.name : label(item.cell) }));
-      const place = charts.appendChild(element("div", { class: "chart", "data-series": name }));
-      await draw(place, curveSpec(items, { title: name + (left ? ` (${lines.length} of ${lines[0].of} curves)` : ""), xScale: scales.x, yScale: scales.y, width }),
+      const place = made.appendChild(element("div", { class: "chart", "data-series": name }));
+      await draw(place, curveSpec(items, { title: name + (total > lines.length ? ` (${lines.length} of ${total} curves)` : ""), xScale: scales.x, yScale: scales.y, width }),
         `${name} of ${cells.map(({ id }) => id).join(", ")}`);
     }
-  }
+    charts.replaceChildren(made);
+  });
 
   for (const name of names) {
     const chip = element("button", { "aria-pressed": String(chosen.includes(name)), onclick: () => {

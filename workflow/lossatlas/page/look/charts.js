@@ -3,11 +3,12 @@
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
-function look() {
+function look(paper = false) {
   const style = getComputedStyle(document.documentElement);
-  const [ink, soft, line] = ["--ink", "--soft", "--line"].map((name) => style.getPropertyValue(name).trim());
+  const [ink, soft, line] = paper ? ["#1c2330", "#5b6472", "#d5dae2"]
+    : ["--ink", "--soft", "--line"].map((name) => style.getPropertyValue(name).trim());
   return {
-    background: null, font: "system-ui, sans-serif", view: { stroke: null },
+    background: paper ? "#ffffff" : null, font: "system-ui, sans-serif", view: { stroke: null },
     axis: { labelColor: soft, titleColor: ink, gridColor: line, domainColor: soft, tickColor: soft,
             labelFontSize: 12, titleFontSize: 12, titleFontWeight: 400 },
     legend: { labelColor: soft, titleColor: ink, labelFontSize: 12, titleFontWeight: 400, labelLimit: 260, titleLimit: 300 },
@@ -20,7 +21,16 @@ async function draw(place, spec, description) {
   const whole = { $schema: "https://vega.github.io/schema/vega-lite/v6.json", description, ...spec };
   const { view } = await vegaEmbed(place, whole, { actions: false, renderer: "svg", config: look() });
   place.style.minHeight = "";
+  document.getElementById("vg-tooltip-element")?.classList.remove("visible"); // of what was there before
+  specs.set(view, whole);
   return view;
+}
+
+const specs = new WeakMap();
+
+// A view as it is saved: dark on white, whatever the page looks like.
+async function onPaper(view) {
+  return (await vegaEmbed(document.createElement("div"), specs.get(view), { actions: false, renderer: "svg", config: look(true) })).view;
 }
 
 // Black or white, whichever is read on a colour that lets the page through.
@@ -34,34 +44,34 @@ function inkOn(colour, opacity = 1) {
 // A map: rows of { x, y, id, text, small, colour | value, opacity, marked, tip }.
 function mapSpec(rows, { x, y, legend, scheme, middle, width }) {
   const xs = sorted(rows.map((row) => row.x)), ys = sorted(rows.map((row) => row.y)).reverse();
-  const wide = Math.max(8, Math.min(90, (width - 170) / Math.max(1, xs.length)));
+  const step = Math.max(8, Math.min(90, (width - 170) / Math.max(1, xs.length)));
   const high = Math.max(8, Math.min(56, 560 / Math.max(1, ys.length)));
   const position = {
     x: { field: "x", type: "ordinal", sort: xs, title: x, axis: { labelAngle: 0, labelOverlap: true } },
     y: { field: "y", type: "ordinal", sort: ys, title: y },
+    tooltip: { field: "tip", title: "cell" },
   };
   const values = rows.map((row) => row.value).filter(finite);
   const colour = scheme
     ? { field: "value", type: "quantitative", title: legend,
-        scale: { scheme, ...(middle ? { domainMid: 0, domain: spread(values) } : values.length ? {} : { domain: [0, 1] }) } }
+        legend: { gradientLength: 120, format: ".3~g" },
+        scale: { scheme, type: !middle && wide(values) ? "log" : "linear", ...(middle ? { domainMid: 0, domain: spread(values) } : values.length ? {} : { domain: [0, 1] }) } }
     : { field: "colour", type: "nominal", scale: null };
   const layer = [{
-    mark: { type: "rect", cursor: "pointer", tooltip: true, cornerRadius: 1 },
-    encoding: {
-      color: colour, opacity: { field: "opacity", type: "quantitative", scale: null },
-      tooltip: { field: "tip", title: "cell" },
-    },
+    mark: { type: "rect", cursor: "pointer", cornerRadius: 1, invalid: null },
+    encoding: { color: colour, opacity: { field: "opacity", type: "quantitative", scale: null } },
   }, {
     transform: [{ filter: "datum.marked" }],
     mark: { type: "rect", filled: false, stroke: look().axis.titleColor, strokeWidth: 3, cursor: "pointer" },
   }];
-  if (wide >= 26 && high >= 14) {
+  const fits = (name, each) => Math.max(...rows.map((row) => String(row[name] ?? "").length)) * each <= step - 2;
+  if (fits("text", 6.6) && high >= 14) {
     layer.push({ mark: { type: "text", fontSize: 12, dy: -1, cursor: "pointer" },
       encoding: { text: { field: "text" }, color: { field: "ink", type: "nominal", scale: null } } });
-    if (high >= 30) layer.push({ mark: { type: "text", fontSize: 9.5, dy: 12, cursor: "pointer" },
+    if (high >= 30 && fits("small", 5.1)) layer.push({ mark: { type: "text", fontSize: 9.5, dy: 12, cursor: "pointer" },
       encoding: { text: { field: "small" }, color: { field: "ink", type: "nominal", scale: null } } });
   }
-  return { data: { values: rows }, width: { step: wide }, height: { step: high }, encoding: position, layer,
+  return { data: { values: rows }, width: { step }, height: { step: high }, encoding: position, layer,
     resolve: { scale: { color: "independent" } } };
 }
 
@@ -78,12 +88,13 @@ const wide = (values) => {
 
 // Curves: items of { x, y, low, high, name, who }.
 function curveSpec(items, { xScale, yScale, title, width }) {
+  const floor = yScale === "auto" ? 1e-8 * Math.max(...items.flatMap(({ y }) => y).filter(finite)) : 0;
   if (yScale === "auto") yScale = wide(items.flatMap(({ y }) => y)) ? "log" : "linear";
   if (xScale === "auto") xScale = yScale === "log" && wide(items.flatMap(({ x }) => x)) ? "log" : "linear";
   const values = [], positive = { x: xScale === "log", y: yScale === "log" };
   items.forEach((item, line) => item.x.forEach((x, index) => {
     const y = item.y[index];
-    if (!finite(x) || !finite(y) || (positive.x && x <= 0) || (positive.y && y <= 0)) return;
+    if (!finite(x) || !finite(y) || (positive.x && x <= 0) || (positive.y && (y <= 0 || y < floor))) return;
     const [low, high] = item.low ? [item.low[index], item.high[index]] : [null, null];
     const bare = !finite(low) || !finite(high) || (positive.y && low <= 0);
     values.push({ x, y, low: bare ? y : low, high: bare ? y : high, line, who: item.who, name: item.name });

@@ -13,9 +13,29 @@ function element(tag, attributes = {}, ...children) {
 }
 
 function chooser(title, options, chosen, change) {
-  const list = element("select", { onchange: (event) => change(options[event.target.selectedIndex]) });
+  const list = element("select", { "data-key": title, onchange: (event) => change(options[event.target.selectedIndex]) });
   for (const option of options) list.append(element("option", { selected: option === chosen }, String(option)));
   return element("label", {}, title, list);
+}
+
+const ROWS = 500; // of a table that are shown
+
+// Work that is done again, once, if it was asked for meanwhile.
+function latest(work) {
+  let running = false, again = false;
+  return async () => {
+    again = true;
+    if (running) return;
+    running = true;
+    try {
+      while (again) {
+        again = false;
+        await work();
+      }
+    } finally {
+      running = false;
+    }
+  };
 }
 
 // A table whose columns sort by a click: columns are [title, row -> value, isNumber].
@@ -35,7 +55,7 @@ function sortable(columns, rows, extra = null) {
       });
       if (falling) some.reverse();
     }
-    body.replaceChildren(...some.slice(0, 3000).map((row) => element("tr", {}, ...columns.map(
+    body.replaceChildren(...some.slice(0, ROWS).map((row) => element("tr", {}, ...columns.map(
       ([, value, number]) => {
         const one = value(row);
         return element("td", { class: number ? "number" : null }, number ? shown(one, 4) : String(one ?? ""));
@@ -78,8 +98,8 @@ function tools(name, rows, view) {
   const button = (title, act) => bar.append(element("button", { onclick: act }, title));
   button("CSV", () => save(`${name}.csv`, "text/csv", csv(rows())));
   if (view) {
-    button("SVG", async () => save(`${name}.svg`, "image/svg+xml", await view().toSVG()));
-    button("PNG", async () => save(`${name}.png`, "image/png", await view().toImageURL("png", 3)));
+    button("SVG", async () => save(`${name}.svg`, "image/svg+xml", await (await onPaper(view())).toSVG()));
+    button("PNG", async () => save(`${name}.png`, "image/png", await (await onPaper(view())).toImageURL("png", 3)));
   }
   button("Link", async (event) => {
     try { await navigator.clipboard.writeText(location.href); event.target.textContent = "copied"; }

@@ -13,12 +13,12 @@ const current = () => content.experiments.find(({ name }) => name === state.exp)
 function read() {
   const found = { ...BEGIN };
   for (const [name, text] of new URLSearchParams(location.hash.slice(1))) {
-    if (!(name in BEGIN)) continue;
+    if (!Object.hasOwn(BEGIN, name)) continue;
     if (typeof BEGIN[name] === "string") { found[name] = text; continue; }
     try {
       const value = JSON.parse(text);
       const list = Array.isArray(BEGIN[name]);
-      if (list === Array.isArray(value) && typeof value === "object") found[name] = value;
+      if (list === Array.isArray(value) && typeof value === "object" && (value !== null || BEGIN[name] === null)) found[name] = value;
     } catch { /* an address that somebody cut off */ }
   }
   return found;
@@ -34,20 +34,24 @@ function keep() {
   history.replaceState(null, "", `#${words}`);
 }
 
+// What is asked for anew is a step in the browser's history, and the control keeps the focus.
 function go(change) {
+  const key = document.activeElement?.dataset?.key;
+  history.pushState(null, "", location.href);
   Object.assign(state, change);
   keep();
   show();
+  if (key) document.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
 }
 
 function show() {
   const main = document.getElementById("main"), figures = document.getElementById("figures");
-  if (!(state.view in VIEWS)) state.view = BEGIN.view;
+  if (!Object.hasOwn(VIEWS, state.view)) state.view = BEGIN.view;
   const [, view] = VIEWS[state.view];
   main.replaceChildren();
   figures.hidden = view !== null;
   document.getElementById("views").replaceChildren(...Object.entries(VIEWS).map(([name, [title]]) => element("button",
-    { "aria-current": name === state.view ? "page" : null, onclick: () => go({ view: name }) }, title)));
+    { "data-key": `view ${name}`, "aria-current": name === state.view ? "page" : null, onclick: () => go({ view: name }) }, title)));
   if (view && !content.experiments.length && view !== claimsView && view !== runsView)
     main.append(element("p", { class: "note" }, "This config has no experiment with cells."));
   else if (view) view(main);
@@ -60,9 +64,14 @@ async function begin() {
   state = read();
   if (location.hash.startsWith("#figure-")) state.view = "figures";
   show();
-  if (location.hash.startsWith("#figure-")) document.querySelector(CSS.escape(location.hash).replace("\\#", "#"))?.scrollIntoView();
+  if (location.hash.startsWith("#figure-")) document.getElementById(location.hash.slice(1))?.scrollIntoView();
   addEventListener("hashchange", () => {
-    if (location.hash.startsWith("#figure-")) return;
+    if (location.hash.startsWith("#figure-")) {
+      state.view = "figures";
+      show();
+      document.getElementById(location.hash.slice(1))?.scrollIntoView();
+      return;
+    }
     state = read();
     show();
   });

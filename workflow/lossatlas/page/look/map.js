@@ -14,17 +14,19 @@ function metricsOf(experiment) {
 const placeOf = (experiment, index, axis) =>
   experiment.axes.length ? experiment.cells[index].at[axis] : experiment.cells[index].id;
 
+const OWN = "0 − the error of each cell";
+
 const titled = (experiment, name) => {
   const unit = experiment.units[name]?.[0];
   return unit ? `${name} (${unit})` : name;
 };
 
 // The axes that a map shows, and the values at which the other ones are held.
-function placing(experiment) {
-  const axes = AXES_NAMED(experiment);
+function placing(experiment, axes = AXES_NAMED(experiment)) {
+  const count = (axis) => new Set(experiment.cells.map((cell) => cell.at[axis])).size;
   const x = axes.includes(state.x) ? state.x : axes[0];
-  const others = axes.filter((axis) => axis !== x);
-  const y = others.includes(state.y) ? state.y : others.at(-1) ?? null;
+  const others = axes.filter((axis) => axis !== x).sort((a, b) => count(b) - count(a));
+  const y = others.includes(state.y) ? state.y : others[0] ?? null;
   const held = {};
   for (const axis of others.filter((one) => one !== y)) {
     const values = sorted(experiment.cells.map((cell) => cell.at[axis]));
@@ -66,17 +68,18 @@ function numberRow(experiment, metric, index) {
   const [value, error, status] = [numbers.value[index], numbers.stderr[index], numbers.status[index]];
   return {
     value, stderr: error, n: numbers.n[index], status, text: finite(value) ? shown(value, 3) : "–",
-    small: finite(value) ? (finite(error) ? `± ${shown(error, 2)}` : "") : status, opacity: finite(value) ? 1 : 0,
-    tip: `${experiment.cells[index].id}: ${metric} ${finite(value) ? withError(value, error) : status}, n = ${numbers.n[index]}`,
+    small: status !== "ok" ? status : finite(error) ? `± ${shown(error, 2)}` : "", opacity: finite(value) ? 1 : 0,
+    tip: `${experiment.cells[index].id}: ${metric} ${finite(value) ? withError(value, error) : ""}${status === "ok" ? "" : ` ${status}`}, n = ${numbers.n[index]}`,
   };
 }
 
 function inkOf(rows) { // viridis: dark below, light above
   const values = rows.map((row) => row.value).filter(finite);
-  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const scale = wide(values) ? Math.log : (value) => value; // as the colours
+  const [low, high] = [scale(Math.min(...values)), scale(Math.max(...values))];
   for (const row of rows)
     row.ink = !finite(row.value) ? inkOn("#000000", 0)
-      : (row.value - low) / (high - low || 1) > 0.6 ? "#1c2330" : "#ffffff";
+      : (scale(row.value) - low) / (high - low || 1) > 0.6 ? "#1c2330" : "#ffffff";
 }
 
 function mapView(main) {
@@ -87,9 +90,10 @@ function mapView(main) {
   const detail = element("section", { id: "detail", "aria-live": "polite", "aria-label": "Cells" });
   const sliders = element("div", { class: "controls sliders" });
   const note = element("p", { class: "note", id: "note" });
-  let view = null, rows = [];
+  const key = phaseKey();
+  let view = null, rows = [], more = false;
 
-  async function redraw() {
+  const redraw = latest(async () => {
     const made = mapRows(experiment);
     rows = made.rows;
     const title = (axis) => axis ?? "";
@@ -97,17 +101,18 @@ function mapView(main) {
       scheme: made.metric === PHASE ? null : "viridis", width: place.clientWidth || 600 }),
       `${made.metric} of the cells of ${experiment.name}, by ${made.x}${made.y ? ` and ${made.y}` : ""}`);
     view.addEventListener("click", (event, item) => {
-      if (item?.datum?.id) choose(item.datum.id, event.shiftKey);
+      if (item?.datum?.id) choose(item.datum.id, event.shiftKey || more);
     });
     sliders.hidden = made.metric !== PHASE;
     note.textContent = made.metric !== PHASE ? experiment.units[made.metric]?.[1] ?? "" : state.limits
-      ? "Thresholds moved by hand. Probabilities from each number's error by Student's t, as if independent."
-      : `Labels and probabilities by the rule '${experiment.phases.rule}'. Paler cells are less certain; ` +
-        "small print names the next likeliest phase. Cells marked – have no phase.";
-  }
+      ? `Thresholds moved by hand: ${Object.keys(state.limits).join(", ")}; the others as the rule '${experiment.phases.rule}' has them. Probabilities from each number's error by Student's t, thresholds held.`
+      : `Labels and probabilities by the rule '${experiment.phases.rule}'. Fainter cells are less certain; ` +
+        "small print names the next likeliest phase, ? that no probability is known. Cells marked – have no phase.";
+    key.hidden = made.metric !== PHASE;
+  });
 
-  function choose(id, more) {
-    if (!more) state.cells = state.cells.length === 1 && state.cells[0] === id ? [] : [id];
+  function choose(id, further) {
+    if (!further) state.cells = state.cells.length === 1 && state.cells[0] === id ? [] : [id];
     else state.cells = state.cells.includes(id) ? state.cells.filter((one) => one !== id) : [...state.cells, id];
     keep();
     redraw();
@@ -129,16 +134,34 @@ function mapView(main) {
 
   controls.append(...experimentChooser(), ...placeChoosers(experiment));
   if (experiment.phases) thresholdSliders(sliders, experiment, redraw);
-  const bar = tools(`${experiment.name}-map`, () => rows.map(({ id, x, y, value, stderr, n, phase, probability, status }) =>
-    ({ cell: id, ...Object.fromEntries([[placing(experiment).x, x], [placing(experiment).y ?? "", y]].filter(([name]) => name)),
-      value, stderr, n, phase, probability, status })), () => view);
-  main.append(controls, sliders, element("div", { class: "split" }, element("div", {}, place, note, bar), detail));
+  const saved = () => rows.map(({ id, index, value, stderr, n, phase, probability, status }) => ({
+    cell: id, ...experiment.cells[index].at, ...(phase === undefined
+      ? { metric: mapRows(experiment).metric, value, stderr, n, status } : { phase, probability }) }));
+  const bar = tools(`${experiment.name}-${mapRows(experiment).metric}`, saved, () => view);
+  const several = element("label", {}, "several", element("input", { type: "checkbox", "data-key": "several",
+    onchange: (event) => { more = event.target.checked; } }));
+  controls.append(several);
+  main.append(controls, sliders, element("div", { class: "split" }, element("div", {}, place, key, note, bar), detail));
   redraw();
   cellsView(detail, experiment);
 }
 
+const experimentOf = (name) => ({ exp: name, cells: [], limits: null, held: {} });
+
 function experimentChooser() {
-  return [chooser("experiment", content.experiments.map(({ name }) => name), current().name, (name) => go({ exp: name, cells: [], limits: null, held: {} }))];
+  return [chooser("experiment", content.experiments.map(({ name }) => name), current().name, (name) => go(experimentOf(name)))];
+}
+
+const MEANING = { I: "sharp, poorly connected", II: "sharp, well connected", III: "flat, poorly connected",
+  "IV-A": "flat, well connected, not similar", "IV-B": "flat, well connected, similar" };
+
+function phaseKey() {
+  const boxes = Object.entries(MEANING).map(([name, text]) => {
+    const box = element("i");
+    box.style.background = content.colours[name];
+    return element("span", {}, box, ` ${name}: ${text}`);
+  });
+  return element("p", { class: "key" }, ...boxes);
 }
 
 function placeChoosers(experiment) {
@@ -148,12 +171,13 @@ function placeChoosers(experiment) {
     found.push(chooser("across", experiment.axes, x, (axis) => go({ x: axis, y: axis === y ? x : y })));
     found.push(chooser("upwards", experiment.axes.filter((axis) => axis !== x), y, (axis) => go({ y: axis, x })));
   }
-  for (const [axis, value] of Object.entries(held)) {
-    const values = sorted(experiment.cells.map((cell) => cell.at[axis]));
-    if (values.length > 1)
-      found.push(chooser(axis, values, value, (one) => go({ held: { ...state.held, [axis]: String(one) } })));
-  }
-  return found;
+  return [...found, ...heldChoosers(experiment, held)];
+}
+
+function heldChoosers(experiment, held) {
+  const values = (axis) => sorted(experiment.cells.map((cell) => cell.at[axis]));
+  return Object.entries(held).filter(([axis]) => values(axis).length > 1).map(([axis, value]) =>
+    chooser(axis, values(axis), value, (one) => go({ held: { ...state.held, [axis]: String(one) } })));
 }
 
 function thresholdSliders(place, experiment, redraw) {
@@ -166,13 +190,14 @@ function thresholdSliders(place, experiment, redraw) {
     if (!known.length) continue;
     const [least, most] = [Math.min(...known), Math.max(...known)], room = 0.05 * (most - least || 1);
     const value = state.limits?.[name] ?? start[name];
-    const output = element("output", {}, shown(value, 4));
+    const own = name === "mode_connectivity" && experiment.phases.by_error && state.limits?.[name] === undefined;
+    const output = element("output", {}, own ? OWN : shown(value, 4));
     const input = element("input", { type: "range", min: least - room, max: most + room, step: (most - least || 1) / 400,
       "data-threshold": name, oninput: (event) => {
-        state.limits = { ...start, ...(state.limits ?? {}), [name]: Number(event.target.value) };
+        state.limits = { ...(state.limits ?? {}), [name]: Number(event.target.value) };
         output.textContent = shown(state.limits[name], 4);
         keep();
-        requestAnimationFrame(redraw);
+        redraw();
       } });
     input.value = value;
     outputs[name] = [input, output];
@@ -182,7 +207,7 @@ function thresholdSliders(place, experiment, redraw) {
     state.limits = null;
     for (const [name, [input, output]] of Object.entries(outputs)) {
       input.value = start[name];
-      output.textContent = shown(start[name], 4);
+      output.textContent = name === "mode_connectivity" && experiment.phases.by_error ? OWN : shown(start[name], 4);
     }
     keep();
     redraw();

@@ -50,6 +50,15 @@ function below(experiment, name, index, limit) {
   return student(experiment.phases, (limit - value[index]) / stderr[index], df[index]);
 }
 
+// The thresholds of a cell: those that were moved, and else those of the rule.
+function limitsOf(experiment, index, limits) {
+  const { thresholds, by_error: byError } = experiment.phases;
+  const found = { ...thresholds, ...limits };
+  if (byError && limits.mode_connectivity === undefined)
+    found.mode_connectivity = -(experiment.numbers.mode_connectivity.stderr[index] ?? 0);
+  return found;
+}
+
 // The phase of a cell by thresholds, and the probability of each: as tables.phases, for fixed limits.
 function phaseOf(experiment, index, limits) {
   const { phases } = experiment;
@@ -62,12 +71,11 @@ function phaseOf(experiment, index, limits) {
   const number = (name) => experiment.numbers[name]?.value[index];
   const [trace, mode, cka] = ["log_hessian_trace", "mode_connectivity", "cka"].map(number);
   if (!finite(trace) || !finite(mode)) return { label: "", probability: {} };
-  const flat = trace <= limits.log_hessian_trace, poor = mode < limits.mode_connectivity;
+  const at = limitsOf(experiment, index, limits);
+  const flat = trace <= at.log_hessian_trace, poor = mode < at.mode_connectivity;
   let label = flat ? (poor ? "III" : "IV") : poor ? "I" : "II";
-  if (label === "IV") label = finite(cka) ? (cka >= limits.cka ? "IV-B" : "IV-A") : "";
-  const f = below(experiment, "log_hessian_trace", index, limits.log_hessian_trace);
-  const p = below(experiment, "mode_connectivity", index, limits.mode_connectivity);
-  const u = below(experiment, "cka", index, limits.cka);
+  if (label === "IV") label = finite(cka) ? (cka >= at.cka ? "IV-B" : "IV-A") : "";
+  const [f, p, u] = ["log_hessian_trace", "mode_connectivity", "cka"].map((name) => below(experiment, name, index, at[name]));
   if (f === null || p === null) return { label, probability: {} };
   const four = f * (1 - p);
   return {
