@@ -11,7 +11,11 @@ rule figure:
             subcategory=lambda wildcards: shown(wildcards.figure).drawing.subcategory,
         ),
         pdf=paths.figure("{figure}", "pdf"),
-        csv=paths.figure("{figure}", "csv"),
+        csv=report(
+            paths.figure("{figure}", "csv"),
+            category="numbers drawn",
+            subcategory=lambda wildcards: shown(wildcards.figure).drawing.category,
+        ),
     log:
         paths.log("figure", "{figure}"),
     conda:

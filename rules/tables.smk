@@ -74,7 +74,7 @@ rule all_claims:
     input:
         [paths.claims_of(paper) for paper in PAPERS],
     output:
-        paths.claims(),
+        report(paths.claims(), caption="../workflow/report/claims.rst", category="claims"),
     log:
         paths.log("claims", "claims"),
     conda:

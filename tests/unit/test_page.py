@@ -5,7 +5,9 @@ import gzip
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import page_tables
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import stats
 
+from lossatlas import paths, store
 from lossatlas.errors import UserError
 from lossatlas.page import assets, contents, lines, runs, write
 from lossatlas.spec.figures import Thresholds
@@ -222,6 +225,41 @@ def test_a_large_grid_fits(tmp_path):
     found = contents.of_experiment(contents.Asked("e", **sizes), {})
     assert len(found["cells"]) == 182
     assert len(write.packed({"experiments": [found]})) < 1e6
+
+
+def test_runs_and_curves_of_records(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cell, x = "net-w1-b2", np.array([1.0, 2.0, 3.0])
+    ends = {"final_train_loss": (0.25, math.nan), "final_train_accuracy": (91.0, math.nan)}
+    scalars = [
+        store.Scalar(name, values[seed], seed, status="ok" if seed == 0 else "diverged")
+        for name, values in ends.items()
+        for seed in (0, 1)
+    ]
+    curves = [
+        store.Series("train_loss", x, x / (seed + 1), "epoch", seed, y_unit="nats")
+        for seed in (0, 1)
+    ]
+    record = store.Record("training", scalars, curves, provenance={"device": "cuda"})
+    record.times = {"seconds": 7.0, "peak_memory_bytes": 5e8, "started": "2026-11-29T01:02:03Z"}
+    store.write(paths.history(cell, "0-1"), record)
+    path = store.Series("train_loss", x, x, "t", 0, 1, y_unit="nats")
+    store.write(paths.metric(cell, "connectivity"), store.Record("connectivity", series=[path]))
+    assert runs.of_cells([cell]) == ([], {})  # no weights: an unfinished block
+    Path(paths.weights(cell, "0-1")).touch()
+    rows, found = runs.of_cells([cell, "elsewhere"])
+    wanted = {"train_loss": 0.25, "train_accuracy": 91, "status": "ok", "seconds": 7, "together": 2}
+    assert rows[0].items() >= {**wanted, "memory_mb": 500, "device": "cuda"}.items()
+    assert (rows[0]["started"], rows[1]["status"]) == ("2026-11-29 01:02", "diverged")
+    assert rows[1]["train_loss"] is None
+    assert list(found) == [cell]
+    assert found[cell][1]["y"] == [0.5, 1, 1.5]
+    assert (found[cell][1]["over"], found[cell][1]["of"]) == (["epoch", "nats"], 2)
+    asked = page_tables.asked(tmp_path)
+    asked = replace(asked, metrics=["connectivity", "cka"])
+    told = contents.of_experiment(asked, {})
+    assert told["over"] == {"train_loss": ["place on the path, from 0 to 1", "nats"]}
+    assert told["cells"][0]["commands"] == [f"snakemake {paths.weights(cell, '0-1')}"]
 
 
 def test_what_is_told_of_runs():

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lossatlas import paths
+from lossatlas import paths, store
 from lossatlas.page import lines
 from lossatlas.spec.figures import PUBLISHED, Thresholds
 from lossatlas.tables import collect
@@ -34,6 +34,7 @@ class Asked:
         thresholds: Of its phases.
         command: What makes a file of a cell, before the file's name; "" if nothing does.
         about: Its data, network and seeds, in words.
+        metrics: Names of the metrics of `scalars`, whose records tell what curves are over.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Asked:
     thresholds: Thresholds = field(default_factory=Thresholds)
     command: str = ""
     about: str = ""
+    metrics: Sequence[str] = ()
 
 
 def asked(given: Mapping[str, Any], command: str) -> Asked:
@@ -53,6 +55,7 @@ def asked(given: Mapping[str, Any], command: str) -> Asked:
         thresholds=Thresholds(**given["thresholds"]),
         command=command if given["made"] else "",
         about=given.get("about", ""),
+        metrics=given.get("metrics", ()),
     )
 
 
@@ -82,6 +85,7 @@ def of_experiment(asked: Asked, units: Mapping[str, tuple[str, str]]) -> Json:
         },
         "units": {name: _unit(name, units) for name in summary["metric"].unique()},
         "curves": _curves(asked.series, order),
+        "over": _over(asked.metrics, list(order)),
         "phases": None,
     }
     if {*INPUTS} - {"cka"} <= set(summary["metric"]):
@@ -144,6 +148,16 @@ def _curves(paths_: Sequence[str], order: Mapping[str, int]) -> dict[str, list[J
         for cell, items in lines.of_series(collect.read(path)).items():
             if cell in order:
                 found.setdefault(cell, []).extend(items)
+    return found
+
+
+def _over(metrics: Sequence[str], cells: Sequence[str]) -> dict[str, list[str]]:
+    """Return, by series, what its axes are: as the first record of each metric says."""
+    found: dict[str, list[str]] = {}
+    for metric in metrics:
+        files = (Path(paths.metric(cell, metric)) for cell in cells)
+        if file := next((one for one in files if one.is_file()), None):
+            found |= {one.name: lines.axes_of(one) for one in store.read(file).series}
     return found
 
 

@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lossatlas.tables.collect import FIRST, SERIES, axes_of
+from lossatlas.store import Series
+from lossatlas.tables import collect
+from lossatlas.tables.collect import FIRST, SERIES
 
 POINTS = 120  # of a curve
 LINES = 30  # of a series of a cell
 SIDE = 41  # of a plane
 DIGITS = 4
+_NAMES = {"t": "place on the path, from 0 to 1"}
 _PLANE = ("u", "v")
 _SHOWN = ("loss", "error")  # what a plane shows: the first of these
 
@@ -38,7 +41,7 @@ def of_series(table: pd.DataFrame) -> dict[str, list[Json]]:
     """
     if table.empty:
         return {}
-    known = {*FIRST, *axes_of(table), *SERIES, "rehearsal"}
+    known = {*FIRST, *collect.axes_of(table), *SERIES, "rehearsal"}
     found: dict[str, list[Json]] = {}
     for series, rows in table.groupby("series", sort=False):
         some = rows.dropna(axis=1, how="all")
@@ -78,6 +81,12 @@ def _curves(rows: pd.DataFrame, extra: list[str]) -> dict[str, list[Json]]:
             items = found.setdefault(str(told.pop("cell")), [])
             items.append({"name": _named(told), **_curve(x[part], y[part], stderr[part])})
     return found
+
+
+def axes_of(curve: Series) -> list[str]:
+    """Return the titles of the axes of a curve: x with its unit, and the unit of y."""
+    name = _NAMES.get(curve.x_name, curve.x_name)
+    return [f"{name} ({curve.x_unit})" if curve.x_unit else name, curve.y_unit]
 
 
 def _named(told: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lossatlas import paths, store
-from lossatlas.page.lines import POINTS, rounded, thinned
+from lossatlas.page.lines import POINTS, axes_of, rounded, thinned
 
 Json = dict[str, Any]
 _END = "final_"  # before the names of numbers of the end of training
@@ -89,7 +89,7 @@ def _moment(text: str) -> str:
 
 
 def _curves(record: store.Record) -> list[Json]:
-    found = []
+    found, names = [], {one.name for one in record.series}
     for one in record.series:
         x, y = (np.asarray(values, np.float64) for values in (one.x, one.y))
         known = np.isfinite(x) & np.isfinite(y)
@@ -97,8 +97,7 @@ def _curves(record: store.Record) -> list[Json]:
         if len(x) < 2:
             continue
         keep = thinned(y, POINTS)
-        item = {"series": f"{one.name} of training", "name": f"replica {one.replica}", "of": 0}
-        found.append(
-            {**item, "x": rounded(x[keep]), "y": rounded(y[keep]), "low": None, "high": None}
-        )
+        item: Json = {"series": f"{one.name} of training", "name": f"replica {one.replica}"}
+        item |= {"over": axes_of(one), "of": len(record.series) // len(names), "low": None}
+        found.append({**item, "x": rounded(x[keep]), "y": rounded(y[keep]), "high": None})
     return found

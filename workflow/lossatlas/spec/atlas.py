@@ -30,7 +30,11 @@ def _experiment(config: Config, name: str) -> dict[str, Any]:
     one = config.experiments[name]
     told = f"data {one.dataset}, network {one.model}, seeds {len(one.seed_list)} of a cell"
     metrics = [*config.firsts(name).values()]
-    made = {"made": True, "about": told if not one.checkpoints else f"{told}, trained elsewhere"}
+    made = {
+        "metrics": metrics,
+        "made": True,
+        "about": told if not one.checkpoints else f"{told}, trained elsewhere",
+    }
     return _tables(config, name, metrics, "nulls") | made
 
 

@@ -65,7 +65,8 @@ function curvesPart(experiment, cells) {
       const total = cells.reduce((sum, cell) => sum + (lines.find((item) => item.cell === cell)?.of ?? 0), 0);
       const items = lines.map((item) => ({ ...item, who: cells.length === 1 ? item.name : label(item.cell) }));
       const place = made.appendChild(element("div", { class: "chart", "data-series": name }));
-      await draw(place, curveSpec(items, { title: name + (total > lines.length ? ` (${lines.length} of ${total} curves)` : ""), xScale: scales.x, yScale: scales.y, width }),
+      await draw(place, curveSpec(items, { title: name + (total > lines.length ? ` (${lines.length} of ${total} curves)` : ""), axes: lines[0].over ?? experiment.over[name] ?? ["", ""],
+        xScale: scales.x, yScale: scales.y, width }),
         `${name} of ${cells.map(({ id }) => id).join(", ")}`);
     }
     charts.replaceChildren(made);

@@ -87,7 +87,7 @@ const wide = (values) => {
 };
 
 // Curves: items of { x, y, low, high, name, who }.
-function curveSpec(items, { xScale, yScale, title, width }) {
+function curveSpec(items, { xScale, yScale, title, axes, width }) {
   const floor = yScale === "auto" ? 1e-8 * Math.max(...items.flatMap(({ y }) => y).filter(finite)) : 0;
   if (yScale === "auto") yScale = wide(items.flatMap(({ y }) => y)) ? "log" : "linear";
   if (xScale === "auto") xScale = yScale === "log" && wide(items.flatMap(({ x }) => x)) ? "log" : "linear";
@@ -104,7 +104,7 @@ function curveSpec(items, { xScale, yScale, title, width }) {
     scale: { type, zero: false, ...(type === "symlog" ? { constant: 1e-3 } : {}) },
     axis: { tickCount: 5, format: ".3~g" } });
   const encoding = {
-    x: axis("x", xScale, ""), detail: { field: "line" },
+    x: axis("x", xScale, axes[0]), detail: { field: "line" },
     color: { field: "who", type: "nominal", title: null, sort: names,
              legend: names.length > 1 && names.length <= 8
       ? { orient: "bottom", columns: 1, symbolType: "stroke", symbolOpacity: 1, symbolStrokeWidth: 2 } : null },
@@ -113,9 +113,9 @@ function curveSpec(items, { xScale, yScale, title, width }) {
     data: { values }, width, height: 190, title: { text: title, anchor: "start", fontSize: 12, color: look().axis.titleColor },
     encoding,
     layer: [
-      { mark: { type: "area", opacity: 0.18 }, encoding: { y: axis("low", yScale, ""), y2: { field: "high" } } },
+      { mark: { type: "area", opacity: 0.18 }, encoding: { y: axis("low", yScale, axes[1]), y2: { field: "high" } } },
       { mark: { type: "line", strokeWidth: 1.5, tooltip: true },
-        encoding: { y: axis("y", yScale, ""), tooltip: [{ field: "name" }, { field: "who", title: "of" }] } },
+        encoding: { y: axis("y", yScale, axes[1]), tooltip: [{ field: "name" }, { field: "who", title: "of" }] } },
     ],
   };
 }
