@@ -32,16 +32,27 @@ rehearse: $(READY)  ## run the configs of the papers small, on made data (snakem
 # left half a package that counts as installed: both are made anew, from what pip and uv have kept.
 $(BASE): envs/bootstrap.lock $(if $(wildcard $(CHANGING)),anew)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed (make PYTHON=python3.12)")'
+	@$(PYTHON) -c 'import os, re, sys; here = os.getcwd(); sys.exit(re.search(r"[^\w/.+@%=:,~-]", here) and here + ": jobs cannot start in a folder with a space or a sign of the shell in its name. Move the checkout")'
 	@test ! -L $(VENV) || { echo "$(VENV) is a link: to make it anew would empty what it leads to. Remove the link, or set VENV=folder" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/bootstrap.lock
 	touch $@
+
+# Python 3.11 and 3.12 read such files by the locale: under LC_ALL=C no other letters than English ones.
+define RELATIVE
+import glob, os, sys
+for file in glob.glob(sys.argv[1] + "/lib/python*/site-packages/__editable__.lossatlas-*.pth"):
+    with open(file, "w") as text:
+        print(os.path.relpath("workflow", os.path.dirname(file)), file=text)
+endef
+export RELATIVE
 
 # What users run. Who has the tools of the developers keeps them: their lock file holds both.
 $(READY): $(BASE) requirements.lock
 	touch $(CHANGING)
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes $$(test -e $(READY_DEV) && echo requirements-dev.lock || echo requirements.lock)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(PYTHON) -c "$$RELATIVE" $(VENV)
 	$(BIN)/python -c 'from lossatlas import warm; warm.import_all()' # compiled once, not by each of the first jobs
 	rm $(CHANGING)
 	touch $@

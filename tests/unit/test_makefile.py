@@ -41,6 +41,7 @@ case "$*" in
         mkdir -p "$packages/lossatlas"
         touch "$packages/lossatlas/__init__.py"
         cp warm.py "$packages/lossatlas/warm.py"
+        echo "$PWD/workflow" > "$packages/__editable__.lossatlas-0.pth"
     done ;;
 *) pause dev ;;
 esac
@@ -189,3 +190,34 @@ def test_interrupted_then_what_tests_need_comes_with_them_and_stays(copy: Copy) 
     assert copy.said() == ["uv sync requirements-dev.lock", *SET_UP[1:], "snakemake"]
     copy.make(dev)
     assert copy.said() == DEV
+
+
+@pytest.mark.parametrize("name", ["a b", "a'b", "a$b", "a;b", "a(b"])
+def test_a_folder_whose_name_shells_read_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    copy = Copy(tmp_path / name)
+    printed = copy.make(code=2)
+    said = f"{copy.root}: jobs cannot start in a folder with a space or a sign of the shell"
+    assert sum(said in line for line in printed.splitlines()) == 1
+    assert "Traceback" not in printed
+    assert not (copy.root / ".venv").exists()
+
+
+def test_the_library_is_found_in_any_locale(tmp_path: Path) -> None:
+    """Its path is told from the environment: it holds no letter of the folder's name."""
+    (tmp_path / "t\u00e9st").mkdir()
+    copy = Copy(tmp_path / "t\u00e9st")
+    (copy.root / "workflow").mkdir()
+    copy.make()
+    (file,) = copy.root.glob(".venv/lib/python*/site-packages/__editable__.lossatlas-0.pth")
+    assert file.read_bytes().isascii()
+    assert (file.parent / file.read_text().strip()).resolve() == copy.root / "workflow"
+    command = [str(copy.root / ".venv/bin/python"), "-c", "import sys; print(sys.path[-1])"]
+    variables = {
+        key: value for key, value in os.environ.items() if key not in ("LANG", "PYTHONUTF8")
+    }
+    done = subprocess.run(
+        command, env={**variables, "LC_ALL": "C"}, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert os.fsdecode(done.stdout).strip().endswith("/workflow")
