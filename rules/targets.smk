@@ -135,6 +135,7 @@ rule report:
         captions={name: shown(name).caption for name in FIGURE_NAMES},
         config=CONFIG.name,
         experiments=compact(on_page()),
+        digest=lambda w: atlas.digest(CONFIG),
         units=compact(plainly(atlas.units, CONFIG)),
         command=lambda w: command_of_files(),
         look=lambda w: assets.digest(),

@@ -6,7 +6,7 @@ from lossatlas.entry import job
 
 with job(snakemake) as s:  # noqa: F821
     from lossatlas import paths
-    from lossatlas.page import contents, runs, write
+    from lossatlas.page import assets, contents, runs, write
     from lossatlas.spec.figures import ABOUT_REHEARSAL
 
     asked = [contents.asked(one, s.params.command) for one in json.loads(s.params.experiments)]
@@ -15,7 +15,8 @@ with job(snakemake) as s:  # noqa: F821
     cells = [cell["id"] for one in experiments for cell in one["cells"]]
     replicas, curves = runs.of_cells(dict.fromkeys(cells))
     about = {
-        "config": s.params.config,
+        "config": f"{s.params.config} (SHA-256 {s.params.digest})",
+        **({"commit": commit} if (commit := assets.commit(paths.PROJECT)) else {}),
         **{f"experiment {one.name}": one.about for one in asked if one.about},
         **runs.told(replicas),
     }

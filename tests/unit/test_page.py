@@ -5,6 +5,7 @@ import gzip
 import json
 import math
 import re
+import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -285,3 +286,17 @@ def test_a_digest_follows_the_look(monkeypatch, tmp_path):
 
 def test_empty_series():
     assert lines.of_series(pd.DataFrame()) == {}
+
+
+def test_the_commit_of_a_checkout(tmp_path):
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
+    assert assets.commit(tmp_path) == ""
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner/file").write_text("one")
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
+        subprocess.run([*git, *words], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    assert assets.commit(tmp_path) == head.stdout[:12]
+    assert assets.commit(tmp_path / "inner") == ""  # a folder of somebody else's project
+    (tmp_path / "inner/file").write_text("two")
+    assert assets.commit(tmp_path) == f"{head.stdout[:12]} with changes"

@@ -462,6 +462,7 @@ def draw(done: Traces) -> None:
             units="{}",
             command="snakemake",
             look="",
+            digest="0",
             adopted=["own"],
             missing=["own: no checkpoint of 1 of 2 cells: width=2"],
             accepted=[],

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
 LOOK = Path(__file__).parent / "look"
+_CHANGES = ("status", "--porcelain", "--untracked-files=no")
 SCRIPTS = ("numbers", "elements", "charts", "map", "cells", "views", "main")
 
 
@@ -34,6 +37,26 @@ def vega() -> str:
 
     names = ("vega", "vegaLite", "vegaEmbed")
     return in_element(javascript_bundle("".join(f"window.{name}={name};" for name in names)))
+
+
+def commit(folder: Path) -> str:
+    """Return the commit of a checkout, and whether it has changes; "" if git does not know it."""
+    told = [_git(folder, *words) for words in (("rev-parse", "--show-toplevel", "HEAD"), _CHANGES)]
+    lines = told[0].splitlines()
+    if len(lines) != 2 or Path(lines[0]).resolve() != folder.resolve():  # of a project around it
+        return ""
+    return lines[1][:12] + (" with changes" if told[1] else "")
+
+
+def _git(folder: Path, *words: str) -> str:
+    command = [shutil.which("git") or "git", "-C", str(folder), *words]
+    try:
+        done = subprocess.run(  # noqa: S603 -- the words stand above
+            command, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
 
 
 def in_element(code: str) -> str:

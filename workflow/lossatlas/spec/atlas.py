@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
 from lossatlas import paths
@@ -56,3 +58,9 @@ def units(config: Config) -> dict[str, tuple[str, str]]:
             for output in config.metric(metric).outputs:
                 found.setdefault(output.name, (output.unit, output.doc))
     return found
+
+
+def digest(config: Config) -> str:
+    """Return 12 hexadecimal digits of the SHA-256 of a config, as it was read and checked."""
+    text = json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
