@@ -27,7 +27,7 @@ function numbersOf(experiment, cells) {
     const text = finite(numbers.value[index]) ? withError(numbers.value[index], numbers.stderr[index]) : "";
     const status = numbers.status[index] === "ok" ? "" : ` ${numbers.status[index]}`;
     return `${text}${status}${numbers.n[index] > 0 ? ` (n ${numbers.n[index]})` : ""}`;
-  }, false]);
+  }, false, (name) => experiment.numbers[name].value[at(cell)]]);
   const chances = experiment.phases ? cells.map((cell) => phaseOf(experiment, at(cell), state.limits)) : [];
   const percent = ({ label, probability }) => `${label || "none"}; ` + (Object.entries(probability)
     .filter(([, p]) => finite(p)).map(([name, p]) => `${name} ${Math.round(100 * p)}%`).join(", ") || "probabilities not known");

@@ -86,6 +86,9 @@ const wide = (values) => {
   return known.length > 0 && Math.min(...known) > 0 && Math.max(...known) >= 50 * Math.min(...known);
 };
 
+// The kind of path that the name of a curve tells, as bezier or linear.
+const kindOf = (name) => /path (\w+)/.exec(name ?? "")?.[1] ?? "";
+
 // Curves: items of { x, y, low, high, name, who }.
 function curveSpec(items, { xScale, yScale, title, axes, width }) {
   const floor = yScale === "auto" ? 1e-8 * Math.max(...items.flatMap(({ y }) => y).filter(finite)) : 0;
@@ -97,9 +100,10 @@ function curveSpec(items, { xScale, yScale, title, axes, width }) {
     if (!finite(x) || !finite(y) || (positive.x && x <= 0) || (positive.y && (y <= 0 || y < floor))) return;
     const [low, high] = item.low ? [item.low[index], item.high[index]] : [null, null];
     const bare = !finite(low) || !finite(high) || (positive.y && low <= 0);
-    values.push({ x, y, low: bare ? y : low, high: bare ? y : high, line, who: item.who, name: item.name });
+    values.push({ x, y, low: bare ? y : low, high: bare ? y : high, line, who: item.who, name: item.name, kind: kindOf(item.name) });
   }));
   const names = sorted(values.map((row) => row.who));
+  const kinds = sorted(values.map((row) => row.kind));
   const axis = (field, type, text) => ({ field, type: "quantitative", title: text,
     scale: { type, zero: false, ...(type === "symlog" ? { constant: 1e-3 } : {}) },
     axis: { tickCount: 5, format: ".3~g" } });
@@ -115,7 +119,8 @@ function curveSpec(items, { xScale, yScale, title, axes, width }) {
     layer: [
       { mark: { type: "area", opacity: 0.18 }, encoding: { y: axis("low", yScale, axes[1]), y2: { field: "high" } } },
       { mark: { type: "line", strokeWidth: 1.5, tooltip: true },
-        encoding: { y: axis("y", yScale, axes[1]), tooltip: [{ field: "name" }, { field: "who", title: "of" }] } },
+        encoding: { ...(kinds.length > 1 ? { strokeDash: { field: "kind", type: "nominal", title: null, sort: kinds, legend: { orient: "bottom" } } } : {}),
+          y: axis("y", yScale, axes[1]), tooltip: [{ field: "name" }, { field: "who", title: "of" }] } },
     ],
   };
 }

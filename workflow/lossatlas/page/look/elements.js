@@ -38,7 +38,7 @@ function latest(work) {
   };
 }
 
-// A table whose columns sort by a click: columns are [title, row -> value, isNumber].
+// A table whose columns sort by a click: columns are [title, row -> value, isNumber, row -> what it sorts by].
 function sortable(columns, rows, extra = null) {
   let by = -1, falling = false;
   const body = element("tbody");
@@ -46,7 +46,7 @@ function sortable(columns, rows, extra = null) {
   const fill = () => {
     const some = [...rows];
     if (by >= 0) {
-      const value = columns[by][1];
+      const value = columns[by][3] ?? columns[by][1];
       some.sort((a, b) => {
         const [p, q] = [value(a), value(b)];
         if (finite(p) && finite(q)) return p - q;

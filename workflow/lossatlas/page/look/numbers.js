@@ -95,4 +95,4 @@ function runnerUp({ label, probability }) {
 }
 
 const sorted = (values) => [...new Set(values)].sort((a, b) =>
-  typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b)));
+  typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), undefined, { numeric: true }));
