@@ -30,7 +30,7 @@ def experiments(config: Config) -> list[dict[str, Any]]:
 
 def _experiment(config: Config, name: str) -> dict[str, Any]:
     one = config.experiments[name]
-    told = f"data {one.dataset}, network {one.model}, seeds {len(one.seed_list)} of a cell"
+    told = f"data {one.dataset}, network {one.model}, {len(one.seed_list)} seeds per cell"
     metrics = [*config.firsts(name).values()]
     made = {
         "metrics": metrics,
