@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -187,58 +187,24 @@ def _points(
     """Return the networks (G, P) of each method; the simplexes are those of `vertices` (V, P)."""
     seed, mode, buffers = networks.seeds[index], vertices[0], networks.one(index)[1]
     points = {code: sample(vertices[: code + 1], settings, seed) for code in codes if code >= 0}
+    at = (networks.functional, buffers, mode, train)
+    words = (settings.seed, seed)
+    how: Any = {"batch_size": settings.batch_size, "settings": settings, "words": words}
     if FGE in codes:
-        points[FGE] = _geometric(networks, train, mode, buffers, settings, seed)
+        largest, smallest = settings.cycle_rates
+        points[FGE] = fge.members(
+            *at,
+            count=settings.cycles,
+            cycle_epochs=settings.cycle_epochs,
+            rates=(largest, smallest),
+            **how,
+        )
     if SWA in codes:
-        around = _gaussian(networks, train, mode, buffers, settings, seed)
+        epochs, rate, rank = settings.swag_epochs, settings.swag_rate, settings.swag_rank
+        around = swag.collect(*at, epochs=epochs, rate=rate, rank=rank, **how)
         draw = generator("swag draws", settings.seed, seed)
         points |= {SWA: around.mean[None], SWAG: around.draw(settings.draws, draw)}
     return points
-
-
-def _gaussian(
-    networks: Networks,
-    train: Split,
-    start: Tensor,
-    buffers: dict[str, Tensor],
-    settings: Espro,
-    seed: int,
-) -> swag.Gaussian:
-    return swag.collect(
-        networks.functional,
-        buffers,
-        start,
-        train,
-        epochs=settings.swag_epochs,
-        rate=settings.swag_rate,
-        rank=settings.swag_rank,
-        batch_size=settings.batch_size,
-        settings=settings,
-        words=(settings.seed, seed),
-    )
-
-
-def _geometric(
-    networks: Networks,
-    train: Split,
-    start: Tensor,
-    buffers: dict[str, Tensor],
-    settings: Espro,
-    seed: int,
-) -> Tensor:
-    largest, smallest = settings.cycle_rates
-    return fge.members(
-        networks.functional,
-        buffers,
-        start,
-        train,
-        count=settings.cycles,
-        cycle_epochs=settings.cycle_epochs,
-        rates=(largest, smallest),
-        batch_size=settings.batch_size,
-        settings=settings,
-        words=(settings.seed, seed),
-    )
 
 
 def sample(vertices: Tensor, settings: Espro | EsproStrength, seed: int) -> Tensor:

@@ -39,7 +39,7 @@ function latest(work) {
 }
 
 // A table whose columns sort by a click: columns are [title, row -> value, isNumber, row -> what it sorts by].
-function sortable(columns, rows, extra = null) {
+function sortable(columns, rows) {
   let by = -1, falling = false;
   const body = element("tbody");
   const head = element("tr");
@@ -59,7 +59,7 @@ function sortable(columns, rows, extra = null) {
       ([, value, number]) => {
         const one = value(row);
         return element("td", { class: number ? "number" : null }, number ? shown(one, 4) : String(one ?? ""));
-      }), extra ? element("td", {}, extra(row)) : null)));
+      }))));
   };
   columns.forEach(([title, , number], index) => {
     const sort = () => {
@@ -71,7 +71,6 @@ function sortable(columns, rows, extra = null) {
     head.append(element("th", { class: number ? "number" : null, "aria-sort": "none" },
       element("button", { onclick: sort }, title)));
   });
-  if (extra) head.append(element("th"));
   fill();
   return element("div", { class: "scroll" }, element("table", {}, element("thead", {}, head), body));
 }
