@@ -31,6 +31,7 @@ from lossatlas.models.functional import (
 )
 from lossatlas.models.layout import fast
 from lossatlas.models.outputs import runs_again
+from lossatlas.progress import advance
 from lossatlas.tasks import Task
 from lossatlas.training.networks import Networks
 
@@ -121,6 +122,7 @@ class HessianOperator:
         if vector.shape != (self.size,):
             raise ValueError(f"expected a vector ({self.size},), got {tuple(vector.shape)}")
         self.products += 1
+        advance("products")
         vector = vector.to(self.device, self.dtype)
         with torch.enable_grad(), _explained():
             return self._differ(vector) if self.differences else self._differentiate(vector)
