@@ -67,15 +67,20 @@ def loss_bar(
     figure: Figure, image: Any, scale: LogNorm, place: tuple[float, float, float, float]
 ) -> None:
     """Draw the colour bar of losses at a place (left, bottom, width, height) of the page."""
+    label_bar(figure.colorbar(image, cax=figure.add_axes(place)), scale)
+
+
+def label_bar(bar: Any, scale: LogNorm, label: str = LOSS) -> None:
+    """Put ticks and a label on a colour bar of losses."""
     low, high = cast(float, scale.vmin), cast(float, scale.vmax)
     ticks = [tick for tick in _TICKS if low <= tick <= high]
     if len(ticks) < 2:  # one number is no scale
         equal = high <= 1.001 * NARROW**3 * low
         ticks = [math.sqrt(low * high)] if equal else np.geomspace(low, high, 3).tolist()
-    bar = figure.colorbar(image, cax=figure.add_axes(place), ticks=ticks)
+    bar.set_ticks(ticks)
     bar.ax.set_yticklabels([f"{tick:.3g}" for tick in ticks])
     bar.minorticks_off()
-    bar.set_label(LOSS)
+    bar.set_label(label)
 
 
 def draw_plane(axes: Axes, raster: pd.DataFrame, corners: pd.DataFrame, scale: LogNorm) -> Any:

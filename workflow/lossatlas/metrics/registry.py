@@ -88,6 +88,8 @@ def with_settings(metric: type[M], given: Mapping[str, Any], where: str = "", **
             what = f"{metric.kind} has no setting '{key}'"
             raise UserTypeError(what, where=place, fix=fix) from None
         message = first["msg"].removeprefix("Value error, ")
+        if not isinstance(first["input"], str | int | float | list | dict | None):
+            message += f", not a {type(first['input']).__name__}"
         what = f"{key}: {message}" if key else message
         raise UserValueError(what, where=place) from None
 

@@ -35,7 +35,8 @@ def read(data: Any, where: str = "data") -> Batch:
     Raises:
         UserError: If it is none of these, holds nothing, or changes between two passes.
     """
-    if isinstance(data, tuple | list) and len(data) == 2 and _is_inputs(data[0]):
+    pair = isinstance(data, tuple | list) and len(data) == 2
+    if pair and _is_inputs(data[0]) and not isinstance(data[1], Mapping):
         return _pair(data[0], data[1], where)
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         data = _loader(data, where)

@@ -272,7 +272,7 @@ def plane(
             record = triangle.measure(networks, points, examples, *words)
         else:
             record = _around(networks, points, examples, extent, seed)
-    draw = "triangles" if len(modules) == 3 else "square"
+    draw = "triangle" if len(modules) == 3 else "square"
     return Result(about(record, told), draw)
 
 
@@ -310,7 +310,7 @@ def _simplexes(
         return with_statistics(first, networks.functional, network, train.images)
 
     about: Any = {"vertices": grown.vertices, "names": names, "_module": module}
-    return Simplexes(record, "triangles", **about)
+    return Simplexes(record, "planes", **about)
 
 
 def _without_test(record: Record) -> Record:

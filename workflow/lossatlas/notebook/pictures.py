@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from lossatlas.errors import UserTypeError
 from lossatlas.figures import Tables, multiples, simplex_landscape, style
@@ -20,11 +21,17 @@ if TYPE_CHECKING:
     from lossatlas.notebook.results import Result
 
 _SIZE = (85.0, 60.0)  # mm: width and height of a picture of one panel
+_SQUARE = (85.0, 70.0)  # mm: one with a colour bar
+_COLOURS = (multiples.BLUE, multiples.ORANGE, style.GREY)
 
 
 @contextmanager
-def _panel(axes: Any, height: float = _SIZE[1]) -> Iterator[Axes]:
+def _panel(axes: Any, *, bar: bool = False) -> Iterator[Axes]:
     """Give the axes to draw on, new ones where there are none, in the style of the figures.
+
+    Args:
+        axes: The user's own, or None.
+        bar: Whether a colour bar will stand beside them.
 
     Raises:
         UserError: If they are no axes.
@@ -34,8 +41,11 @@ def _panel(axes: Any, height: float = _SIZE[1]) -> Iterator[Axes]:
         raise UserTypeError(what, where="axes", fix="give an Axes, as of plt.subplots()")
     with style.sheet():
         if axes is None:
-            size = (_SIZE[0] * style.MM, height * style.MM)
-            _, axes = plt.subplots(figsize=size, layout="constrained")
+            size = [side * style.MM for side in (_SQUARE if bar else _SIZE)]
+            figure, axes = plt.subplots(figsize=size, layout=None if bar else "constrained")
+            if bar:
+                figure.subplots_adjust(0.15, 0.14, 0.8, 0.92)
+            axes.set_prop_cycle(color=_COLOURS)
         yield axes
 
 
@@ -51,13 +61,14 @@ def spectrum(result: Result, axes: Axes | None) -> Axes:
         multiples.spectral_scales(panel, rows)
         panel.set_xlabel(f"eigenvalue of the Hessian{f' ({unit})' if unit else ''}")
         panel.set_ylabel("spectral density")
-        if several:
-            panel.legend()
+        mark = Line2D([], [], marker="|", linestyle="", color=style.INK, ms=7, mew=1.5)
+        lines = panel.get_legend_handles_labels() if several else ([], [])
+        panel.legend([*lines[0], mark], [*lines[1], "largest eigenvalues"])
     return panel
 
 
 def _ticks(result: Result, panel: Axes, replica: int, colour: Any) -> None:
-    """Mark the eigenvalues that converged at the lower edge."""
+    """Mark the eigenvalues that converged at the upper edge."""
     found = [
         row.value
         for row in result.record.scalars
@@ -66,7 +77,7 @@ def _ticks(result: Result, panel: Axes, replica: int, colour: Any) -> None:
         and row.status == "ok"
     ]
     place = panel.get_xaxis_transform()
-    panel.plot(found, [0.02] * len(found), "|", color=colour, transform=place, markersize=8)
+    panel.plot(found, [0.96] * len(found), "|", color=colour, transform=place, ms=9, mew=1.5)
 
 
 def paths(result: Result, axes: Axes | None) -> Axes:
@@ -98,7 +109,7 @@ def pairs(result: Result, axes: Axes | None) -> Axes:
         ]
     panels = {panel.metric: panel for panel in style.PANELS}
     colours = style.colour_map(panels["cka"])
-    with _panel(axes) as panel:
+    with _panel(axes, bar=True) as panel:
         scale = style.norm(panels["cka"], values, "data")
         image = panel.imshow(values, cmap=colours, norm=scale)
         inks = style.inks(values, colours, scale)
@@ -110,7 +121,7 @@ def pairs(result: Result, axes: Axes | None) -> Axes:
         panel.set_xlabel("model")
         panel.set_ylabel("model")
         panel.set_title(panels["cka"].title)
-        panel.figure.colorbar(image, ax=panel)
+        _bar(panel, image)
     return panel
 
 
@@ -139,23 +150,41 @@ def displacement(result: Result, axes: Axes | None) -> Axes:
 
 def square(result: Result, axes: Axes | None) -> Axes:
     """Draw the loss over a square around one network."""
-    rows = result.curves
-    wide = rows.pivot(index="v", columns="u", values="loss")
-    unit = result["centre_loss"].unit
-    with _panel(axes, _SIZE[0] * 0.85) as panel:
+    wide = result.curves.pivot(index="v", columns="u", values="loss")
+    with _panel(axes, bar=True) as panel:
         scale = simplex_landscape.log_scale(wide.to_numpy())
         image = simplex_landscape.fill(panel, wide, scale)
         panel.plot(0, 0, "o", color="white", mec=style.INK, ms=5)
         panel.set_aspect("equal")
         panel.set_xlabel("first direction, in lengths of the filters")
         panel.set_ylabel("second direction")
-        bar = panel.figure.colorbar(image, ax=panel)
-        bar.set_label(f"loss{f' ({unit})' if unit else ''}")
+        simplex_landscape.label_bar(_bar(panel, image), scale, _loss(result))
     return panel
 
 
-def triangles(result: Result, axes: Axes | None) -> Figure:
-    """Draw the planes of a complex, or the plane through three networks.
+def triangle(result: Result, axes: Axes | None) -> Axes:
+    """Draw the plane through three networks."""
+    rows = result.curves
+    raster, corners = (rows[rows["series"] == name] for name in ("plane", "corners"))
+    with _panel(axes, bar=True) as panel:
+        scale = simplex_landscape.log_scale(raster["loss"].to_numpy())
+        image = simplex_landscape.draw_plane(panel, raster, corners, scale)
+        simplex_landscape.label_bar(_bar(panel, image), scale, _loss(result))
+    return panel
+
+
+def _bar(panel: Axes, image: Any) -> Any:
+    """Add a colour bar as high as the panel."""
+    return panel.figure.colorbar(image, cax=panel.inset_axes((1.04, 0.0, 0.05, 1.0)))
+
+
+def _loss(result: Result) -> str:
+    unit = result.record.scalars[0].unit
+    return f"training loss ({unit})" if unit else "training loss"
+
+
+def planes(result: Result, axes: Axes | None) -> Figure:
+    """Draw planes of a complex.
 
     Raises:
         UserError: If axes are given: several planes take a figure of their own.
@@ -169,6 +198,5 @@ def triangles(result: Result, axes: Axes | None) -> Figure:
         collect.series_frame(name, {name: {}}, {name: [*record.series, *record.tables]}),
     )
     drawn = simplex_landscape.planes(tables, Style(draws="simplex_planes"), "", "")
-    unit = record.scalars[0].unit if record.scalars else ""
-    drawn.figure.axes[-1].set_ylabel(f"training loss{f' ({unit})' if unit else ''}")
+    drawn.figure.axes[-1].set_ylabel(_loss(result))
     return drawn.figure
