@@ -90,7 +90,7 @@ def test_distances_of_linear_models() -> None:
     data, models = values(), [line(0), line(1)]
     found = lossatlas.similarity(models, data, loss="regression", mixup_alpha=0, layers=["output"])
     flat = [torch.cat([p.flatten() for p in m.parameters()]) for m in models]
-    assert found["l2_distance"].value == pytest.approx(float((flat[0] - flat[1]).norm()))
+    assert found["l2_distance"].value == pytest.approx((flat[0] - flat[1]).norm().item())
     features = [m(data[0]).detach().numpy() for m in models]
     centred = [f - f.mean(0) for f in features]
     cross, *own = (np.linalg.norm(a.T @ b) ** 2 for a, b in (centred, *zip(centred, centred)))  # noqa: B905
