@@ -27,8 +27,10 @@ COMMANDS = sorted(
     {
         command
         for page in PAGES
-        for block in re.findall(r"^```sh\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
-        for command in re.findall(r"^lossatlas ((?:metric|plane) .*)", block, re.M)
+        for block in re.findall(
+            r"^```sh\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL
+        )
+        for command in re.findall(r"^lossatlas ((?:metric|plane) .*)", block, re.MULTILINE)
         if "--cell" not in command  # of the user's results: tests/unit/test_replicas.py
     }
 )
@@ -92,6 +94,6 @@ def test_the_intervals_of_how_sure_we_are() -> None:
 def block(page: str) -> str:
     """Return the one block of Python of a page."""
     (found,) = re.findall(
-        r"^```python\n(.*?)^```", (PROJECT / page).read_text("utf-8"), re.M | re.S
+        r"^```python\n(.*?)^```", (PROJECT / page).read_text("utf-8"), re.MULTILINE | re.DOTALL
     )
     return found
