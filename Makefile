@@ -83,11 +83,12 @@ docs: $(READY_DEV)  ## the site of docs/ into docs/_site, with the figures that 
 coverage: $(READY_DEV)  ## how often 95% intervals cover, into docs/uncertainty.md (20 minutes)
 	cd tests && PYTHONPATH=../workflow:. OMP_NUM_THREADS=1 ../$(BIN)/python -m intervals
 
-lint: $(READY_DEV)  ## ruff, snakefmt, mypy, snakemake --lint
+lint: $(READY_DEV)  ## ruff, snakefmt, mypy, codespell, snakemake --lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules workflow/Snakefile
 	$(BIN)/mypy
+	$(BIN)/codespell *.md config docs examples rules workflow Snakefile
 	$(BIN)/snakemake --lint --quiet
 
 format: $(READY_DEV)  ## reformat everything
