@@ -493,3 +493,20 @@ def test_msd_of_modules_and_state_dicts() -> None:
     )
     for given in (path, [one.state_dict() for one in path]):
         assert lossatlas.msd(given).curves.equals(wanted.curves)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ((X, Y[:5]), "hessian_of: 60 inputs and 5 targets"),
+        ((X[:0], Y[:0]), "0 inputs and 0 targets"),
+        ((X.numpy(), Y), "the inputs are a ndarray"),
+        (([X], Y), "the inputs are a list"),
+        ((X, Y.tolist()), "the targets are a list"),
+    ],
+)
+def test_an_operator_takes_tensors_of_one_length(given: tuple, says: str) -> None:
+    from lossatlas.curvature import hessian_of
+
+    with pytest.raises(UserError, match=says):
+        hessian_of(net(0), *given)

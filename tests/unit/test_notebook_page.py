@@ -57,3 +57,16 @@ def test_the_page_has_every_function() -> None:
         assert callable(getattr(lossatlas, name))
         assert getattr(lossatlas, name).__doc__
     assert len(TITLES) == len(BLOCKS) == len(set(TITLES))
+
+
+def test_the_block_of_the_readme_runs(given: dict[str, Any]) -> None:
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(
+        r"^```python\n(import lossatlas\n.*?)^```", text, re.MULTILINE | re.DOTALL
+    )
+    few = given["inputs"][:90], given["targets"][:90]
+    about = {"inputs": few[0], "targets": few[1], "loader": [few]}
+    models = {"model": given["one"], "model_a": given["one"], "model_b": given["two"]}
+    names = {**about, **models}
+    exec(block, names)
+    assert names["found"]["hessian_trace"].status == "ok"

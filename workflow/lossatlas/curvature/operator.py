@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lossatlas.curvature.written_out import WrittenOut
-from lossatlas.data.tensors import Inputs, Split
+from lossatlas.data.tensors import Inputs, Split, check_examples
 from lossatlas.errors import UserError, nearest
 from lossatlas.models.functional import (
     Functional,
@@ -292,8 +292,9 @@ def hessian_of(
         differences: Central differences instead of second derivatives.
 
     Raises:
-        UserError: As `HessianOperator`.
+        UserError: As `HessianOperator`; or if there are not as many labels as images.
     """
+    check_examples(images, labels, "hessian_of")
     params, buffers = state_of(module)
     if dtype is not None:
         params, buffers = _cast(params, dtype), _cast(buffers, dtype)
