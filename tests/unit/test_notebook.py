@@ -353,7 +353,19 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: lossatlas.hessian(net(0), (X, torch.tensor(1))),
         "targets: is one number",
     ),
-    "no examples": (lambda: lossatlas.hessian(net(0), (X[:0], Y[:0])), "holds no examples"),
+    "no examples": (lambda: lossatlas.hessian(net(0), (X[:0], Y[:0])), "0 inputs and 0 targets"),
+    "no test examples": (
+        lambda: lossatlas.connect(net(0), net(1), (X, Y), test=(X[:0], Y[:0])),
+        "test: 0 inputs and 0 targets",
+    ),
+    "test examples of another shape": (
+        lambda: lossatlas.connect(net(0), net(1), (X, Y), test=(X, X)),
+        "test: targets: the loss 'classification' needs targets that are classes",
+    ),
+    "a split that is none": (
+        lambda: lossatlas.hessian(net(0), Split(X, Y[:3])),
+        "data: 60 inputs and 3 targets",
+    ),
     "an empty loader": (
         lambda: lossatlas.hessian(net(0), DataLoader([])),
         "gives no examples",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from lossatlas.data.tensors import Inputs, Named, Split, TensorData
+from lossatlas.data.tensors import Inputs, Named, Split, TensorData, check_examples
 from lossatlas.errors import UserError, UserTypeError, UserValueError, told
 
 TAKEN = "give (inputs, targets), a Dataset, or a DataLoader with shuffle=False"
@@ -56,17 +56,13 @@ def read(data: Any, where: str = "data") -> Batch:
 
 
 def split_of(data: Any, where: str = "data") -> Split | TensorData:
-    """Return data that are a `Split` or a `TensorData` as they are, others as a `Split`."""
-    if isinstance(data, Split | TensorData):
+    """Return data that are a `TensorData` as they are, others as a checked `Split`."""
+    if isinstance(data, TensorData):
         return data
-    inputs, targets = read(data, where)
-    if len(inputs) != len(targets):
-        what = f"{len(inputs)} inputs and {len(targets)} targets"
-        raise UserValueError(what, where=where, fix="give one target for each input")
-    if not len(targets):
-        raise UserValueError("holds no examples", where=where, fix="give at least one")
-    _check_finite(inputs, where)
-    return Split(inputs, targets)
+    split = data if isinstance(data, Split) else Split(*read(data, where))
+    check_examples(split.images, split.labels, where)
+    _check_finite(split.images, where)
+    return split
 
 
 def _is_inputs(found: Any) -> bool:

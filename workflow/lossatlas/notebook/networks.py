@@ -62,32 +62,35 @@ def networks_of(
         UserError: With what was expected.
     """
     modules = modules_of(models, least)
-    device, dtype = place_of(modules[0])
-    if isinstance(data, str):
-        data = open_data(data, device, loss if isinstance(loss, str) else "")
-    found = split_of(data)
-    train = found.train if isinstance(found, TensorData) else found
-    held: Any = found.test if isinstance(found, TensorData) and test is None else test
-    fitted = _fitted(train, loss, device, dtype, "data")
-    tested = held is not None
-    other = fitted.take(slice(0, 1))
-    if tested:
-        one = split_of(held, "test")
-        part = one.test if isinstance(one, TensorData) else one
-        other = _fitted(part, fitted.task, device, dtype, "test")
+    whole, tested = _data_of(data, loss, test, modules[0])
     functional = Functional(modules[0])
     states = {place: state_of(module) for place, module in enumerate(modules)}
     _check_alike(modules)
-    classes = max(outputs_of(fitted), outputs_of(other))
-    check_outputs(functional, *states[0], fitted, classes, train=trains)
-    if isinstance(fitted.task, OfFunction):
-        some = fitted.take(slice(0, _CHECKED))
+    train = whole.train
+    check_outputs(functional, *states[0], train, whole.classes, train=trains)
+    if isinstance(train.task, OfFunction):
+        some = train.take(slice(0, _CHECKED))
         forward = evaluator(functional, *states[0])
-        fitted.task.check_mean(forward(some.images), some.labels)
-    whole = TensorData("data", fitted, other, classes)
-    if isinstance(found, TensorData):
-        whole = replace(whole, name=found.name, pixels=found.pixels, text=found.text)
-    return Given(checkpoints.assemble(functional, states, whole, device), tested)
+        train.task.check_mean(forward(some.images), some.labels)
+    return Given(checkpoints.assemble(functional, states, whole, train.device), tested)
+
+
+def _data_of(data: Any, loss: Any, test: Any, module: nn.Module) -> tuple[TensorData, bool]:
+    """Return the data where a module lies, with their task, and whether there are test examples."""
+    device, dtype = place_of(module)
+    if isinstance(data, str):
+        data = open_data(data, device, loss if isinstance(loss, str) else "")
+    given = split_of(data)
+    found = given if isinstance(given, TensorData) else TensorData("data", given, given, 0)
+    train = _fitted(found.train, loss, device, dtype, "data")
+    tested = test is not None or given is found
+    other = train.take(slice(0, 1))
+    if tested:
+        held = split_of(found.test if test is None else test, "test")
+        part = held.test if isinstance(held, TensorData) else held
+        other = _fitted(part, train.task, device, dtype, "test")
+    classes = max(outputs_of(train), outputs_of(other))
+    return replace(found, train=train, test=other, classes=classes, held_out=None), tested
 
 
 def modules_of(models: Any, least: int = 1) -> list[nn.Module]:
