@@ -45,7 +45,6 @@ def test_handed_on(ready: Project, tmp_path: Path) -> None:
     other.configure(lambda c: c["metrics"].update(hessian={"samples": 17}))
     wanted = other.jobs()
     assert (wanted["train_replicas"], wanted["hessian"]) == (4, 4)
-    assert "connectivity" not in wanted
 
 
 def test_weights_go_and_come_back(ready: Project) -> None:
