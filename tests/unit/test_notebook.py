@@ -419,7 +419,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: lossatlas.hessian(net(0), (X, torch.randn(60, 2)), loss=nn.MSELoss()),
         r"shape \(2, 3\).*targets have shape \(2, 2\)",
     ),
-    "no such loss": (lambda: lossatlas.hessian(net(0), (X, Y), loss="regresion"), "'regression'"),
+    "no such loss": (lambda: lossatlas.hessian(net(0), (X, Y), loss="regress"), "'regression'"),
     "no loss": (lambda: lossatlas.hessian(net(0), (X, Y), loss=3), "loss: is a int, not a loss"),
     "a class of losses": (
         lambda: lossatlas.hessian(net(0), (X, Y), loss=nn.NLLLoss),
