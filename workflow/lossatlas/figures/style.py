@@ -31,6 +31,7 @@ PAGE = 180.0  # mm, two columns of a journal
 INK, GREY, MISSING = "#222222", "#777777", "#dcdcdc"
 CORNER = [(0.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.0, 0.0)]  # some number did not converge
 HATCH = "////"
+BAND = "#7d7d7d"  # strips along boundaries
 
 _RC = {
     "font.family": "sans-serif",

@@ -164,10 +164,14 @@ def borders(grid: Grid, differ: Bools, across: Bools) -> list[Floats]:
     return upright + level
 
 
-def parted(axes: Axes, grid: Grid, group: NDArray[np.object_], name: str, **look: object) -> None:
-    """Draw a line between neighbouring tiles of different groups; None belongs to no group."""
+def parted(axes: Axes, grid: Grid, group: NDArray[np.object_], name: str, **look: object) -> bool:
+    """Draw a line between neighbouring tiles of different groups; say whether there is any.
+
+    None belongs to no group.
+    """
     known = np.vectorize(lambda one: one is not None, otypes=[bool])(group)
     right = (group[:, 1:] != group[:, :-1]) & known[:, 1:] & known[:, :-1]
     below = (group[1:] != group[:-1]) & known[1:] & known[:-1]
     segments = borders(grid, right.astype(bool), below.astype(bool))
     axes.add_collection(LineCollection(segments, gid=name, **look), autolim=False)  # type: ignore[arg-type]
+    return bool(segments)
