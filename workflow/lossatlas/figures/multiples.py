@@ -24,6 +24,7 @@ Panels = dict[Place, Axes]
 Marks = list[tuple[Any, str]]  # of the key: how it looks, and what it says
 
 ERROR = "train_error"  # the series
+SWITCH = "linear below"
 STRAIGHT = "linear"
 BLUE, ORANGE = "#1f5a9e", "#d97a16"
 _LEFT, _RIGHT, _TOP, _BOTTOM = 15.0, 13.0, 16.0, 12.0  # mm around the panels
@@ -71,7 +72,9 @@ def curves(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
             for path in sorted(rows["path"].unique(), key=lambda path: path == STRAIGHT)
         ]
         thin = Line2D([], [], color=style.GREY, linewidth=0.4)
-        key(figure, [*paths, (thin, "single pairs (thick: their mean)")], marks)
+        if any(axes.get_yscale() == "symlog" for axes in panels.values()):
+            paths.append((Line2D([], [], color=style.GREY, linewidth=0.5, linestyle=":"), SWITCH))
+        key(figure, [*paths, (thin, "single pairs (thick: mean)")], marks)
     names = {load: "load", temperature: "temperature", "x": "t", "y": "train_error"}
     columns = ["load", "temperature", "path", "replica", "partner", "t", "train_error"]
     return Drawn(figure, rows.rename(columns=names)[columns].reset_index(drop=True))
@@ -115,7 +118,7 @@ def sheet_of(grid: Grid, x_label: str, y_label: str) -> tuple[Figure, Panels]:
             below = row == rows - 1 and (width >= _ROOMY or j == 0)
             axes.tick_params(labelleft=j == 0, labelbottom=below)
             if row == 0:
-                axes.set_title(style.spell_axis(grid.load.values[j]), loc="center", fontsize=7)
+                axes.set_title(style.spell_axis(grid.load.values[j]), loc="center")
             if j == columns - 1:
                 value = style.spell_axis(grid.temperature.values[i])
                 _beside(axes, value, 3)
@@ -143,11 +146,11 @@ def _name_axes(
     load, temperature = style.axis_label(grid.load.name), style.hot_label(grid.temperature.name)
     top = (_BOTTOM + size[1] + 5) / page_height
     right = (_LEFT + size[0] + _RIGHT - 2) / page_width
-    figure.text(x, top, load, ha="center", va="bottom", fontsize=8)
+    figure.text(x, top, load, ha="center", va="bottom")
     upwards = {"rotation": 90.0, "va": "center", "ha": "center"}
-    figure.text(right, y, temperature, fontsize=8, **upwards)  # type: ignore[arg-type]
-    figure.text(x, 2 / page_height, labels[0], ha="center", va="bottom", fontsize=8)
-    figure.text(3 / page_width, y, labels[1], fontsize=8, **upwards)  # type: ignore[arg-type]
+    figure.text(right, y, temperature, **upwards)  # type: ignore[arg-type]
+    figure.text(x, 2 / page_height, labels[0], ha="center", va="bottom")
+    figure.text(3 / page_width, y, labels[1], **upwards)  # type: ignore[arg-type]
 
 
 def _look(path: str) -> dict[str, Any]:
@@ -189,6 +192,7 @@ def _error_scale(axes: Axes, errors: pd.Series[float]) -> None:
         ticks = [0, 1, 10, 100] if _roomy(axes) else [0, 10]
         axes.set_yticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()
+        axes.axhline(1, color=style.GREY, linewidth=0.5, linestyle=":", zorder=1, gid="switch")
     axes.set_ylim(-0.03 * min(largest, 10), largest * 1.15)
 
 
