@@ -16,7 +16,7 @@ from lossatlas.spec.figures import FIGURES
 from lossatlas.tables.collect import axes_of
 
 HOSTILE = "\"quoted' <b>$x_{</b> 😀 & %"
-NUMBERS = ("value", "y", "stderr")
+NUMBERS = ("value", "y", "stderr")  # of scalars and curves
 
 
 def both(case: Case, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Case:
@@ -90,7 +90,8 @@ def no_numbers(case: Case) -> Case:
     """All numbers are NaN, with the statuses of a measurement that failed."""
 
     def lost(table: pd.DataFrame) -> pd.DataFrame:
-        known = {name: np.nan for name in NUMBERS if name in table}
+        curves = table["x"].notna() if "x" in table else np.ones(len(table), bool)
+        known = {name: table[name].mask(curves) for name in NUMBERS if name in table}
         return table.assign(**known, status="undefined")
 
     return both(case, lost)

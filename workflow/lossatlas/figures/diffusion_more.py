@@ -92,8 +92,11 @@ def _grid(shown: Walks, kind: str) -> np.ndarray:
 
 
 def _path(shown: Walks, kind: str, panel: str) -> tuple[np.ndarray, np.ndarray]:
-    found = shown.parts("path", surface=kind)[0]
-    time, x, y = (found[name].to_numpy(np.float64) for name in ("step", "x", "y"))
+    found = shown.parts("path", surface=kind)
+    if not found:
+        fix = "run the study 'toy_walkers'"
+        raise UserError(f"the tables have no path on '{kind}'", where="figures", fix=fix)
+    time, x, y = (found[0][name].to_numpy(np.float64) for name in ("step", "x", "y"))
     shown.note(panel, "x", time, x)
     shown.note(panel, "y", time, y)
     return x, y

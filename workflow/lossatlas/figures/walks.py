@@ -67,9 +67,10 @@ class Walks:
         return [group for _, group in rows.groupby("replica", dropna=False)]
 
     def curves(self, name: str, **index: int | str) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return x and y of each replica."""
+        """Return x and y of each replica that has a finite number."""
         parts = self.parts(name, **index)
-        return [(part["x"].to_numpy(), part["y"].to_numpy()) for part in parts]
+        found = [(part["x"].to_numpy(float), part["y"].to_numpy(float)) for part in parts]
+        return [(x, y) for x, y in found if np.isfinite(y).any()]
 
     def mean(
         self, name: str, *, logarithm: bool = True, **index: int | str
