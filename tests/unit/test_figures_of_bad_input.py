@@ -16,6 +16,7 @@ from lossatlas.spec.figures import FIGURES
 from lossatlas.tables.collect import axes_of
 
 HOSTILE = "\"quoted' <b>$x_{</b> 😀 & %"
+PLACES = ("surface", "path", "fields", "data", "points", "vertices", "bands")  # x, y: where
 NUMBERS = ("value", "y", "stderr")  # of scalars and curves
 
 
@@ -90,7 +91,7 @@ def no_numbers(case: Case) -> Case:
     """All numbers are NaN, with the statuses of a measurement that failed."""
 
     def lost(table: pd.DataFrame) -> pd.DataFrame:
-        curves = table["x"].notna() if "x" in table else np.ones(len(table), bool)
+        curves = ~table["series"].isin(PLACES) if "series" in table else np.ones(len(table), bool)
         known = {name: table[name].mask(curves) for name in NUMBERS if name in table}
         return table.assign(**known, status="undefined")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -247,13 +249,14 @@ def controls(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dra
         for shown, colour, words in ((deep, BLUE, "network"), (least, ORANGE, other)):
             firsts = shown.firsts("msd")
             for first, dash in ((firsts[0], "-"), (firsts[-1], ":")):
-                look = {"color": colour, "linestyle": dash, "label": f"{words}, from {first}"}
+                look: dict[str, Any] = {"color": colour, "linestyle": dash}
                 for axes, panel, name in (
                     (panels[4], "e", "velocity_correlation"),
                     (panels[5], "f", "moment_exponent"),
                 ):
-                    line(axes, shown, panel, name, look, logarithm=False, window=first)
-                    look = look | {"label": None}
+                    drawn = line(axes, shown, panel, name, look, logarithm=False, window=first)
+                    if drawn and panel == "e":
+                        axes.lines[-1].set_label(f"{words}, from {first}")
         panels[4].axhline(0, color=style.GREY, linewidth=0.5, linestyle=":")
         panels[4].set_xscale("log")
         panels[4].set_xlabel(LAG)

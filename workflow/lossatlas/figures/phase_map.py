@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -279,10 +279,14 @@ def _phase_key(
 
 
 def _legend(
-    axes: Axes, entries: list[tuple[Any, str]], where: str, title: str, **more: Any
+    axes: Axes,
+    entries: list[tuple[Any, str]],
+    where: Literal["upper left", "lower left"],
+    title: str,
+    handlelength: float = 1.6,
 ) -> Legend:
     handles, words = [handle for handle, _ in entries], [text for _, text in entries]
-    look: dict[str, Any] = {"alignment": "left", "borderaxespad": 0, **more}
+    look: dict[str, Any] = {"alignment": "left", "borderaxespad": 0, "handlelength": handlelength}
     return axes.legend(handles, words, loc=where, title=title, **look)
 
 
