@@ -284,8 +284,15 @@ def titled(panels: Iterable[Axes], titles: Sequence[str]) -> None:
 
 
 def finish(figure: Any, *shown: Walks) -> Drawn:
-    """Return the picture with all lines that were noted."""
+    """Return the picture with all lines that were noted.
+
+    Raises:
+        UserError: If there is none.
+    """
     parts = [part.assign(cell=one.label) for one in shown for part in one.drawn]
+    if not parts:
+        fix = "look at the statuses of the figure's tables"
+        raise UserError("no number of the figure's tables is finite", where="figures", fix=fix)
     numbers = pd.concat(parts, ignore_index=True)
     names = ["cell", "panel", "line"]
     index = [name for name in numbers if name not in (*names, "x", "y")]
