@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -249,7 +247,7 @@ def controls(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dra
         for shown, colour, words in ((deep, BLUE, "network"), (least, ORANGE, other)):
             firsts = shown.firsts("msd")
             for first, dash in ((firsts[0], "-"), (firsts[-1], ":")):
-                look: dict[str, Any] = {"color": colour, "linestyle": dash}
+                look = {"color": colour, "linestyle": dash}
                 for axes, panel, name in (
                     (panels[4], "e", "velocity_correlation"),
                     (panels[5], "f", "moment_exponent"),

@@ -26,6 +26,7 @@ LOSS = "training loss (nats)"
 LOSSES = "viridis"
 _TICKS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 BOX = (4, 4, 3)  # sides of what is drawn in three directions
+_LONGEST = 30  # characters of a name of a file
 _FIELD, _TALLEST = 142.0, 130.0  # mm: width of all planes, height of one at most
 FLOOR = 1e-3  # the smallest loss that has a colour of its own
 NARROW = 1.01  # ratio of losses up to which they count as equal
@@ -123,7 +124,7 @@ def draw_plane(
     around = corners.iloc[[0, 1, 2, 0]]
     axes.plot(around["u"], around["v"], color="white", linewidth=1.2)
     own = [_vertex(*row) for row in zip(corners["mode"], corners["number"], strict=True)]
-    labels = [style.plain(name) for name in names] or own
+    labels = list(names) or own
     middle = corners[["u", "v"]].mean()
     for label, (_, corner) in zip(labels, corners[["u", "v"]].iterrows(), strict=True):
         axes.plot(corner["u"], corner["v"], "o", color="white", mec=style.INK, ms=5)
@@ -145,6 +146,11 @@ def draw_plane(
     return image
 
 
+def _end(name: str) -> str:
+    """Return the end of a name that is too long for a heading."""
+    return name if len(name) <= _LONGEST else f"…{name[1 - _LONGEST :]}"
+
+
 def own_plane(tables: Tables, names: Sequence[str]) -> Drawn:
     """Draw the plane through three files of the user's own, on a page that it fills.
 
@@ -156,16 +162,20 @@ def own_plane(tables: Tables, names: Sequence[str]) -> Drawn:
     scale = _log_scale(raster["loss"].to_numpy())
     with style.sheet():
         tall = min(_tall(raster) * _FIELD, _TALLEST)
-        height = tall + 24
+        height = tall + 32
         figure = style.page(height)
         wide = tall / _tall(raster)
         place = (14 / style.PAGE, 12 / height, wide / style.PAGE, tall / height)
         axes = figure.add_axes(place)
-        image = draw_plane(axes, raster, corners, scale, names)
+        image = draw_plane(axes, raster, corners, scale, ["1", "2", "3"])
         left = (14 + wide + 5) / style.PAGE
         loss_bar(figure, image, scale, (left, 12 / height, 3 / style.PAGE, tall / height))
-        words = "Training loss (colour), training error (white lines) on the plane of three files"
+        files = (f"{place}: {style.plain(_end(name))}" for place, name in enumerate(names, 1))
+        words = (
+            "Training loss (colour) and training error (white lines) on the plane of three files"
+        )
         figure.text(14 / style.PAGE, 1 - 3 / height, words, va="top")
+        figure.text(14 / style.PAGE, 1 - 8 / height, "   ".join(files), va="top")
     return Drawn(figure, raster[["u", "v", "inside", "loss", "error"]])
 
 
