@@ -190,7 +190,7 @@ def gradients(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dr
         panels[5].set_yscale("log")
         steps(panels[5])
         panels[5].set_ylabel("variance of the loss, 101 steps")
-        titles = [f"gradients, from step {first}" for first in firsts]
+        titles = [f"from step {first}" for first in firsts]
         titles += [""] * (3 - len(titles))
         titled(panels, [*titles, "stable index", "changes of the loss", "moving variance"])
         head(figure, shown)
