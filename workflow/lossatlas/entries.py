@@ -22,6 +22,7 @@ TABLE: Entries = ("script:table",)
 REFERENCE: Entries = ("script:reference",)
 ALL_CLAIMS: Entries = ("script:all_claims",)
 REPORT: Entries = ("script:report",)
+EXPORT: Entries = ("script:export",)
 
 _OF_PAPERS = {
     "taxonomy": ("claims.taxonomy", "claims.variants"),
