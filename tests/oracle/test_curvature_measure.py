@@ -94,19 +94,23 @@ def test_the_trace_and_its_error_can_be_redone_from_the_arrays():
 
 def test_density_series():
     record = measure(_networks(), Hessian(**SMALL))
-    assert [(one.name, one.x_name, one.replica) for one in record.series] == [
-        ("hessian_density", "eigenvalue", seed) for seed in SEEDS
-    ]
-    for one in record.series:
+    curves = [one for one in record.series if one.name == "hessian_density"]
+    assert [(one.x_name, one.replica) for one in curves] == [("eigenvalue", seed) for seed in SEEDS]
+    for one in curves:
         assert np.trapezoid(one.y, one.x) == pytest.approx(1, abs=1e-4)
     nodes, weights = (record.arrays[f"density_{n}"].values for n in ("nodes", "weights"))
     assert nodes.shape == weights.shape == (2, 2, 8)
     np.testing.assert_allclose(weights.sum(axis=2), 1)
-    for place, one in enumerate(record.series):
+    for place, one in enumerate(curves):
         first = (nodes[place] * weights[place]).sum(axis=1).mean()
         width = record.arrays["density_width"].values[place]
         assert np.trapezoid(one.x * one.y, one.x) == pytest.approx(first, rel=1e-3)
         assert one.x[0] == pytest.approx(nodes[place].min() - 5 * width)
+    ritz = [one for one in record.series if one.name == "hessian_ritz"]
+    asked = [(seed, probe) for seed in SEEDS for probe in (0, 1)]
+    assert [(one.replica, one.index["probe"]) for one in ritz] == asked
+    np.testing.assert_array_equal(np.array([one.x for one in ritz]), nodes.reshape(4, 8))
+    np.testing.assert_array_equal(np.array([one.y for one in ritz]), weights.reshape(4, 8))
     none = measure(_networks(), Hessian(density_probes=0, samples=30))
     assert not none.series
     assert "density_nodes" not in none.arrays
@@ -212,7 +216,9 @@ def test_weights_that_overflow_are_undefined():
         assert {row.status for row in bad} == {"undefined"}
         assert all(math.isnan(row.value) for row in bad)
         assert {row.status for row in record.scalars if row.replica == 3} <= {"ok", "unconverged"}
-        assert [one.status for one in record.series] == ["ok", "undefined"]
+        statuses = {(one.name, one.replica, one.status) for one in record.series}
+        names = ("hessian_density", "hessian_ritz")
+        assert statuses == {(n, r, s) for n in names for r, s in ((3, "ok"), (5, "undefined"))}
 
 
 def test_collapsed_network():

@@ -1,5 +1,7 @@
 """The tables of ensembles against plain arithmetic on the stored log-probabilities."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -134,6 +136,20 @@ def test_reliability_by_bins(networks: Networks, espro: Record) -> None:
                     expected.append([k, here.mean(), confidence[here].mean(), right[here].mean()])
             found = rows_[["bin", "share", "confidence", "accuracy"]].to_numpy()
             np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_reliability_in_bins_of_equally_many_images(networks: Networks, espro: Record) -> None:
+    table, labels = frame(espro, "reliability_by_mass"), networks.data.test.labels.numpy()
+    for method in table["method"].unique():
+        plain = mean(stored(espro, method, "test")[:3])
+        rows_ = table[(table["method"] == method) & (table["scaled"] == 0)].sort_values("bin")
+        assert rows_["images"].sum() == len(labels)
+        assert rows_["images"].max() - rows_["images"].min() <= 1
+        confidence = np.sort(plain.max(axis=1))
+        ends = np.cumsum([0, *rows_["images"]])
+        wanted = [confidence[a:b].mean() for a, b in itertools.pairwise(ends)]
+        np.testing.assert_allclose(rows_["confidence"], wanted, rtol=1e-5)
+        assert rows_["right"].sum() == (plain.argmax(axis=1) == labels).sum()
 
 
 def test_shifted_images(networks: Networks, espro: Record) -> None:

@@ -175,3 +175,13 @@ def test_means_of_windows_without_an_error(values, status, expected):
     mean = of_windows(values, status=status).scalar("exponent_first_mean")
     assert math.isnan(mean.stderr)
     assert mean.status == expected
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_intervals_of_shares_are_wilsons(level: float) -> None:
+    cases = [(0, 36), (36, 36), (20, 36), (1, 3)]
+    found = uncertainty.proportion(*zip(*cases, strict=True), level=level)
+    for place, (right, count) in enumerate(cases):
+        wanted = stats.binomtest(right, count).proportion_ci(level, method="wilson")
+        ends = (float(found[0][place]), float(found[1][place]))
+        assert ends == pytest.approx((wanted.low, wanted.high), abs=1e-12)

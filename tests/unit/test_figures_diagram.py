@@ -24,7 +24,7 @@ def panels(figure):
     """Metric's title -> axes."""
     found = {axes.get_title("left").split("$  ")[-1]: axes for axes in figure.axes}
     return {panel.metric: found[panel.title] for panel in style.PANELS} | {
-        "error": found["Standard error of accuracy"]
+        "error": found["Std. error of accuracy"]
     }
 
 

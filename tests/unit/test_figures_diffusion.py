@@ -42,7 +42,7 @@ PER_WINDOW = [
     "loss_change",
     "msl_whole",
 ]
-OTHER = {"eigenvalue": "rank", "hessian_density": "epoch"}  # curves by something else
+OTHER = {"eigenvalue": "rank", "hessian_ritz": "epoch"}  # curves by something else
 WHOLE = [
     "msd_run",
     "still_msd_run",
@@ -78,7 +78,7 @@ def tables() -> Tables:
                     ]:
                         y = LAGS * (1 + replica) * rate
                         series += [
-                            who | {"series": name, key: first, "x": a, "y": b}
+                            who | {"series": name, key: first, "probe": 0, "x": a, "y": b}
                             for a, b in zip(LAGS, y, strict=True)
                         ]
                     path = {"series": "principal_path", "window": 0}
@@ -91,7 +91,7 @@ def tables() -> Tables:
                             value = {"metric": f"{name}_{when}", "value": depth + rate + replica}
                             scalars.append(who | value | {"stderr": 0.1, "df": np.nan})
     axes = ["experiment", "cell", "depth", "learning_rate", "batch_size"]
-    index = ["window", "rank", "epoch", "step", "u", "v"]
+    index = ["window", "rank", "epoch", "step", "u", "v", "probe"]
     columns = [*axes, *SERIES[:3], *index, *SERIES[3:]]
     frame = pd.DataFrame(series).reindex(columns=columns)
     whole = dict.fromkeys(index[:4], "Int64")

@@ -180,13 +180,13 @@ def ensembles(methods: tuple[int, ...] = (0, 1, 2, -1), sizes: int = 8) -> list[
                    strict=True))  # fmt: skip
     level = own["severity"] + own["group"] / 10
     shifted = dict.fromkeys(("error", "nll_scaled", "ece_scaled"), level)
-    bins = {"method": [0, 1] * 2, "scaled": [0, 0, 1, 1], "bin": [3, 4] * 2, "share": [0.5] * 4}
-    bins |= {"confidence": [0.5, 0.6] * 2, "accuracy": [0.4, 0.7] * 2}
+    bins = {"method": [0, 1] * 2, "scaled": [0, 0, 1, 1], "bin": [3, 4] * 2, "images": [50] * 4}
+    bins |= {"confidence": [0.5, 0.6] * 2, "right": [20, 35] * 2}
     table = {**own, "components": 0 * level + 1, **shifted}
     return [
         Table("ensembles", {"method": method, "components": size, "group": group,
                             **dict.fromkeys(names, value)}),
-        Table("reliability", bins),
+        Table("reliability_by_mass", bins),
         *(Table("corruption", table, index={"kind": kind}) for kind in ("noise", "fog", "snow")),
     ]  # fmt: skip
 

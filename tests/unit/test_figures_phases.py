@@ -58,7 +58,16 @@ def test_numbers():
     numbers = drawn().numbers
     assert list(numbers) == [
         *("load", "temperature", "phase", "probability", *PROBABILITIES, "probability_status"),
-        *("learned", "log_hessian_trace", "mode_connectivity", "cka", "test_accuracy", "status"),
+        *(
+            "runner_up",
+            "p_runner_up",
+            "learned",
+            "log_hessian_trace",
+            "mode_connectivity",
+            "cka",
+            "test_accuracy",
+            "status",
+        ),
     ]
     assert len(numbers) == len(CELLS)
     for row in numbers.itertuples():
@@ -78,7 +87,7 @@ def test_tiles_and_labels_tell_the_phase():
     labels = {}
     for text in axes.texts:
         if text.get_text() in PHASES:
-            labels[tuple(np.round(text.get_position(), 6))] = text.get_text()
+            labels[tuple(np.round(text.xy, 6))] = text.get_text()
     for (w, b), phase in WANTED.items():
         place = (round(math.log10(w), 6), round(math.log10(b), 6))
         assert labels[place] == phase
@@ -107,14 +116,86 @@ def test_transitions_look_different():
 
 def test_thresholds_are_the_style_s_and_named_in_the_key():
     thresholds = Thresholds(log_hessian_trace=6.5, mode_connectivity=-10, cka=0.5)
+    poor = Thresholds(log_hessian_trace=5, mode_connectivity=-5.5, cka=0.72)
     figure, numbers = drawn(style=Figure(thresholds=thresholds))
     found = numbers.set_index(["load", "temperature"])["phase"]
     assert found[2, 16] == "II"  # trace 7, connectivity -9
     assert found[4, 16] == "IV-B"
     assert found[4, 64] == "IV-B"
+    text = " ".join(key_of(figure))
+    assert "ln tr H = 6.5" in text
+    assert "CKA" not in text  # no cells that it parts
+    assert {"connectivity: −5.5 points", "crossover: CKA = 0.72"} <= {
+        *key_of(drawn(style=Figure(thresholds=poor)).figure)
+    }
+
+
+def key_of(figure):
+    """The words of the key."""
     legends = [child for child in figure.axes[1].get_children() if hasattr(child, "get_texts")]
-    text = " ".join(t.get_text() for legend in legends for t in legend.get_texts())
-    assert all(number in text for number in ("6.5", "-10", "0.5"))
+    return [text.get_text() for legend in legends for text in legend.get_texts()]
+
+
+def test_the_key_names_phases_and_transitions_that_there_are():
+    words = key_of(drawn(dict.fromkeys(CELLS, "II")).figure)
+    assert [w for w in words if w.split()[0] in PHASES] == ["II  sharp, connected"]
+    assert not [w for w in words if "Hessian" in w or "connectivity" in w or "CKA" in w]
+    words = key_of(drawn().figure)
+    assert [w.split()[0] for w in words if w.split()[0] in PHASES] == list(PHASES)
+
+
+SURE, TORN = (2, 16), (4, 16)
+
+
+def unsure():
+    """Two cells: replicas of one agree on all numbers, those of the other on no connectivity."""
+    tables = ft.tables([SURE, TORN], replicas=4)
+    rows = tables.scalars
+    torn = rows["width"] == TORN[0]
+    steps = rows.groupby(["metric", "width"]).cumcount() / 1000
+    value = rows["metric"].map({"hessian_trace": 1000.0, "cka": 0.8, "mode_connectivity": 5.0})
+    value = value.fillna(1.0) + steps
+    spread = torn & (rows["metric"] == "mode_connectivity")
+    low = np.resize([-7.0, -1.0, 2.0, 4.0, -6.0, -3.0], int(spread.sum()))
+    value[spread] = low
+    return type(tables)(rows.assign(value=value), tables.series)
+
+
+def test_what_is_undecided_is_dotted_and_names_its_runner_up():
+    style = Figure(thresholds=Thresholds(rule="published"))
+    figure, numbers = phases(unsure(), style, "width", "batch_size")
+    sure, torn = (numbers[numbers["load"] == cell[0]].iloc[0] for cell in (SURE, TORN))
+    assert (sure["phase"], sure["runner_up"]) == ("II", "")
+    assert {torn["phase"], torn["runner_up"]} == {"I", "II"}
+    assert torn["p_runner_up"] == torn[f"p_{torn['runner_up']}"]
+    assert torn["probability"] < 3 * torn["p_runner_up"]
+    (dotted,) = ft.named(figure.axes[0], "undecided")
+    assert dotted.get_x() == pytest.approx(math.log10(TORN[0]) - math.log10(2) / 2)
+    words = [text.get_text() for text in figure.axes[0].texts]
+    assert f"or {torn['runner_up']} {torn['p_runner_up']:.2f}" in words
+    assert "undecided: less than 3 to 1\nagainst the runner-up" in key_of(figure)
+
+
+def test_bands_are_as_wide_as_it_is_probable_that_neighbours_differ():
+    style = Figure(thresholds=Thresholds(rule="published"))
+    figure, numbers = phases(unsure(), style, "width", "batch_size")
+    torn = numbers[numbers["load"] == TORN[0]].iloc[0]
+    (strips,) = ft.named(figure.axes[0], "band")
+    assert strips.get_linewidths() == pytest.approx([7.0 * torn["p_I"]])
+    (line_,) = (np.round(one, 6).tolist() for one in strips.get_segments())
+    assert {x for x, _ in line_} == {X[1]} or {round(x, 5) for x, _ in line_} == {round(X[1], 5)}
+
+
+def test_in_narrow_tiles_regions_are_named_once_and_runners_up_are_squares():
+    cells = ft.product([2**k for k in range(8)], [16, 64])
+    figure = drawn({cell: "II" if cell[0] < 9 else "IV-A" for cell in cells}).figure
+    assert sorted(text.get_text() for text in figure.axes[0].texts) == ["II", "IV-A"]
+    assert not ft.named(figure.axes[0], "runner-up")
+    tables = ft.tables(cells, replicas=3)
+    figure, numbers = phases(tables, Figure(), "width", "batch_size")
+    torn = numbers["probability"] < 3 * numbers["p_runner_up"]
+    assert torn.any()
+    assert len(ft.named(figure.axes[0], "runner-up")) == torn.sum()
 
 
 def test_cells_without_a_phase_part_nothing():

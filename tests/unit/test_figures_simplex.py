@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lossatlas import paths
+from lossatlas import paths, uncertainty
 from lossatlas.errors import UserError
 from lossatlas.figures import Tables, draw, simplex_ensembles, simplex_landscape
 from lossatlas.figures.frames import frame, frames
@@ -43,10 +43,10 @@ def ensembles() -> list[Table]:
     numbers = dict.fromkeys(("error", "nll", "ece", "nll_scaled"), 1 / size + group / 10)
     extra = {"passes": 10 * size, "ece_scaled": numbers["ece"]}
     head = {"method": method, "components": size, "group": group}
-    bins = {"method": [0, 1], "scaled": [0, 1], "bin": [3, 4], "share": [0.5, 0.5]}
+    bins = {"method": [0, 1], "scaled": [0, 1], "bin": [3, 4], "images": [40, 50]}
     return [
         Table("ensembles", {**head, **numbers, **extra}),
-        Table("reliability", {**bins, "confidence": [0.5, 0.6], "accuracy": [0.4, 0.7]}),
+        Table("reliability_by_mass", {**bins, "confidence": [0.5, 0.6], "right": [16, 35]}),
     ]
 
 
@@ -124,6 +124,10 @@ def test_calibration_draws_both_tables() -> None:
     chosen = Figure(draws="simplex_calibration")
     drawn = simplex_ensembles.calibration(tables(ensembles()), chosen, "", "")
     assert set(drawn.numbers["part"]) == {"reliability", "components"}
+    bins = drawn.numbers[drawn.numbers["part"] == "reliability"]
+    assert bins["accuracy"].tolist() == [0.4, 0.7]
+    ends = uncertainty.proportion([16, 35], [40, 50])
+    np.testing.assert_allclose(bins[["low", "high"]].to_numpy().T, ends)
 
 
 @pytest.mark.parametrize("kinds", [["noise"], ["noise", "fog", "snow"]])

@@ -94,3 +94,15 @@ def test_limits_of_the_data():
 def test_limits_are_never_empty(panel, values):
     norm = style.norm(panel, np.array(values, dtype=float), "data")
     assert norm.vmin < norm.vmax
+
+
+@pytest.mark.parametrize("panel", style.PANELS)
+def test_one_outlier_costs_the_others_no_colours(panel):
+    """Its bar has an arrow; without an outlier limits are the ends of the data."""
+    values = np.linspace(0.4, 0.6, 12) if panel.scale != "centred" else np.linspace(-6, -1, 12)
+    plain = style.norm(panel, values, "data")
+    far = np.append(values, -1000.0 if panel.scale == "centred" else 1000.0)
+    robust = style.norm(panel, far, "data")
+    assert (robust.vmin, robust.vmax) == (plain.vmin, plain.vmax)
+    assert plain.vmin <= values.min()
+    assert plain.vmax >= values.max()

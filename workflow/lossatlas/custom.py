@@ -171,7 +171,8 @@ def draw_plane(record: store.Record, file: str) -> None:
         collect.series_frame(name, {name: {}}, {name: [*record.series, *record.tables]}),
     )
     style = Figure(draws="simplex_planes")
-    drawn = simplex_landscape.planes(tables, style, "", "")
+    names = [str(one) for one in record.provenance["checkpoints"]]
+    drawn = simplex_landscape.own_plane(tables, names)
     page = draw.whole_page(drawn.figure)
     draw.save(drawn, Path(file), file.rpartition(".")[2], style.dpi, page)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 LEVEL = 0.95  # of intervals, unless another is asked for
 _ROUNDING = 16 * np.finfo(np.float64).eps  # relative spread below which numbers count as equal
@@ -107,6 +107,23 @@ def mean_of_groups(values: ArrayLike, members: Sequence[Sequence[Hashable]]) -> 
     variance, df = _variance(numbers, incidence)
     stderr = math.sqrt(variance) if variance > 0 else math.nan
     return Estimate(float(numbers.mean()), stderr, df, count)
+
+
+def proportion(
+    successes: ArrayLike, trials: ArrayLike, level: float = LEVEL
+) -> tuple[Floats, Floats]:
+    """Return the ends of Wilson's (1927) intervals for the probability of a success.
+
+    Args:
+        successes: Counts, any shape.
+        trials: Counts, at least 1, likewise.
+        level: Probability of covering, approximately.
+    """
+    count = np.asarray(trials, np.float64)
+    share, z = np.asarray(successes, np.float64) / count, float(ndtri((1 + level) / 2))
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    return middle - half, middle + half
 
 
 def jackknife(whole: float, without: ArrayLike) -> Estimate:

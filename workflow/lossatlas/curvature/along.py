@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossatlas.curvature.density import Density, density
+from lossatlas.curvature.density import Density, density, ritz_series
 from lossatlas.curvature.lanczos import Eigenvalues, power_iteration, top_eigenvalues
 from lossatlas.curvature.operator import HessianOperator, hessian_at
 from lossatlas.curvature.progress import Progress
@@ -67,7 +67,8 @@ def measure(
     """Measure the Hessian of the mean training loss after some epochs, replica by replica.
 
     Series per replica: `eigenvalue` and `residual` (|H x - lambda x|) against the epoch, by `rank`,
-    1 being the largest in modulus; `distance`, |w - w_0|; `hessian_density` by `epoch`.
+    1 being the largest in modulus; `distance`, |w - w_0|; `hessian_density` by `epoch`, and
+    `hessian_ritz`, the weights of its quadratures against their nodes, by `epoch` and `probe`.
     Scalars: the largest eigenvalue at the start, at the end and at its peak. BatchNorm is in
     evaluation mode.
 
@@ -126,6 +127,7 @@ def _measure_replica(
             state = "ok" if np.isfinite(y).all() else "undefined"
             about: Any = {"x_unit": "nats", "status": state, "index": {"epoch": epoch}}
             record.series.append(Series("hessian_density", x, y, "eigenvalue", seed, **about))
+            record.series.extend(ritz_series(made.density, seed, epoch=epoch))
     for rank in range(settings.eigenvalues):
         state = "ok" if converged[:, rank].all() else "unconverged"
         for name, table in (("eigenvalue", values), ("residual", residuals)):

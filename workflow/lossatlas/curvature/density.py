@@ -11,6 +11,7 @@ from torch import Tensor
 from lossatlas.curvature.lanczos import Lanczos, rademacher
 from lossatlas.curvature.operator import LinearOperator
 from lossatlas.curvature.progress import Progress
+from lossatlas.store import Series
 
 RELATIVE_WIDTH = 0.01  # of the Gaussian, in units of the range of the nodes
 POINTS = 512
@@ -39,6 +40,29 @@ class Density:
     def moment(self, order: int) -> float:
         """Return the estimate of tr(H^order) / P: exact in expectation up to order 2 steps - 1."""
         return (self.weights * self.nodes**order).sum(dim=1).mean().item()
+
+
+def ritz_series(found: Density, seed: int, **index: int) -> list[Series]:
+    """Return the weights of a replica's quadratures against their nodes: a series per probe.
+
+    Args:
+        found: The quadratures.
+        seed: The replica.
+        index: What tells its series from others of the replica, besides `probe`.
+    """
+    return [
+        Series(
+            "hessian_ritz",
+            nodes.numpy(),
+            weights.numpy(),
+            "eigenvalue",
+            seed,
+            x_unit="nats",
+            status="ok" if bool(torch.isfinite(weights).all()) else "undefined",
+            index={**index, "probe": probe},
+        )
+        for probe, (nodes, weights) in enumerate(zip(found.nodes, found.weights, strict=True))
+    ]
 
 
 def density(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from lossatlas.curvature.density import Density, density
+from lossatlas.curvature.density import Density, density, ritz_series
 from lossatlas.curvature.lanczos import (
     Eigenvalues,
     Lanczos,
@@ -68,8 +68,9 @@ def measure(
     is the same in both. BatchNorm is in evaluation mode, and weight decay is not part of the loss.
 
     Scalars, per replica: `hessian_eigenvalue` (the largest in modulus, with its sign),
-    `hessian_eigenvalue_2` and so on, and `hessian_trace` with its standard error. A series
-    `hessian_density` per replica. Arrays: everything that is needed to judge or redo them.
+    `hessian_eigenvalue_2` and so on, and `hessian_trace` with its standard error. Series: a
+    `hessian_density` per replica, and `hessian_ritz`, the weights of each quadrature against its
+    nodes, by `probe`. Arrays: everything that is needed to judge or redo them.
 
     Args:
         networks: The replicas that ended well.
@@ -88,7 +89,7 @@ def measure(
         with counted("Hessian", settings.products, "products"):
             replicas.append(_one(networks, index, settings, progress))
     scalars = [row for replica in replicas for row in _scalars(replica, settings.eigenvalues)]
-    series = [_series(replica) for replica in replicas if replica.density is not None]
+    series = [row for one in replicas for row in _spectrum(one)]
     arrays = _arrays(replicas, settings) if replicas else {}
     return Record("hessian", scalars, series, arrays, mode=settings.mode)
 
@@ -201,11 +202,12 @@ def _scalars(replica: _Replica, count: int) -> list[Scalar]:
     return [*rows, row]
 
 
-def _series(replica: _Replica) -> Series:
-    assert replica.density is not None
+def _spectrum(replica: _Replica) -> list[Series]:
+    if replica.density is None:
+        return []
     x, y = replica.density.x.numpy(), replica.density.y.numpy()
     status = "ok" if np.isfinite(y).all() else "undefined"
-    return Series(
+    curve = Series(
         "hessian_density",
         x,
         y,
@@ -215,6 +217,7 @@ def _series(replica: _Replica) -> Series:
         y_unit="1 / nats",
         status=status,
     )
+    return [curve, *ritz_series(replica.density, replica.seed)]
 
 
 def _arrays(replicas: list[_Replica], settings: Hessian) -> dict[str, Array]:

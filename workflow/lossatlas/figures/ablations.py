@@ -22,9 +22,8 @@ from lossatlas.tables.collect import PANELS, cell_summary
 
 _COLUMNS = 4  # panels beside each other
 # Millimetres: left, right and lower margin, panel, distances, room above the first row.
-_LEFT, _BOTTOM, _SIDE, _PITCH, _TOP = 15.0, 12.0, 32.0, (36.5, 45.0), 17.0
+_LEFT, _BOTTOM, _SIDE, _PITCH, _TOP = 15.0, 12.0, 34.0, (37.5, 49.0), 20.0
 _DOT, _LEAST = 0.25, 0.01  # standard errors, of the bar's range: a full tile, and the least dot
-_WRITTEN = 0.24  # tiles of which numbers fit into a panel: four beside each other
 _FEWEST = 3  # cells that a rank correlation is told of
 
 
@@ -150,14 +149,14 @@ def _draw_line(
         axes = box(_LEFT + column * _PITCH[0], _SIDE)
         values, errors = (grid.matrix(variant.rows, name) for name in ("value", "stderr"))
         tiles.frame(axes, grid, (_SIDE, _SIDE))
-        axes.set_title(_title(variant, "abcdefghijklmnopqrstuvwxyz"[slot + column]), fontsize=7)
+        axes.set_title(_title(variant, "abcdefghijklmnopqrstuvwxyz"[slot + column]))
         axes.tick_params(labelleft=column == 0, labelbottom=column >= below)
         axes.set_ylabel(axes.get_ylabel() if column == 0 else "")
         axes.set_xlabel(axes.get_xlabel() if column >= below else "")
         mesh = tiles.fill(axes, grid, values, colours, norm)
         inks = style.inks(values, colours, norm)
         tiles.mark(axes, grid, variant.rows, values, inks)
-        if grid.narrowest >= _WRITTEN:
+        if tiles.fits(grid, _SIDE):
             tiles.write(axes, grid, mesh, values, errors, inks)
         else:
             shares = np.ma.filled(norm(values + errors) - norm(values), np.nan)
@@ -198,7 +197,7 @@ def _key(figure: Figure, grid: Grid, groups: list[list[_Variant]]) -> None:
         entries.append((style.cross(), "no number"))
     if (rows["status"] == "unconverged").any():
         entries.append((style.unsure(), "some numbers did not converge"))
-    if grid.narrowest < _WRITTEN and rows["stderr"].notna().any():
+    if not tiles.fits(grid, _SIDE) and rows["stderr"].notna().any():
         dot = Line2D([], [], marker="o", linestyle="", color=style.INK, markersize=4)
         entries.append((dot, f"standard error: a full tile is {_DOT:.0%} of the bar"))
     handles, words = zip(*entries, strict=True)

@@ -38,7 +38,8 @@ def colour_bar(
     _keep_inside(beside, *beyond)
     bar = figure.colorbar(mesh, cax=beside, extend=extend.get(beyond, "both"), extendfrac=_ARROW)
     if isinstance(norm, CenteredNorm) and finite.any():
-        beside.set_ylim(finite.min(initial=0), finite.max(initial=0))
+        reach = norm.halfrange
+        beside.set_ylim(max(finite.min(initial=0), -reach), min(finite.max(initial=0), reach))
     bar.locator = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], min_n_ticks=3)
     if isinstance(norm, LogNorm):
         steps = (1.0,) if finite.max() > 30 * finite.min() else (1.0, 2.0, 5.0)

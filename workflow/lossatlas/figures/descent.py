@@ -125,14 +125,18 @@ def _line(axes: Axes, along: Axis, rows: pd.DataFrame, look: dict[str, Any]) -> 
         "fillstyle": "none",
         "gid": "unconverged",
     }
-    axes.plot(x[rough], y[rough], marker="o", color=look["color"], markeredgewidth=0.6, **hollow)
+    if rough.any():
+        axes.plot(
+            x[rough], y[rough], marker="o", color=look["color"], markeredgewidth=0.6, **hollow
+        )
     gone = x[np.isnan(y)]
     below: dict[str, Any] = {
         "transform": axes.get_xaxis_transform(),
         "clip_on": False,
         "gid": "absent",
     }
-    axes.plot(gone, np.full(len(gone), 0.03), "x", color=look["color"], markersize=3, **below)
+    if len(gone):
+        axes.plot(gone, np.full(len(gone), 0.03), "x", color=look["color"], markersize=3, **below)
 
 
 def _scales(

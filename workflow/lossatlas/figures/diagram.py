@@ -20,7 +20,7 @@ from lossatlas.tables.collect import cell_summary
 
 # Standard errors, of the colour bar's range: the one whose dot fills a tile, the least with a dot.
 _DOT, _LEAST = 0.25, 0.01
-_ERROR = style.Panel("", "Standard error of accuracy", "% points", "cividis_r", (0, 2), "log")
+_ERROR = style.Panel("", "Std. error of accuracy", "% points", "cividis_r", (0, 2), "log")
 # Grey hides the sign of mode connectivity; this line shows it where no numbers are written.
 _POSITIVE = {"colors": style.INK, "linewidths": 0.7}
 # Millimetres: first corner, panel, distance from panel to panel, colour bar's gap and width.
@@ -64,7 +64,7 @@ def phase_diagram(tables: Tables, chosen: Style, load: str, temperature: str) ->
         for slot, panel in enumerate(style.PANELS):
             rows = summary[summary["metric"] == panel.metric]
             axes = _panel(figure, slot, grid, rows, panel, chosen.limits)
-            if panel.metric == "mode_connectivity" and not grid.roomy:
+            if panel.metric == "mode_connectivity" and not tiles.fits(grid, _SIDE):
                 positive = grid.matrix(rows, "value") > -_poor(chosen.thresholds)
                 tiles.parted(axes, grid, positive.astype(object), "positive", **_POSITIVE)
         accuracy = summary[summary["metric"] == "test_accuracy"]
@@ -108,7 +108,7 @@ def _panel(
     inks = style.inks(values, colours, norm)
     tiles.mark(axes, grid, rows, values, inks)
     errors = grid.matrix(rows, "stderr")
-    if grid.roomy:
+    if tiles.fits(grid, _SIDE):
         tiles.write(axes, grid, mesh, values, errors, inks)
     else:
         shifts = np.ma.filled(norm(values + errors) - norm(values), np.nan)
@@ -125,20 +125,20 @@ def _key(figure: Figure, summary: pd.DataFrame, grid: Grid, limits: Thresholds) 
     dot = Line2D([], [], marker="o", linestyle="", color=style.INK, markersize=4)
     entries: list[tuple[Any, str]] = []
     if (summary["diverged"] > 0).any():
-        words = "replicas diverged: some (on colour)\nor all (on grey)"
+        words = "replicas diverged: some\n(on colour) or all (on grey)"
         entries.append((style.hatched(), words))
     if summary["value"].isna().any() or len(summary) < len(style.PANELS) * np.prod(grid.shape):
         entries.append((style.cross(), "no number"))
     if (summary["status"] == "unconverged").any():
-        entries.append((style.unsure(), "some numbers did not converge"))
-    if grid.roomy and summary["stderr"].notna().any():
+        entries.append((style.unsure(), "some numbers did\nnot converge"))
+    if tiles.fits(grid, _SIDE) and summary["stderr"].notna().any():
         nothing = Line2D([], [], linestyle="")
-        entries.append((nothing, "±: standard error over replicas\nor pairs of them"))
-    if not grid.roomy:
+        entries.append((nothing, "±: standard error over\nreplicas or pairs of them"))
+    if not tiles.fits(grid, _SIDE):
         line = Line2D([], [], color=style.INK, linewidth=0.7)
-        words = f"mode connectivity is above {-_poor(limits):g}\non the orange side"
+        words = f"mode connectivity is above\n{-_poor(limits):g} on the orange side"
         entries.append((line, words))
-        words = f"standard error: a dot as wide as its\ntile is {_DOT:.0%} of the colour bar;"
+        words = f"standard error: a dot as\nwide as its tile is {_DOT:.0%}\nof the colour bar;"
         entries.append((dot, f"{words}\nno dot: below {_LEAST:.0%}"))
     handles, labels = [handle for handle, _ in entries], [words for _, words in entries]
     axes.legend(handles, labels, loc="upper left", alignment="left", labelspacing=1.2)

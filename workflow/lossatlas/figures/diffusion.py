@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
 import lossatlas as la
 from lossatlas.figures import Drawn, Tables, style
 from lossatlas.figures.walks import (
     BLUE,
     LAG,
+    MARGINS,
     MSD,
     ORANGE,
     RED,
+    SHEET,
     Walks,
     colours,
     finish,
     guide,
     head,
+    line,
     loglog,
     steps,
     titled,
@@ -38,32 +40,30 @@ def displacement(tables: Tables, chosen: Chosen, load: str, temperature: str) ->
     del chosen, temperature
     shown = typical(tables, load)
     with style.sheet():
-        figure = style.page(112)
+        figure = style.page(SHEET)
         panels = figure.subplots(2, 3).ravel()
         windows(panels[0], shown, "msd", shown.some("msd"), "a")
         for marker, (name, points) in zip("ox^", diffusion_hand.COMMITTED.items(), strict=True):
             lags, values = np.array(list(points)), np.array(list(points.values()))
-            panels[0].plot(lags, values, marker, color=style.GREY, ms=3, ls="", label=name)
+            panels[0].plot(lags, values, marker, color=style.INK, ms=3, ls="", label=name)
             shown.note("a", f"authors: {name}", lags, values)
-        panels[0].legend(handlelength=1.0, fontsize=5, loc="upper left")
-        windows(panels[1], shown, "msd", shown.firsts("msd"), "b", thin=False)
+        panels[0].legend(handlelength=1.0, loc="upper left")
+        windows(panels[1], shown, "msd", shown.firsts("msd"), "b")
         windows(
             panels[2], shown, "local_exponent", shown.firsts("msd"), "c",
-            legend=False, logarithm=False, thin=False,
+            legend=False, logarithm=False,
         )  # fmt: skip
         for level in (1.0, 2.0):
             panels[2].axhline(level, color=style.GREY, linewidth=0.5, linestyle=":")
         for axes in panels[:2]:
             loglog(axes, LAG, MSD)
-        panels[0].set_ylim(top=300 * panels[0].get_ylim()[1])  # room for the legend
+        panels[0].set_ylim(top=3000 * panels[0].get_ylim()[1])  # room for the legend
         panels[2].set_xscale("log")
         panels[2].set_xlabel(LAG)
         panels[2].set_ylabel("local exponent")
         for prefix in ("", "still_"):
             words, colour = KINDS[prefix]
-            x, y = shown.mean(f"{prefix}msd_run")
-            panels[3].plot(x, y, color=colour, label=words)
-            shown.note("d", words, x, y)
+            line(panels[3], shown, "d", f"{prefix}msd_run", {"color": colour, "label": words})
         panels[3].legend()
         loglog(panels[3], LAG, MSD)
         _exponents(panels[4], shown, "e")
@@ -72,25 +72,22 @@ def displacement(tables: Tables, chosen: Chosen, load: str, temperature: str) ->
         ):
             label = f"authors, {words} window"
             panels[4].axhline(level, color=RED, linewidth=0.7, linestyle=look, label=label)
-        panels[4].set_ylim(top=1.5 * panels[4].get_ylim()[1])
-        panels[4].legend(fontsize=5.5, loc="upper right")
+        panels[4].set_ylim(top=1.9 * panels[4].get_ylim()[1])
+        panels[4].legend(loc="upper right")
         windows(panels[5], shown, "msd_from_start", shown.some("msd"), "f", legend=False)
-        loglog(panels[5], "steps since the start of the window", "squared displacement")
+        loglog(panels[5], "steps from the first point", "squared displacement")
         titles = ["three windows", "all windows", "local exponent", "whole run (projected)"]
         titled(panels, [*titles, "exponent by window", "from the first point"])
         head(figure, shown)
-        figure.subplots_adjust(0.07, 0.09, 0.985, 0.9, wspace=0.3, hspace=0.45)
+        figure.subplots_adjust(**MARGINS, hspace=0.42)
     return finish(figure, shown)
 
 
 def _exponents(axes: Axes, shown: Walks, panel: str, name: str = "exponent") -> None:
     """Draw exponents by window: as it is, without drift, with reordered steps."""
     for prefix, (words, colour) in KINDS.items():
-        for x, y in shown.curves(f"{prefix}{name}"):
-            axes.plot(x, y, ".", color=colour, ms=2.5, alpha=0.6)
-        x, y = shown.mean(f"{prefix}{name}", logarithm=False)
-        axes.plot(x, y, color=colour, label=words)
-        shown.note(panel, f"{prefix}{name}", x, y)
+        look = {"color": colour, "label": words, "marker": ".", "markersize": 3}
+        line(axes, shown, panel, f"{prefix}{name}", look, logarithm=False)
     axes.axhline(1, color=style.GREY, linewidth=0.5, linestyle=":")
     steps(axes, START)
     axes.set_ylabel("exponent")
@@ -103,19 +100,17 @@ def trapping(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dra
     shown = typical(tables, load)
     firsts = shown.some("msl")
     with style.sheet():
-        figure = style.page(112, 150)
+        figure = style.page(SHEET)
         panels = figure.subplots(2, 2).ravel()
-        windows(panels[0], shown, "msl", firsts, "a", thin=False)
-        whole: list[Line2D] = []  # recipes need not record it
+        windows(panels[0], shown, "msl", firsts, "a")
+        whole = False  # recipes need not record it
         for colour, first in zip(colours(len(firsts)), firsts, strict=True):
-            x, y = shown.mean("msl_whole", window=first)
-            if len(x):
-                label = "all images" if not whole else None
-                whole = panels[0].plot(x, y, "--", color=colour, linewidth=0.9, label=label)
-            shown.note("a", "msl_whole", x, y, window=first)
-        panels[0].legend(fontsize=6, handlelength=1.6)
+            look = {"color": colour, "linestyle": "--", "linewidth": 0.9}
+            label = None if whole else "all images"
+            whole |= line(panels[0], shown, "a", "msl_whole", look | {"label": label}, window=first)
+        panels[0].legend(handlelength=1.6)
         loglog(panels[0], "distance", "mean squared loss difference (nats²)")
-        panels[0].set_ylim(top=100 * panels[0].get_ylim()[1])  # room for the legend
+        panels[0].set_ylim(top=300 * panels[0].get_ylim()[1])  # room for the legend
         _schematic(panels[1], shown, firsts[0])
         windows(panels[2], shown, "msd_contour", firsts, "c")
         loglog(panels[2], "contour length", MSD)
@@ -128,12 +123,12 @@ def trapping(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dra
                 label = None if number else f"from step {first}"
                 panels[3].plot(x, y, "o", color=colour, ms=2.5, mec="none", label=label)
                 shown.note("d", "excursion", x, y, window=first)
-        panels[3].legend(fontsize=6, handlelength=1.0)
+        panels[3].legend(handlelength=1.0)
         loglog(panels[3], "squared end-to-end distance", "squared excursion")
         titles = ["loss against distance", "displacement and contour length"]
         titled(panels, [*titles, "displacement on the path", "transverse excursions"])
         head(figure, shown)
-        figure.subplots_adjust(0.09, 0.085, 0.985, 0.91, wspace=0.28, hspace=0.42)
+        figure.subplots_adjust(**MARGINS | {"wspace": 0.25}, hspace=0.35)
     return finish(figure, shown)
 
 
@@ -150,7 +145,7 @@ def _schematic(axes: Axes, shown: Walks, first: int) -> None:
     axes.plot(x[piece], y[piece], color=BLUE, linewidth=1.1, label="contour length")
     ends = [piece.start, piece.stop - 1]
     axes.plot(x[ends], y[ends], "o--", color=RED, ms=3, linewidth=1, label="displacement")
-    axes.legend(fontsize=6)
+    axes.legend()
     shown.note("b", "principal axis 1", time, x)
     shown.note("b", "principal axis 2", time, y)
 
@@ -162,32 +157,30 @@ def gradients(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dr
     shown = typical(tables, load)
     firsts = shown.some("gradient_density")
     with style.sheet():
-        figure = style.page(112)
+        figure = style.page(SHEET)
         panels = figure.subplots(2, 3).ravel()
         for axes, first, panel in zip(panels, firsts, "abc", strict=False):
             _density(axes, shown, first, panel)
         looks = {
-            "stable_alpha": ("pooled gradients", BLUE),
+            "stable_alpha": ("pooled", BLUE),
             "mixture_alpha": ("normal, same scales", ORANGE),
-            "standardised_alpha": ("each by its own scale", style.GREY),
-            "layer_alpha": ("each by its layer's scale", RED),
+            "standardised_alpha": ("by own scale", style.GREY),
+            "layer_alpha": ("by its layer's scale", RED),
         }
         for name, (words, colour) in looks.items():
-            for x, y in shown.curves(name):
-                panels[3].plot(x, y, ".", color=colour, ms=3)
-            x, y = shown.mean(name, logarithm=False)
-            panels[3].plot(x, y, color=colour, label=words)
-            shown.note("d", name, x, y)
-        panels[3].set_ylim(0, 2.05)
+            look = {"color": colour, "label": words, "marker": ".", "markersize": 3}
+            line(panels[3], shown, "d", name, look, logarithm=False)
+        panels[3].set_ylim(-0.4, 2.05)  # room for the legend
+        panels[3].set_yticks([0, 0.5, 1, 1.5, 2])
         steps(panels[3], START)
         panels[3].set_ylabel("stable index α")
-        panels[3].legend(fontsize=5, loc="lower right", labelspacing=0.3)
-        windows(panels[4], shown, "loss_change", firsts, "e", thin=False)
+        panels[3].legend(loc="lower right", labelspacing=0.3)
+        windows(panels[4], shown, "loss_change", firsts, "e", band=False)
         panels[4].set_yscale("log")
-        panels[4].set_ylim(bottom=panels[4].get_ylim()[0] / 30)
-        panels[4].legend(fontsize=6, loc="lower left")
-        for line in panels[4].lines:
-            line.set_linewidth(0.6)
+        panels[4].set_ylim(bottom=panels[4].get_ylim()[0] / 100)
+        panels[4].legend(loc="lower left")
+        for curve in panels[4].lines:
+            curve.set_linewidth(0.6)
         panels[4].set_xlabel("steps")
         panels[4].set_ylabel("|change of the loss| (nats)")
         for x, y in shown.curves("moving_variance"):
@@ -197,11 +190,11 @@ def gradients(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dr
         panels[5].set_yscale("log")
         steps(panels[5])
         panels[5].set_ylabel("variance of the loss, 101 steps")
-        titles = [f"gradients, from step {first}" for first in firsts]
+        titles = [f"from step {first}" for first in firsts]
         titles += [""] * (3 - len(titles))
         titled(panels, [*titles, "stable index", "changes of the loss", "moving variance"])
         head(figure, shown)
-        figure.subplots_adjust(0.07, 0.09, 0.985, 0.9, wspace=0.32, hspace=0.45)
+        figure.subplots_adjust(**MARGINS, hspace=0.42)
     return finish(figure, shown)
 
 
@@ -225,7 +218,7 @@ def _density(axes: Axes, shown: Walks, first: int, panel: str) -> None:
     axes.locator_params("x", nbins=4)
     axes.set_xlabel("gradient entry")
     axes.set_ylabel("density")
-    axes.legend(fontsize=6)
+    axes.legend(handlelength=1)
 
 
 @la.figure("diffusion_controls", scalars=["diffusion"], series=["diffusion"])
@@ -236,44 +229,46 @@ def controls(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dra
     depth = least.rows["depth"].iloc[0] if "depth" in least.rows else None
     other = "convex" if depth == 0 else "smallest load"
     with style.sheet():
-        figure = style.page(112)
+        figure = style.page(SHEET)
         panels = figure.subplots(2, 3).ravel()
         for axes, shown, panel in ((panels[0], deep, "a"), (panels[1], least, "b")):
             first = shown.firsts("msd")[0]
             for prefix, (words, colour) in KINDS.items():
-                x, y = shown.mean(f"{prefix}msd", window=first)
-                axes.plot(x, y, color=colour, label=words)
-                shown.note(panel, f"{prefix}msd", x, y, window=first)
+                look = {"color": colour, "label": words}
+                line(axes, shown, panel, f"{prefix}msd", look, window=first)
             loglog(axes, LAG, MSD)
-            axes.legend(fontsize=6)
+            axes.legend()
         _exponents(panels[2], deep, "c")
-        panels[2].legend(fontsize=6)
+        panels[2].legend()
         _exponents(panels[3], least, "d")
         both = [axes.get_ylim() for axes in (panels[2], panels[3])]
         for axes in (panels[2], panels[3]):
             axes.set_ylim(min(low for low, _ in both), max(high for _, high in both))
         for shown, colour, words in ((deep, BLUE, "network"), (least, ORANGE, other)):
             firsts = shown.firsts("msd")
-            for first, line in ((firsts[0], "-"), (firsts[-1], ":")):
-                name = "velocity_correlation"
-                x, y = shown.mean(name, logarithm=False, window=first)
-                panels[4].plot(x, y, line, color=colour, label=f"{words}, from step {first}")
-                shown.note("e", name, x, y, window=first)
-                x, y = shown.mean("moment_exponent", logarithm=False, window=first)
-                panels[5].plot(x, y, f".{line}", color=colour)
-                shown.note("f", "moment_exponent", x, y, window=first)
+            for first, dash in ((firsts[0], "-"), (firsts[-1], ":")):
+                look = {"color": colour, "linestyle": dash}
+                for axes, panel, name in (
+                    (panels[4], "e", "velocity_correlation"),
+                    (panels[5], "f", "moment_exponent"),
+                ):
+                    drawn = line(axes, shown, panel, name, look, logarithm=False, window=first)
+                    if drawn and panel == "e":
+                        axes.lines[-1].set_label(f"{words}, from {first}")
         panels[4].axhline(0, color=style.GREY, linewidth=0.5, linestyle=":")
         panels[4].set_xscale("log")
         panels[4].set_xlabel(LAG)
         panels[4].set_ylabel("correlation of steps")
-        panels[4].legend(fontsize=5.5)
+        low, high = panels[4].get_ylim()
+        panels[4].set_ylim(low - 0.6 * (high - low), high)  # room for the legend
+        panels[4].legend(loc="lower right")
         q = np.linspace(0.5, 4, 20)
         panels[5].plot(q, q / 2, "--", color=style.GREY, linewidth=0.6, label="q/2: random walk")
         panels[5].set_xlabel("moment q")
         panels[5].set_ylabel("exponent of the q-th moment")
-        panels[5].legend(fontsize=6)
+        panels[5].legend()
         titles = ["network, first window", f"{other}, first window", "network, exponents"]
         titled(panels, [*titles, f"{other}, exponents", "correlation of steps", "moments"])
         head(figure, deep, words=f"network: {deep.label}; {other}: {least.label}")
-        figure.subplots_adjust(0.07, 0.09, 0.985, 0.9, wspace=0.34, hspace=0.45)
+        figure.subplots_adjust(**MARGINS, hspace=0.42)
     return finish(figure, deep, least)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, NullLocator
 
 import lossatlas as la
 from lossatlas import uncertainty
@@ -23,7 +24,7 @@ def avalanches(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
     shown = typical(tables, load)
     firsts = shown.some("avalanche_length")
     with style.sheet():
-        figure = style.page(66)
+        figure = style.page(74)
         panels = figure.subplots(1, 3)
         for colour, first in zip(colours(len(firsts)), firsts, strict=True):
             _durations(panels[0], shown, first, colour)
@@ -41,16 +42,18 @@ def avalanches(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
         for axes in panels[1:]:
             axes.set_xlabel("steps from the peak")
         if panels[2].lines:
-            panels[2].legend(fontsize=6)
+            panels[2].legend()
         for axes, words in zip(panels, (NONE, FEW, FEW), strict=True):
             if not axes.lines:
                 absent(axes, words)
         if panels[0].lines:
-            panels[0].legend(fontsize=5.5, loc="upper right")
-        panels[0].set_ylim(_rarest(shown) / 3, 30)  # room for the legend, and not for tiny shares
+            panels[0].legend(loc="upper right", title="from step: exponent", handletextpad=0.2)
+        panels[0].set_ylim(_rarest(shown) / 3, 300)  # room for the legend, and not for tiny shares
+        panels[0].yaxis.set_major_locator(FixedLocator([10.0**k for k in range(-8, 1)]))
+        panels[0].yaxis.set_minor_locator(NullLocator())
         titled(panels, ["durations", "loss after the peak", "path after the peak"])
         head(figure, shown)
-        figure.subplots_adjust(0.08, 0.16, 0.985, 0.83, wspace=0.33)
+        figure.subplots_adjust(0.085, 0.15, 0.985, 0.85, wspace=0.46)
     return finish(figure, shown)
 
 
@@ -71,7 +74,7 @@ def _durations(axes: Axes, shown: Walks, first: int, colour: object) -> None:
     values = np.arange(1, int(every.max()) + 1)
     share = 1 - np.searchsorted(np.sort(every), values) / len(every)
     fit = fit_durations(every)
-    label = f"from step {first}"
+    label = f"{first}"
     if fit.status == "ok":
         tail = values[values >= fit.smallest]
         law = share[tail[0] - 1] * survival(tail, fit)

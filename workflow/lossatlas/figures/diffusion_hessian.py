@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from matplotlib.lines import Line2D
 
 import lossatlas as la
 from lossatlas.errors import UserError
-from lossatlas.figures import Drawn, Tables, style
-from lossatlas.figures.walks import BLUE, RED, Walks, colours, finish, head, titled, typical
+from lossatlas.figures import Drawn, Tables, spectrum, style
+from lossatlas.figures.walks import (
+    BLUE,
+    RED,
+    Walks,
+    absent,
+    colours,
+    finish,
+    head,
+    titled,
+    typical,
+)
 from lossatlas.spec.figures import Figure as Chosen
 
 EPOCH = "epoch"
@@ -19,7 +32,7 @@ EPOCH = "epoch"
 
 @la.figure("diffusion_s2_hessian", series=["hessian_path"])
 def hessian(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Top eigenvalues and spectral density of the Hessian along training."""
+    """Top eigenvalues and the spectrum of the Hessian along training."""
     del chosen, temperature
     shown = typical(tables, load)
     ranks = shown.firsts("eigenvalue", "rank")
@@ -27,14 +40,18 @@ def hessian(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Draw
         fix = "measure 'hessian_path' on the experiment"
         raise UserError("the figure's tables have no eigenvalues", where="figures", fix=fix)
     with style.sheet():
-        figure = style.page(62)
-        panels = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
+        figure = style.page(118)
+        panels = figure.subplots(2, 2).ravel()
         _by_rank(panels[0], shown, ranks)
         _largest(panels[1], shown)
-        _densities(panels[2], shown)
-        titled(panels, [f"{len(ranks)} eigenvalues", "largest eigenvalue", "spectral density"])
+        _spectra(panels[2:], shown)
+        titles = [
+            f"{len(ranks)} eigenvalues, replica {_first(shown, ranks[0])}",
+            "largest eigenvalue",
+        ]
+        titled(panels, [*titles, "share above x", "share below −x"])
         head(figure, shown)
-        figure.subplots_adjust(0.07, 0.16, 0.985, 0.82, wspace=0.35)
+        figure.subplots_adjust(0.09, 0.09, 0.985, 0.9, wspace=0.25, hspace=0.45)
     return finish(figure, shown)
 
 
@@ -71,22 +88,32 @@ def _largest(axes: Axes, shown: Walks) -> None:
     axes.set_ylim(bottom=0, top=1.25 * axes.get_ylim()[1])
     axes.set_xlabel(EPOCH)
     axes.set_ylabel("largest eigenvalue (nats)")
-    axes.legend(fontsize=6, loc="upper right")
+    axes.legend(loc="upper right")
 
 
-def _densities(axes: Axes, shown: Walks) -> None:
-    """Draw the spectral density of one replica at the start, half-way and at the end."""
-    found = shown.firsts("hessian_density", "epoch")
-    highest = 0.1
+def _first(shown: Walks, rank: int) -> int:
+    return int(shown.parts("eigenvalue", rank=rank)[0]["replica"].iloc[0])
+
+
+def _spectra(panels: Sequence[Axes], shown: Walks) -> None:
+    """Draw which share of the eigenvalues lies beyond x at the start, half-way and at the end."""
+    found = shown.firsts(spectrum.RITZ, "epoch")
     picked = list(dict.fromkeys([found[0], found[len(found) // 2], found[-1]])) if found else []
+    rows = shown.rows[shown.rows["series"] == spectrum.RITZ]
+    floor, widest = spectrum.least(rows), spectrum.largest(rows)
     for colour, epoch in zip(colours(len(picked)), picked, strict=True):
-        x, y = shown.curves("hessian_density", epoch=epoch)[0]
-        axes.plot(x, y, color=colour, linewidth=0.9, label=f"epoch {epoch}")
-        shown.note("c", "hessian_density", x, y, epoch=epoch)
-        highest = max(highest, float(y.max()))
-    axes.set_yscale("log")
-    axes.set_ylim(1e-5, 100 * highest)
-    axes.set_xlabel("eigenvalue (nats)")
-    axes.set_ylabel("density")
-    if picked:
-        axes.legend(fontsize=6)
+        here = rows[rows["epoch"] == epoch]
+        for panel, axes, side in zip("cd", panels, spectrum.SIDES, strict=True):
+            drawn = spectrum.draw(axes, here, floor, {side: colour}, [side])
+            axes.add_line(Line2D([], [], color=colour, label=f"epoch {epoch}"))
+            for quantity, part in drawn.groupby("quantity", sort=False):
+                x, y, low, high = (part[name].to_numpy(float) for name in ("x", "y", "low", "high"))
+                shown.note(panel, str(quantity), x, y, epoch=epoch, low=low, high=high)
+    for axes, words in zip(panels, ("x", "−x"), strict=True):
+        spectrum.scales(axes, widest, floor)
+        axes.set_xlabel(f"modulus of the eigenvalue {words} (nats)")
+        axes.set_ylabel("share of the eigenvalues")
+        if picked:
+            axes.legend(loc="upper right" if axes is panels[1] else "lower left")
+        else:
+            absent(axes, "no quadrature: density_probes is 0")

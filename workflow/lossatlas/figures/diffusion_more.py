@@ -15,12 +15,15 @@ from lossatlas.figures import Drawn, Tables, style
 from lossatlas.figures.walks import (
     BLUE,
     LAG,
+    MARGINS,
     MSD,
     ORANGE,
     RED,
+    SHEET,
     Walks,
     finish,
     head,
+    line,
     loglog,
     titled,
     typical,
@@ -32,8 +35,8 @@ KINDS = {
     "fractal": BLUE,
     "fractal small": "#7fb2e5",
     "shuffled": ORANGE,
-    "cone": RED,
-    "quadratic": "#6a9a3b",
+    "cone": "#8a2a1e",
+    "quadratic": "#ded667",
     "flat": style.GREY,
 }
 
@@ -54,32 +57,29 @@ def toy(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
     shown = Walks(tables.series, "toy walkers")
     values = dict(zip(tables.scalars["metric"], tables.scalars["value"], strict=True))
     with style.sheet():
-        figure = style.page(118)
+        figure = style.page(SHEET)
         panels = figure.subplots(2, 3).ravel()
         _map(panels[0], shown, "fractal", "a")
         _map(panels[1], shown, "shuffled", "b")
         _zoom(panels[2], shown, "fractal", "c")
         for name, colour in KINDS.items():
             for axes, when, panel in ((panels[3], "early", "d"), (panels[4], "late", "e")):
-                for x, y in shown.curves("msd", walkers=name, when=when):
-                    share = values.get(f"{name} wall_share", float("nan"))
-                    words = f"{name} ({share:.0%} at walls)" if when == "early" else None
-                    axes.plot(x, y, color=colour, label=words)
-                    shown.note(panel, "msd", x, y, walkers=name, when=when)
+                share = values.get(f"{name} wall_share", float("nan"))
+                look = {"color": colour, "label": f"{name} ({share:.0%} at walls)"}
+                line(axes, shown, panel, "msd", look, walkers=name, when=when)
             for x, y in shown.curves("gradient_density", surface=name):
                 panels[5].plot(x, y, color=colour)
                 shown.note("f", "gradient_density", x, y, surface=name)
         for axes in panels[3:5]:
             loglog(axes, LAG, MSD)
-        panels[3].set_ylim(bottom=panels[3].get_ylim()[0] / 100)  # room for the legend
-        panels[3].legend(fontsize=5, handlelength=1, loc="lower right")
         panels[5].set_yscale("log")
         panels[5].set_ylim(1e-4, 10)
         panels[5].set_xlabel("gradient met")
         panels[5].set_ylabel("density")
         titles = ["fractal", "shuffled", "settled, by step length", "steps 0 to 200"]
         titled(panels, [*titles, "steps 501 to 1000", "gradients"])
-        figure.subplots_adjust(0.07, 0.085, 0.985, 0.95, wspace=0.3, hspace=0.35)
+        figure.legend(*panels[3].get_legend_handles_labels(), loc="lower center", ncols=3)
+        figure.subplots_adjust(**MARGINS | {"bottom": 0.165, "top": 0.96}, hspace=0.32)
     return finish(figure, shown)
 
 
@@ -92,8 +92,11 @@ def _grid(shown: Walks, kind: str) -> np.ndarray:
 
 
 def _path(shown: Walks, kind: str, panel: str) -> tuple[np.ndarray, np.ndarray]:
-    found = shown.parts("path", surface=kind)[0]
-    time, x, y = (found[name].to_numpy(np.float64) for name in ("step", "x", "y"))
+    found = shown.parts("path", surface=kind)
+    if not found:
+        fix = "run the study 'toy_walkers'"
+        raise UserError(f"the tables have no path on '{kind}'", where="figures", fix=fix)
+    time, x, y = (found[0][name].to_numpy(np.float64) for name in ("step", "x", "y"))
     shown.note(panel, "x", time, x)
     shown.note(panel, "y", time, y)
     return x, y
@@ -136,7 +139,7 @@ def fractal(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Draw
     del chosen, temperature
     shown = typical(tables, load)
     with style.sheet():
-        figure = style.page(112)
+        figure = style.page(SHEET)
         panels = figure.subplots(2, 3).ravel()
         _plane(panels[0], shown, "loss", "a")
         panels[0].set_xlabel("random direction 1")
@@ -166,11 +169,11 @@ def fractal(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Draw
         panels[5].set_ylim(0, 2.2)
         panels[5].set_xlabel("distance (share of the side)")
         panels[5].set_ylabel("slope of the structure function")
-        panels[5].legend(fontsize=5.5, loc="center", bbox_to_anchor=(0.4, 0.4))
-        titles = ["random directions", "principal directions", "structure function", "box count"]
+        figure.legend(*panels[5].get_legend_handles_labels(), loc="lower center", ncols=5)
+        titles = ["random plane", "principal plane", "structure function", "box count"]
         titled(panels, [*titles, "spectrum", "local slope; 2 is smooth"])
         head(figure, shown)
-        figure.subplots_adjust(0.07, 0.09, 0.985, 0.9, wspace=0.42, hspace=0.45)
+        figure.subplots_adjust(**MARGINS | {"bottom": 0.125, "wspace": 0.72}, hspace=0.4)
     return finish(figure, shown)
 
 
@@ -178,15 +181,15 @@ def _plane(axes: Axes, shown: Walks, kind: str, panel: str) -> None:
     """Draw the loss on a plane and, on principal directions, the path of the weights in it."""
     found, paths = shown.parts("plane", surface=kind), shown.parts("plane_path", surface=kind)
     if not found:
-        axes.text(0.5, 0.5, "no weights kept along training", ha="center", va="center", fontsize=6)
+        axes.text(0.5, 0.5, "no weights kept along training", ha="center", va="center")
         return
     loss = found[0].pivot(index="v", columns="u", values="loss")
     u, y = (found[0][name].to_numpy() for name in ("u", "loss"))
     shown.note(panel, "loss", u, y, surface=kind, v=found[0]["v"].to_numpy())
     grid = np.maximum(loss.to_numpy(), 1e-4)
     image = axes.imshow(grid, norm=LogNorm(), origin="lower", extent=(-1, 1, -1, 1))
-    bar = cast("Any", axes.figure).colorbar(image, ax=axes)
-    bar.ax.set_title("loss (nats)", fontsize=6)
+    bar = cast("Any", axes.figure).colorbar(image, ax=axes, fraction=0.046, pad=0.04)
+    bar.ax.set_title("nats", loc="left")
     for path in paths[:1]:
         epoch, x, y = (path[name].to_numpy(np.float64) for name in ("epoch", "u", "v"))
         axes.plot(x, y, ".-", color="white", lw=0.8, ms=3)
@@ -201,18 +204,16 @@ def all_windows(tables: Tables, chosen: Chosen, load: str, temperature: str) -> 
     del chosen, temperature
     shown = typical(tables, load)
     with style.sheet():
-        figure = style.page(70, 140)
+        figure = style.page(75, 150)
         panels = figure.subplots(1, 2)
-        windows(panels[0], shown, "msd", shown.firsts("msd"), "a", thin=False)
+        windows(panels[0], shown, "msd", shown.firsts("msd"), "a")
         for name, colour in (("msd_run", BLUE), ("still_msd_run", ORANGE)):
-            for number, (x, y) in enumerate(shown.curves(name)):
-                label = {"msd_run": "as it is", "still_msd_run": "without drift"}[name]
-                panels[1].plot(x, y, color=colour, lw=0.8, label=None if number else label)
-                shown.note("b", name, x, y)
+            label = {"msd_run": "as it is", "still_msd_run": "without drift"}[name]
+            line(panels[1], shown, "b", name, {"color": colour, "label": label})
         for axes in panels:
             loglog(axes, LAG, MSD)
         panels[1].legend()
         titled(panels, ["all windows", "whole run (projected)"])
         head(figure, shown)
-        figure.subplots_adjust(0.1, 0.15, 0.98, 0.87, wspace=0.3)
+        figure.subplots_adjust(0.1, 0.15, 0.98, 0.86, wspace=0.3)
     return finish(figure, shown)

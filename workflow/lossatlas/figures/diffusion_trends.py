@@ -26,6 +26,7 @@ from lossatlas.figures.walks import (
     colours,
     finish,
     head,
+    line,
     loglog,
     steps,
     typical,
@@ -87,8 +88,10 @@ def depth_and_batch(tables: Tables, chosen: Chosen, load: str, temperature: str)
     still = {a: found[a].iloc[0] for a in axes_of(tables.scalars) if found[a].nunique() == 1}
     ways = [(load, batch), (batch, load)] if batch != load else [(load, "")]
     ways = [way for way in ways if found[way[0]].nunique() > 1] or ways[:1]
+    if max(found[x].nunique() for x, _ in ways) <= 2:
+        ways = ways[:1]  # the other way would show the same numbers
     with style.sheet():
-        figure = style.page(14 + 46 * len(ways))
+        figure = style.page(14 + 58 * len(ways))
         panels = figure.subplots(len(ways), 3, squeeze=False)
         for row, (x, by) in zip(panels, ways, strict=True):
             values = sorted(map(float, found[by].unique())) if by else [0.0]
@@ -96,28 +99,39 @@ def depth_and_batch(tables: Tables, chosen: Chosen, load: str, temperature: str)
                 _trend(row[column], found[found["metric"] == name], x, by, values)
                 _authors(row[column], column, x, by, found)
                 row[column].set_ylabel(words)
+                if name.startswith("crossover"):
+                    _positive(row[column], found[found["metric"] == name], column)
                 _places(row[column], x, sorted(found[x].unique()))
         keys = len(ways) + sum(found[by].nunique() for _, by in ways if by)
         for row in panels:
             top = row[0].get_ylim()
-            row[0].set_ylim(top=top[1] + (top[1] - top[0]) * 0.6)  # room for the legend
-            row[0].legend(fontsize=5.5, loc="upper left", ncols=1 + (keys > 6), columnspacing=1)
+            row[0].set_ylim(top=top[1] + (top[1] - top[0]) * 0.8)  # room for the legend
+            row[0].legend(loc="upper left", ncols=1 + (keys > 4), columnspacing=1)
         _letters(panels.flat)
         head(figure, shown, words=_spelled(still))
-        edge = 14 + 46 * len(ways)
-        figure.subplots_adjust(0.07, 9.5 / edge, 0.985, 1 - 10 / edge, wspace=0.32, hspace=0.45)
+        edge = 14 + 58 * len(ways)
+        figure.subplots_adjust(0.075, 11 / edge, 0.985, 1 - 11 / edge, wspace=0.36, hspace=0.4)
     return Drawn(figure, found.reset_index(drop=True))
 
 
 def _trend(axes: Axes, part: pd.DataFrame, x: str, by: str, values: list[float]) -> None:
     """Draw the means of one quantity and their intervals, a line for each of the values of `by`."""
-    for colour, value in zip(colours(len(values)), values, strict=True):
+    for number, (colour, value) in enumerate(zip(colours(len(values)), values, strict=True)):
         group = part[part[by] == value] if by else part
         label = f"{style.axis_label(by)} {style.spell_axis(value)}" if by else "ours"
         places, y, reach = (group[c] for c in (x, "mean", "half_width"))
-        axes.errorbar(places, y, reach, fmt=".-", color=colour, label=label)
+        fmt = ".-" if part[x].nunique() > 2 else "."  # two points make no trend
+        axes.errorbar(_beside(places, number, len(values)), y, reach, fmt=fmt, color=colour,
+                      label=label, capsize=1.5)  # fmt: skip
     if part.empty:
         absent(axes, "no bend was found\nat the lags of the window")
+
+
+def _beside(places: pd.Series[float], number: int, count: int) -> pd.Series[float]:
+    """Move marks of several groups beside each other, so that their bars stay apart."""
+    if count == 1 or len(places) > 2 or places.nunique() < 2:
+        return places
+    return places + (number - (count - 1) / 2) * 0.06 * float(np.ptp(places))
 
 
 def _places(axes: Axes, x: str, values: list[float]) -> None:
@@ -127,6 +141,12 @@ def _places(axes: Axes, x: str, values: list[float]) -> None:
         axes.set_xscale("log")
     axes.set_xticks(values, [style.spell_axis(value) for value in values])
     axes.minorticks_off()
+
+
+def _positive(axes: Axes, part: pd.DataFrame, column: int) -> None:
+    """Let an axis of numbers above 0 begin there, and end near the largest mean."""
+    top = max([*part["mean"], diffusion_hand.means()[column]])
+    axes.set_ylim(0, 1.5 * float(top))
 
 
 def _authors(axes: Axes, column: int, x: str, by: str, ours: pd.DataFrame) -> None:
@@ -178,12 +198,12 @@ def learning_rates(tables: Tables, chosen: Chosen, load: str, temperature: str) 
     across = min(max(len(kept), 2), ACROSS)
     rows = math.ceil(len(kept) / across)
     with style.sheet():
-        height = 64 + 48 * rows
+        height = 72 + 52 * rows
         figure = style.page(height)
-        above = figure.add_gridspec(1, 3, top=1 - 11 / height, bottom=1 - 48 / height)
-        below = figure.add_gridspec(rows, across, top=1 - 66 / height, bottom=9 / height)
-        above.update(left=0.07, right=0.985, wspace=0.3)
-        below.update(left=0.07, right=0.985, wspace=0.3, hspace=0.5)
+        above = figure.add_gridspec(1, 3, top=1 - 12 / height, bottom=1 - 54 / height)
+        below = figure.add_gridspec(rows, across, top=1 - 74 / height, bottom=11 / height)
+        above.update(left=0.085, right=0.985, wspace=0.36)
+        below.update(left=0.085, right=0.985, wspace=0.3, hspace=0.5)
         panels = [figure.add_subplot(above[0, column]) for column in range(3)]
         for axes, name, column in zip(
             panels, ("exponent_first", "exponent_last"), (0, 1), strict=False
@@ -193,8 +213,10 @@ def learning_rates(tables: Tables, chosen: Chosen, load: str, temperature: str) 
             axes.set_ylabel(QUANTITIES[name])
         _losses(panels[2], kept, temperature)
         for number, (rate, one) in enumerate(kept):
-            axes = figure.add_subplot(below[number // across, number % across])
-            windows(axes, one, "msd", one.firsts("msd"), "msd", legend=not number, thin=False)
+            axes = figure.add_subplot(
+                below[number // across, number % across], sharey=panels[3] if number else None
+            )
+            windows(axes, one, "msd", one.firsts("msd"), "msd", legend=not number)
             loglog(axes, LAG, "" if number % across else MSD)
             axes.set_title(f"{style.axis_label(temperature)} {style.spell_axis(float(rate))}")
             panels.append(axes)
@@ -206,15 +228,17 @@ def learning_rates(tables: Tables, chosen: Chosen, load: str, temperature: str) 
 def _by_rate(axes: Axes, part: pd.DataFrame, temperature: str, shown: Walks, column: int) -> None:
     """Draw an exponent against the learning rate, and what the authors read off for ResNet-14."""
     name = list(QUANTITIES)[column]
-    axes.errorbar(part[temperature], part["mean"], part["half_width"], fmt=".-", color=BLUE)
+    fmt = ".-" if len(part) > 2 else "."  # two points make no trend
+    look: dict[str, Any] = {"color": BLUE, "label": "ours", "capsize": 1.5}
+    axes.errorbar(part[temperature], part["mean"], part["half_width"], fmt=fmt, **look)
     rates = np.array(list(diffusion_hand.S4))
     authors = np.array([row[column] for row in diffusion_hand.S4.values()])
-    label = "authors, by hand (ResNet-14)"
+    label = "authors (ResNet-14)"
     axes.plot(rates, authors, "x--", color=RED, lw=0.6, ms=4, label=label)
     axes.set_xscale("log")
     axes.set_xlabel(style.axis_label(temperature))
-    axes.margins(y=0.2)  # room for the legend
-    axes.legend(fontsize=5.5, loc="upper right")
+    axes.margins(y=0.35)  # room for the legend
+    axes.legend(loc="upper right")
     shown.note(name, "authors", rates, authors)
     shown.note(name, "ours", part[temperature].to_numpy(), part["mean"].to_numpy())
 
@@ -222,15 +246,15 @@ def _by_rate(axes: Axes, part: pd.DataFrame, temperature: str, shown: Walks, col
 def _losses(axes: Axes, kept: list[tuple[Any, Walks]], temperature: str) -> None:
     """Draw the loss along training at each rate."""
     for colour, (rate, one) in zip(colours(len(kept)), kept, strict=True):
-        x, y = one.mean("loss", logarithm=True)
-        axes.plot(x, y, color=colour, lw=0.7, label=style.spell_axis(float(rate)))
-        one.note("loss", "loss", x, y)
+        look = {"color": colour, "lw": 0.7, "label": style.spell_axis(float(rate))}
+        line(axes, one, "loss", "loss", look, band=False)
     axes.set_yscale("log")
     axes.yaxis.set_minor_formatter(style.Between())
     steps(axes)
     axes.set_ylabel("mini-batch loss (nats)")
     title = style.axis_label(temperature)
-    axes.legend(fontsize=5.5, title=title, title_fontsize=5.5, ncols=2, labelspacing=0.2)
+    axes.set_ylim(top=100 * axes.get_ylim()[1])  # room for the legend
+    axes.legend(title=title, ncols=2, loc="upper right")
 
 
 def _letters(panels: Iterable[Axes]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -126,6 +127,11 @@ class Grid:
         j = np.searchsorted(self.load.values, rows[keys[1]].to_numpy(float))
         found[i, j] = rows[column].to_numpy(float)
         return found
+
+    def place(self, row: pd.Series[Any]) -> tuple[int, int]:
+        """Return the indices of temperature and load of a row."""
+        i = int(np.searchsorted(self.temperature.values, float(row[self.temperature.name])))
+        return i, int(np.searchsorted(self.load.values, float(row[self.load.name])))
 
     def tile(self, i: int, j: int) -> Rectangle:
         """Return the tile of a temperature and a load, unstyled."""

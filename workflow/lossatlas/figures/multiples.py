@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -10,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon, Rectangle
-from matplotlib.ticker import FixedLocator
 
 import lossatlas as la
 from lossatlas.errors import UserError
@@ -23,14 +23,13 @@ Place = tuple[float, float]  # load, temperature
 Panels = dict[Place, Axes]
 Marks = list[tuple[Any, str]]  # of the key: how it looks, and what it says
 
-ERROR, DENSITY = "train_error", "hessian_density"  # their series
+ERROR = "train_error"  # the series
+SWITCH = "linear below"
 STRAIGHT = "linear"
 BLUE, ORANGE = "#1f5a9e", "#d97a16"
 _LEFT, _RIGHT, _TOP, _BOTTOM = 15.0, 13.0, 16.0, 12.0  # mm around the panels
 _WIDEST, _TALLEST = 48.0, 215.0  # mm: one panel, all panels
 _ROOMY = 20.0  # mm: narrower panels have fewer tick labels
-_CHARACTER = 1.5  # mm: width of a character of a tick label
-_FLOOR = 1e-6  # densities below this share of the largest are not shown
 
 
 @la.figure(
@@ -56,67 +55,32 @@ def curves(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
         UserError: If the tables do not span the two axes, or hold no such series.
     """
     del chosen
-    rows = _series(tables, ERROR, "let the experiment measure the metric 'connectivity'")
-    grid = grid_of(_places(tables), load, temperature)
+    rows = series(tables, ERROR, "let the experiment measure the metric 'connectivity'")
+    grid = grid_of(places(tables), load, temperature)
     with style.sheet():
-        figure, panels = _sheet_of(grid, "place t on the path", "training error (%)")
-        for key, group in rows.groupby(["path", load, temperature], sort=False):
-            path, *place = cast("tuple[str, float, float]", key)
+        figure, panels = sheet_of(grid, "place t on the path", "training error (%)")
+        for name, group in rows.groupby(["path", load, temperature], sort=False):
+            path, *place = cast("tuple[str, float, float]", name)
             _bundle(panels[place[0], place[1]], group, path_look(path))
         for axes in panels.values():
             axes.set_xlim(-0.06, 1.06)
             axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
             _error_scale(axes, rows["y"])
-        marks = _mark(panels, tables, rows, load, temperature)
+        marks = mark(panels, tables, rows, load, temperature)
         paths = [
             (Line2D([], [], linewidth=1.5, **path_look(path)), path_words(path))
             for path in sorted(rows["path"].unique(), key=lambda path: path == STRAIGHT)
         ]
         thin = Line2D([], [], color=style.GREY, linewidth=0.4)
-        _key(figure, [*paths, (thin, "single pairs (thick: their mean)")], marks)
+        if any(axes.get_yscale() == "symlog" for axes in panels.values()):
+            paths.append((Line2D([], [], color=style.GREY, linewidth=0.5, linestyle=":"), SWITCH))
+        key(figure, [*paths, (thin, "single pairs (thick: mean)")], marks)
     names = {load: "load", temperature: "temperature", "x": "t", "y": "train_error"}
     columns = ["load", "temperature", "path", "replica", "partner", "t", "train_error"]
     return Drawn(figure, rows.rename(columns=names)[columns].reset_index(drop=True))
 
 
-@la.figure(
-    "taxonomy_spectra", scalars=["hessian"], series=["hessian"], axes=["load", "temperature"]
-)
-def spectra(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
-    """Spectral densities of the Hessian over the grid.
-
-    Args:
-        tables: Series `hessian_density` of the Hessian. Its scalars, if given, tell which cells
-            diverged.
-        chosen: Not needed; all figures are called alike.
-        load: Name of the axis to the right.
-        temperature: Name of the axis upwards.
-
-    Returns:
-        The picture, and load, temperature, replica, eigenvalue, density of each point.
-
-    Raises:
-        UserError: If the tables do not span the two axes, or hold no such series.
-    """
-    del chosen
-    rows = _series(tables, DENSITY, "let 'hessian' have density_probes: 1 or more")
-    grid = grid_of(_places(tables), load, temperature)
-    with style.sheet():
-        figure, panels = _sheet_of(grid, "eigenvalue of the Hessian", "spectral density")
-        for key, group in rows.groupby([load, temperature, "replica"], sort=False):
-            place = cast("tuple[float, float, int]", key)
-            axes = panels[place[:2]]
-            axes.plot(group["x"], group["y"], color=BLUE, linewidth=0.6, alpha=0.7)
-        for axes in panels.values():
-            spectral_scales(axes, rows)
-        marks = _mark(panels, tables, rows, load, temperature)
-        _key(figure, [(Line2D([], [], color=BLUE, linewidth=0.8), "one replica")], marks)
-    names = {load: "load", temperature: "temperature", "x": "eigenvalue", "y": "density"}
-    columns = ["load", "temperature", "replica", "eigenvalue", "density"]
-    return Drawn(figure, rows.rename(columns=names)[columns].reset_index(drop=True))
-
-
-def _series(tables: Tables, name: str, fix: str) -> pd.DataFrame:
+def series(tables: Tables, name: str, fix: str) -> pd.DataFrame:
     """Return the rows of the series of that name; none is fine where replicas diverged."""
     rows = tables.series[tables.series["series"] == name]
     if rows.empty and not (tables.scalars["status"] == "diverged").any():
@@ -127,14 +91,14 @@ def _series(tables: Tables, name: str, fix: str) -> pd.DataFrame:
     return rows
 
 
-def _places(tables: Tables) -> pd.DataFrame:
+def places(tables: Tables) -> pd.DataFrame:
     """Return the cells of both tables with their axes."""
     named = tables.scalars.rename(columns={"metric": "series"})
     parts = [t[[*FIRST, *axes_of(t), "series"]] for t in (named, tables.series) if not t.empty]
     return pd.concat(parts, ignore_index=True)
 
 
-def _sheet_of(grid: Grid, x_label: str, y_label: str) -> tuple[Figure, Panels]:
+def sheet_of(grid: Grid, x_label: str, y_label: str) -> tuple[Figure, Panels]:
     """Return a figure with an empty panel per cell, and with the axes' values around them."""
     rows, columns = grid.shape
     width = min((style.PAGE - _LEFT - _RIGHT) / columns, _WIDEST)
@@ -154,7 +118,7 @@ def _sheet_of(grid: Grid, x_label: str, y_label: str) -> tuple[Figure, Panels]:
             below = row == rows - 1 and (width >= _ROOMY or j == 0)
             axes.tick_params(labelleft=j == 0, labelbottom=below)
             if row == 0:
-                axes.set_title(style.spell_axis(grid.load.values[j]), loc="center", fontsize=7)
+                axes.set_title(style.spell_axis(grid.load.values[j]), loc="center")
             if j == columns - 1:
                 value = style.spell_axis(grid.temperature.values[i])
                 _beside(axes, value, 3)
@@ -182,11 +146,11 @@ def _name_axes(
     load, temperature = style.axis_label(grid.load.name), style.hot_label(grid.temperature.name)
     top = (_BOTTOM + size[1] + 5) / page_height
     right = (_LEFT + size[0] + _RIGHT - 2) / page_width
-    figure.text(x, top, load, ha="center", va="bottom", fontsize=8)
+    figure.text(x, top, load, ha="center", va="bottom")
     upwards = {"rotation": 90.0, "va": "center", "ha": "center"}
-    figure.text(right, y, temperature, fontsize=8, **upwards)  # type: ignore[arg-type]
-    figure.text(x, 2 / page_height, labels[0], ha="center", va="bottom", fontsize=8)
-    figure.text(3 / page_width, y, labels[1], fontsize=8, **upwards)  # type: ignore[arg-type]
+    figure.text(right, y, temperature, **upwards)  # type: ignore[arg-type]
+    figure.text(x, 2 / page_height, labels[0], ha="center", va="bottom")
+    figure.text(3 / page_width, y, labels[1], **upwards)  # type: ignore[arg-type]
 
 
 def path_look(path: str) -> dict[str, Any]:
@@ -230,42 +194,11 @@ def _error_scale(axes: Axes, errors: pd.Series[float]) -> None:
         ticks = [0, 1, 10, 100] if _roomy(axes) else [0, 10]
         axes.set_yticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()
+        axes.axhline(1, color=style.GREY, linewidth=0.5, linestyle=":", zorder=1, gid="switch")
     axes.set_ylim(-0.03 * min(largest, 10), largest * 1.15)
 
 
-def spectral_scales(axes: Axes, rows: pd.DataFrame) -> None:
-    """Share one scale of eigenvalues (symmetric logarithm) and one of densities (logarithm)."""
-    widest = _largest(rows["x"].abs()) or 1.0
-    highest = _largest(rows["y"]) or 1.0
-    decade = 10.0 ** np.floor(np.log10(widest))
-    axes.set_xscale("symlog", linthresh=decade / 100, linscale=0.5)
-    axes.set_xlim(min(-1.3 * _largest(-rows["x"]), -decade / 100), widest * 1.3)
-    _eigenvalue_ticks(axes, decade)
-    axes.set_yscale("log", nonpositive="clip")
-    if not _roomy(axes):
-        top = 10.0 ** np.floor(np.log10(highest))
-        axes.yaxis.set_major_locator(FixedLocator([top * 1e-4, top]))
-        axes.yaxis.minorticks_off()
-    axes.set_ylim(highest * _FLOOR, highest * 3)
-
-
-def _eigenvalue_ticks(axes: Axes, decade: float) -> None:
-    """Label 0, the largest decade and, if it is there, the one farthest below 0; 0 gives way."""
-    lowest = axes.get_xlim()[0]
-    below = [-decade / 10**k for k in range(3) if -decade / 10**k >= lowest]
-    ticks = [*below[:1], 0, *([decade / 100] if _roomy(axes) else []), decade]
-    words = [style.spell_axis(tick).replace("-", "−") for tick in ticks]
-    figure = axes.get_figure(root=True)
-    if below and figure is not None:
-        places = axes.transData.transform([(tick, 1.0) for tick in ticks])[:, 0]
-        apart = (places[1] - places[0]) / figure.dpi / style.MM
-        if apart < _CHARACTER * (len(words[0]) + len(words[1])) / 2 + 1:
-            words[1] = ""
-            axes.axvline(0, color=style.GREY, linewidth=0.3, zorder=1, gid="zero")
-    axes.set_xticks(ticks, words)
-
-
-def _mark(panels: Panels, tables: Tables, rows: pd.DataFrame, load: str, temperature: str) -> Marks:
+def mark(panels: Panels, tables: Tables, rows: pd.DataFrame, load: str, temperature: str) -> Marks:
     """Hatch cells with diverged replicas, grey those without any curve, and mark unconverged ones.
 
     Returns:
@@ -303,7 +236,7 @@ def _mark(panels: Panels, tables: Tables, rows: pd.DataFrame, load: str, tempera
     return [*marks, (style.unsure(), "some numbers did not converge")] if unsure else marks
 
 
-def _key(figure: Figure, entries: list[tuple[Line2D, str]], marks: Marks) -> None:
+def key(figure: Figure, entries: Sequence[tuple[Any, str]], marks: Marks) -> None:
     """Name the lines and the marks that there are above the panels."""
     handles, words = zip(*entries, *marks, strict=True)
     figure.legend(handles, words, loc="upper center", ncols=len(words), borderaxespad=0.4)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 import lossatlas as la
-from lossatlas.figures import Drawn, Tables, style, tiles
+from lossatlas.figures import Drawn, Tables, phase_marks, style, tiles
 from lossatlas.figures.grid import Floats, Grid, grid_of
 from lossatlas.reference import taxonomy_tables
 from lossatlas.spec.figures import Figure as Style
@@ -30,6 +31,15 @@ _CIRCLE: dict[str, Any] = {
     "color": style.GREY,
     "markersize": 3.5,
     "fillstyle": "none",
+}
+_NAME: dict[str, Any] = {"family": "DejaVu Serif", "fontsize": 9.5}  # of a phase
+_STEP = 11.0  # points from line to line in a tile
+_WORDS = {
+    "I": "I  sharp, poorly connected",
+    "II": "II  sharp, connected",
+    "III": "III  flat, poorly connected",
+    "IV-A": "IV-A  flat, connected,\nless similar",
+    "IV-B": "IV-B  flat, connected,\nsimilar",
 }
 _BESIDE = ["log_hessian_trace", "mode_connectivity", "cka", "test_accuracy"]
 # Line -> group of each phase (tiles of different groups are parted), and its strokes.
@@ -67,7 +77,7 @@ _TRANSITIONS: dict[str, tuple[tuple[str | None, ...], tuple[dict[str, Any], ...]
     reference=True,
 )
 def phases(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
-    """The phase of every cell: I, II, III, IV-A or IV-B, with the boundaries.
+    """The phase of every cell with its probability, the runners-up and the boundaries.
 
     Args:
         tables: Scalars of performance, Hessian, connectivity and CKA.
@@ -77,7 +87,7 @@ def phases(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
 
     Returns:
         The picture, and for each cell its phase, the probabilities of all phases and of not having
-        learned, and the four numbers that tell of it.
+        learned, the runner-up, and the four numbers that tell of it.
 
     Raises:
         UserError: If the tables do not span the two axes.
@@ -95,19 +105,19 @@ def phases(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
         axes, key = _place(figure, 16.0, _ROOM[0]), _place(figure, 22.0 + _ROOM[0], 50.0)
         tiles.frame(axes, grid, _ROOM)
         colours = _blended(index, sure)
-        inks = np.apply_along_axis(lambda rgb: style.contrast(tuple(rgb)), -1, colours)
+        inks = np.array([[style.contrast(tuple(rgb)) for rgb in row] for row in colours], "<U7")
         map_ = ListedColormap([style.PHASE_COLOURS[phase] for phase in PHASES])
         mesh = tiles.fill(axes, grid, index, map_, Normalize(-0.5, len(PHASES) - 0.5))
         mesh.set_alpha(_opacity(sure))  # type: ignore[arg-type]
         unlearned = grid.matrix(named.assign(no=named["learned"] == "no"), "no") == 1
         tiles.mark(axes, grid, named, np.where(unlearned, -1.0, index), inks)
         _mark_unlearned(axes, grid, unlearned)
-        _name_tiles(axes, grid, index, colours, inks)
-        if grid.roomy:
-            accuracy = grid.matrix(named, "test_accuracy")
-            _add_numbers(axes, grid, accuracy, sure, colours, inks, np.isfinite(index))
-        _transitions(axes, grid, index)
-        _phase_key(key, limits, summary, numbers)
+        open_ = grid.matrix(named.assign(no=phase_marks.undecided(named)), "no") == 1
+        phase_marks.hatch(axes, grid, open_, inks)
+        _write(axes, grid, named, index, colours, inks)
+        banded = phase_marks.bands(axes, grid, named)
+        lines = _transitions(axes, grid, index)
+        _phase_key(key, limits, summary, numbers, lines, banded=banded)
     return Drawn(figure, numbers.drop(columns="diverged"))
 
 
@@ -128,8 +138,11 @@ def _phase_numbers(
     cells["probability"] = np.array(shares, dtype=np.float64)
     cells["diverged"] = summary.groupby("cell")["diverged"].max()
     cells = cells.rename(columns={load: "load", temperature: "temperature"})
+    second = ["runner_up", "p_runner_up"]
+    cells[second] = phase_marks.runners_up(cells).to_numpy()
+    cells["p_runner_up"] = cells["p_runner_up"].astype(float)
     columns = ["load", "temperature", "phase", "probability", *PROBABILITIES, "probability_status"]
-    columns += ["learned", *_BESIDE, "status", "diverged"]
+    columns += [*second, "learned", *_BESIDE, "status", "diverged"]
     return cells[columns].reset_index(drop=True)
 
 
@@ -171,39 +184,50 @@ def _place(figure: Figure, left: float, width: float) -> Axes:
     return figure.add_axes((left / style.PAGE, bottom, width / style.PAGE, height))
 
 
-def _name_tiles(axes: Axes, grid: Grid, index: Floats, colours: Floats, inks: tiles.Inks) -> None:
-    """Write each tile's phase."""
-    size = 10 if grid.roomy else 5.5
-    for i, j in np.argwhere(np.isfinite(index)):
-        words = PHASES[int(index[i, j])]
-        look: dict[str, Any] = {"color": inks[i, j], "ha": "center", "va": "center"}
-        if grid.roomy:
-            look["bbox"] = _plate(colours[i, j])
-        place = grid.load.middles[j], grid.temperature.middles[i]
-        axes.text(*place, words, fontsize=size, family="DejaVu Serif", **look)
+def _write(
+    axes: Axes, grid: Grid, named: pd.DataFrame, index: Floats, colours: Floats, inks: tiles.Inks
+) -> None:
+    """Write each tile's phase with its numbers; in narrow tiles each region's, once."""
+    if grid.roomy:
+        for _, row in named[named["phase"] != ""].iterrows():
+            at = grid.place(row)
+            _stack(axes, grid, at, [str(row["phase"]), *_lines(row)], colours[at], inks[at])
+        return
+    for region in phase_marks.regions(index):
+        words, ink = PHASES[int(index[region[0]])], inks[region[0]]
+        name = axes.text(*phase_marks.middle(grid, region), words, color=ink, **_NAME)
+        name.set(ha="center", va="center", zorder=4)
+    some = named[phase_marks.undecided(named)]
+    for _, row in some.iterrows():
+        phase_marks.corner(axes, grid, *grid.place(row), str(row["runner_up"]))
 
 
-def _add_numbers(
+def _lines(row: pd.Series[Any]) -> list[str]:
+    """Return what stands under a phase: its probability, the runner-up, the test accuracy."""
+    sure, second, accuracy = (row[n] for n in ("probability", "p_runner_up", "test_accuracy"))
+    return [
+        "p = ?" if np.isnan(sure) else f"p = {min(sure, 0.99):.2f}",
+        *([f"or {row['runner_up']} {second:.2f}"] if row["runner_up"] else []),
+        *([f"{style.spell(accuracy)} %"] if np.isfinite(accuracy) else []),
+    ]
+
+
+def _stack(
     axes: Axes,
     grid: Grid,
-    accuracy: Floats,
-    sure: Floats,
-    colours: Floats,
-    inks: tiles.Inks,
-    named: tiles.Bools,
+    at: tuple[int, int],
+    lines: list[str],
+    colour: Floats,
+    ink: str,
 ) -> None:
-    """Write the probability above each tile's phase, and the test accuracy below it."""
-    for i, j in np.argwhere(named):
-        above = "p = ?" if np.isnan(sure[i, j]) else f"p = {min(sure[i, j], 0.99):.2f}"
-        below = f"{style.spell(accuracy[i, j])} %" if np.isfinite(accuracy[i, j]) else ""
-        look: dict[str, Any] = {"color": inks[i, j], "ha": "center", "va": "center"}
-        place = grid.load.middles[j], grid.temperature.middles[i]
-        for words, shift in ((above, 11), (below, -11)):
-            if words:
-                box = _plate(colours[i, j])
-                axes.annotate(
-                    words, place, (0, shift), textcoords="offset points", bbox=box, **look
-                )
+    """Write lines under each other into a tile, the first one larger, on plates of its colour."""
+    place = grid.load.middles[at[1]], grid.temperature.middles[at[0]]
+    for number, words in enumerate(lines):
+        look: dict[str, Any] = {"color": ink, "ha": "center", "va": "center", "zorder": 4}
+        if not number:
+            look |= _NAME
+        shift = (0, _STEP * ((len(lines) - 1) / 2 - number))
+        axes.annotate(words, place, shift, textcoords="offset points", bbox=_plate(colour), **look)
 
 
 def _plate(colour: Floats) -> dict[str, Any]:
@@ -211,33 +235,68 @@ def _plate(colour: Floats) -> dict[str, Any]:
     return {"facecolor": tuple(colour), "edgecolor": "none", "pad": 0.8}
 
 
-def _transitions(axes: Axes, grid: Grid, index: Floats) -> None:
-    """Draw both transitions and the crossover between the tiles that they part."""
+def _transitions(axes: Axes, grid: Grid, index: Floats) -> list[str]:
+    """Draw both transitions and the crossover between the tiles that they part; return which."""
+    drawn = []
     for name, (groups, looks) in _TRANSITIONS.items():
         group = np.full(index.shape, None, dtype=object)
         for i, j in np.argwhere(np.isfinite(index)):
             group[i, j] = groups[int(index[i, j])]
-        for look in looks:
-            tiles.parted(axes, grid, group, name, **look)
+        some = [tiles.parted(axes, grid, group, name, **look) for look in looks]
+        drawn += [name] if some[0] else []
+    return drawn
 
 
 def _phase_key(
-    axes: Axes, limits: Thresholds, summary: pd.DataFrame, numbers: pd.DataFrame
+    axes: Axes,
+    limits: Thresholds,
+    summary: pd.DataFrame,
+    numbers: pd.DataFrame,
+    drawn: list[str],
+    *,
+    banded: bool,
 ) -> None:
-    """Name the phases, the lines and the thresholds."""
+    """Name the phases, the lines and the marks that there are, and the thresholds."""
     axes.set_axis_off()
-    words = (
-        "I  sharp, poorly connected",
-        "II  sharp, connected",
-        "III  flat, poorly connected",
-        "IV-A  flat, connected, less similar",
-        "IV-B  flat, connected, similar",
-    )
-    swatches = [
-        Patch(facecolor=style.PHASE_COLOURS[phase], edgecolor=style.INK, linewidth=0.4)
-        for phase in PHASES
+    shown = [p for p in PHASES if (numbers[["phase", "runner_up"]] == p).any(axis=None)]
+    swatches: list[tuple[Any, str]] = [
+        (Patch(facecolor=style.PHASE_COLOURS[p], edgecolor=style.INK, linewidth=0.4), _WORDS[p])
+        for p in shown
     ]
+    first = _legend(axes, [*swatches, *_marks(numbers)], "upper left", "Phases")
+    named = _threshold_words(limits, summary)
+    lines: list[tuple[Any, str]] = [
+        (tuple(Line2D([], [], **_line(look)) for look in _TRANSITIONS[name][1]), words)
+        for name, words in named.items()
+        if name in drawn
+    ]
+    if banded:
+        strip = Line2D([], [], color=style.BAND, linewidth=5, alpha=0.75, solid_capstyle="butt")
+        lines.append((strip, "band: as wide as it is\nprobable that cells differ"))
+    if lines:
+        axes.add_artist(first)  # a second legend would replace it
+        _legend(axes, lines, "lower left", "Transitions", handlelength=3.2)
+
+
+def _legend(
+    axes: Axes,
+    entries: list[tuple[Any, str]],
+    where: Literal["upper left", "lower left"],
+    title: str,
+    handlelength: float = 1.6,
+) -> Legend:
+    handles, words = [handle for handle, _ in entries], [text for _, text in entries]
+    look: dict[str, Any] = {"alignment": "left", "borderaxespad": 0, "handlelength": handlelength}
+    return axes.legend(handles, words, loc=where, title=title, **look)
+
+
+def _marks(numbers: pd.DataFrame) -> list[tuple[Any, str]]:
+    """Return the samples and the words of the marks on tiles."""
     marks: list[tuple[Any, str]] = []
+    if phase_marks.undecided(numbers).any():
+        dots = Patch(facecolor="white", edgecolor=style.INK, hatch=phase_marks.DOTS, linewidth=0.5)
+        words = f"undecided: less than {phase_marks.ODDS:g} to 1\nagainst the runner-up"
+        marks.append((dots, words))
     if (numbers["diverged"] > 0).any():
         marks.append((style.hatched(), "replicas diverged"))
     if ((numbers["phase"] == "") & (numbers["learned"] != "no")).any():
@@ -245,33 +304,11 @@ def _phase_key(
     if (numbers["learned"] == "no").any():
         none = Line2D([], [], linestyle="", **{k: v for k, v in _CIRCLE.items() if k != "gid"})
         marks.append((none, "no phase: at chance"))
-    pale = Patch(facecolor=style.PHASE_COLOURS["III"], alpha=_PALEST, linewidth=0)
     if numbers["probability"].notna().any():
-        marks.append((pale, "pale: p is small or unknown"))
-    else:
+        marks.append((Line2D([], [], linestyle=""), "paler: less probable, or unknown"))
+    elif (numbers["phase"] != "").any():
         marks.append((Line2D([], [], linestyle=""), "no errors, hence no probabilities"))
-    first = axes.legend(
-        [*swatches, *(handle for handle, _ in marks)],
-        [*words, *(text for _, text in marks)],
-        loc="upper left",
-        title="Phases",
-        alignment="left",
-        borderaxespad=0,
-    )
-    axes.add_artist(first)
-    named = _threshold_words(limits, summary)
-    lines = [
-        tuple(Line2D([], [], **_line(look)) for look in _TRANSITIONS[name][1]) for name in named
-    ]
-    axes.legend(
-        lines,
-        list(named.values()),
-        loc="lower left",
-        title="Transitions",
-        alignment="left",
-        borderaxespad=0,
-        handlelength=4,
-    )
+    return marks
 
 
 def _threshold_words(limits: Thresholds, summary: pd.DataFrame) -> dict[str, str]:
@@ -284,7 +321,7 @@ def _threshold_words(limits: Thresholds, summary: pd.DataFrame) -> dict[str, str
         else "Hessian: too few cells",
         "connectivity": "connectivity: below 0\nby its standard error"
         if poor is None
-        else f"connectivity: {poor:g} points",
+        else f"connectivity: {poor:g} points".replace("-", "−"),
         "crossover": f"crossover: CKA = {limits.number('cka'):g}",
     }
 

@@ -43,7 +43,7 @@ def diversity(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dr
         axes.set_xticks(range(len(KINDS)), [words for words, _ in KINDS.values()])
         axes.set_xlim(-0.6, len(KINDS) - 0.4)
         axes.set_ylim(bottom=0)
-        axes.set_ylabel("test images on which two networks disagree (%)")
+        axes.set_ylabel("disagreement (% of test images)")
     shown = rows[["metric", "replica", "partner", "value"]].reset_index(drop=True)
     return Drawn(figure, pd.concat([pd.DataFrame(means), shown], ignore_index=True))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,11 +22,12 @@ from lossatlas.simplex.ensembles import groups
 from lossatlas.spec.figures import Figure as Chosen
 
 MEASURES = {"error": "test error (%)", "nll": "test NLL (nats)"}
-COLOURS = {0: style.INK, 1: "#2a78b0", 2: "#d1731c", 3: "#5a9a4a", -1: "#9a68a8"}
-COLOURS |= {-2: "#8c6d31", -3: "#c05a7e"}
+COLOURS = {0: style.INK, 1: "#2a78b0", 2: "#d1731c", 3: "#96c763", -1: "#d5aceb"}
+COLOURS |= {-2: "#8b5525", -3: "#e089a8"}
 MARKERS = {0: "o", 1: "s", 2: "^", 3: "D", -1: "x", -2: "+", -3: "v"}
 NAMES = {0: "deep ensemble", -1: "fast geometric ensemble", -2: "MultiSWA", -3: "MultiSWAG"}
-IN_A_ROW, ROW = 6, 4  # of a legend: entries, and mm
+IN_A_ROW, ROW = 5, 4.4  # of a legend: entries, and mm
+_BESIDE = 0.12  # of the distance of points: from method to method, so that bars stay apart
 
 
 def method_name(code: int) -> str:
@@ -40,7 +42,7 @@ def in_order(codes: pd.Series[float]) -> list[int]:
 
 def _look(code: int) -> dict[str, Any]:
     colour = COLOURS.get(code, style.GREY)
-    return {"color": colour, "marker": MARKERS.get(code, "."), "markersize": 3.5}
+    return {"color": colour, "marker": MARKERS.get(code, "."), "markersize": 3}
 
 
 def averages(table: pd.DataFrame, by: str, measures: list[str]) -> pd.DataFrame:
@@ -69,11 +71,15 @@ def _over_groups(rows: pd.DataFrame, values: pd.Series[float]) -> uncertainty.Es
 
 
 def _lines(axes: Axes, table: pd.DataFrame, x: str, y: str, **look: Any) -> None:
-    lines: Any = table.groupby("method")
-    for method, line in lines:
+    methods = in_order(table["method"])
+    step = float(np.min(np.diff(np.unique(table[x].to_numpy(float))), initial=np.inf))
+    for number, method in enumerate(methods):
+        line = table[table["method"] == method]
         errors = uncertainty.half_width(line[f"{y}_stderr"], line[f"{y}_df"])
-        style_of = {**_look(int(method)), **look}
-        axes.errorbar(line[x], line[y], errors, capsize=1.5, elinewidth=0.6, **style_of)
+        beside = (number - (len(methods) - 1) / 2) * _BESIDE * step if x != "passes" else 0.0
+        style_of = {**_look(method), **look}
+        places = line[x] + (beside if np.isfinite(beside) else 0.0)
+        axes.errorbar(places, line[y], errors, capsize=1.2, elinewidth=0.6, lw=0.7, **style_of)
 
 
 def key(figure: Figure, methods: list[int], extra: list[tuple[Line2D, str]] | None = None) -> None:
@@ -103,7 +109,7 @@ def ensembles(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dr
     methods = in_order(means["method"])
     with style.sheet():
         more = key_height(len(methods) + 1)
-        height = 110 + more
+        height = 128 + more
         figure = style.page(height)
         panels = figure.subplots(2, 4)
         for row, (name, words) in enumerate(MEASURES.items()):
@@ -126,9 +132,9 @@ def ensembles(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dr
             axes.set_xlabel(words)
         for axes in panels[:, ::2].flat:
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        key(figure, methods, [(Line2D([], [], color=style.GREY, linestyle="--"), "published")])
-        bottom, top = 0.09 * 110 / height, 1 - (0.12 * 110 + more) / height
-        figure.subplots_adjust(0.08, bottom, 0.985, top, wspace=0.4, hspace=0.32)
+        key(figure, methods, [(Line2D([], [], color=style.INK, linestyle="--"), "published")])
+        bottom, top = 11 / height, 1 - (19 + more) / height
+        figure.subplots_adjust(0.075, bottom, 0.985, top, wspace=0.5, hspace=0.36)
     numbers = pd.concat([means.assign(source="ours"), theirs], ignore_index=True)
     numbers["method"] = [method_name(code) for code in numbers["method"]]
     columns = ["source", "method", "components", "passes", "seconds", *_with_error("error")]
@@ -154,13 +160,13 @@ def _published() -> pd.DataFrame:
 def calibration(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
     """Reliability and calibration error, before and after temperature scaling."""
     del chosen, load, temperature
-    bins, table = frame(tables, "reliability"), frame(tables, "ensembles")
+    bins, table = _bins(tables), frame(tables, "ensembles")
     names = ["ece", "ece_scaled", "nll", "nll_scaled"]
     means = averages(table, "components", names)
     methods = in_order(means["method"])
     with style.sheet():
         more = key_height(len(methods) + 1)
-        height = 115 + more
+        height = 130 + more
         figure = style.page(height)
         panels = figure.subplots(2, 2)
         for axes, (calm, words) in zip(
@@ -169,13 +175,17 @@ def calibration(tables: Tables, chosen: Chosen, load: str, temperature: str) -> 
             axes.axhline(0, color=style.GREY, linewidth=0.6)
             for code in methods:
                 line = bins[(bins["method"] == code) & (bins["scaled"] == calm)]
-                gap, size = line["accuracy"] - line["confidence"], 150 * line["share"] ** 0.5
-                axes.plot(line["confidence"], gap, color=COLOURS.get(code), linewidth=0.4)
-                axes.scatter(line["confidence"], gap, size, COLOURS.get(code), alpha=0.6, lw=0)
+                gap = line["accuracy"] - line["confidence"]
+                ends = [gap - (line["low"] - line["confidence"]), line["high"] - line["accuracy"]]
+                beside = line["bin"] + (methods.index(code) - (len(methods) - 1) / 2) * _BESIDE
+                look = {**_look(code), "elinewidth": 0.6, "lw": 0.4, "capsize": 1.2}
+                axes.errorbar(beside, gap, np.abs(ends), **look)
+            _name_bins(axes, bins[bins["scaled"] == calm])
             axes.set_title(f"{words}, {int(means['components'].max())} components")
-            axes.set_title(experiment(tables) if calm else "", loc="right", fontsize=7)
-            axes.set_xlabel("confidence")
+            axes.set_title(experiment(tables) if calm else "", loc="right")
+            axes.set_xlabel("bins of equally many test images: mean confidence")
             axes.set_ylabel("accuracy − confidence")
+        panels[0, 1].sharey(panels[0, 0])
         below = (("ece", "calibration error (15 bins)"), ("nll", MEASURES["nll"]))
         for axes, (name, words) in zip(panels[1], below, strict=True):
             _lines(axes, means, "components", name)
@@ -183,9 +193,9 @@ def calibration(tables: Tables, chosen: Chosen, load: str, temperature: str) -> 
             axes.set_xlabel("components")
             axes.set_ylabel(words)
             axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-        key(figure, methods, [(Line2D([], [], color=style.GREY, linestyle="--"), "scaled")])
-        bottom, top = 0.09 * 115 / height, 1 - (0.12 * 115 + more) / height
-        figure.subplots_adjust(0.08, bottom, 0.98, top, wspace=0.25, hspace=0.38)
+        key(figure, methods, [(Line2D([], [], color=style.INK, linestyle="--"), "scaled")])
+        bottom, top = 11 / height, 1 - (14 + more) / height
+        figure.subplots_adjust(0.085, bottom, 0.98, top, wspace=0.25, hspace=0.4)
     bins = bins.dropna(axis="columns", how="all")
     reliable = bins.assign(part="reliability", method=[method_name(int(m)) for m in bins["method"]])
     curves = means.assign(part="components", method=[method_name(int(m)) for m in means["method"]])
@@ -193,17 +203,31 @@ def calibration(tables: Tables, chosen: Chosen, load: str, temperature: str) -> 
     return Drawn(figure, numbers[["part", *numbers.columns.drop("part")]])
 
 
-KEY, PAIR = 8, 88  # mm of the page: of a key of one row, and of the panels of one kind of shift
+def _bins(tables: Tables) -> pd.DataFrame:
+    """Return the bins of equally many images: confidence, accuracy, ends of its 95% interval."""
+    bins = frame(tables, "reliability_by_mass")
+    low, high = uncertainty.proportion(bins["right"], bins["images"])
+    return bins.assign(accuracy=bins["right"] / bins["images"], low=low, high=high)
+
+
+def _name_bins(axes: Axes, bins: pd.DataFrame) -> None:
+    """Write the confidence of every other bin, the mean over methods."""
+    mean = bins.groupby("bin")["confidence"].mean()
+    kept = mean.iloc[::2]
+    axes.set_xticks(kept.index, [f"{value:.3g}" for value in kept])
+
+
+KEY, PAIR = 8, 92  # mm of the page: of a key of one row, and of the panels of one kind of shift
 SHIFTED = {
     "error": "test error (%)",
     "nll_scaled": "test NLL (nats), scaled",
-    "ece_scaled": "calibration error, scaled",
+    "ece_scaled": "calib. error, scaled",
 }
 
 
 @la.figure("simplex_corruption", series=["espro"])
 def corruption(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
-    """Ensembles on images with Gaussian noise."""
+    """Ensembles on images unlike those of training: with noise, and corrupted ones."""
     del chosen, load, temperature
     found = frames(tables, "corruption", "kind")
     noise = found.pop("noise", None)
@@ -224,11 +248,11 @@ def corruption(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
             above = first + PAIR * place  # mm from the top of the page
             top, bottom = 1 - (above + 6) / height, 1 - (above + PAIR - 11) / height
             grid = figure.add_gridspec(2, len(SHIFTED), top=top, bottom=bottom)
-            grid.update(left=0.07, right=0.98, wspace=0.32, hspace=0.38)
+            grid.update(left=0.075, right=0.985, wspace=0.38, hspace=0.42)
             pair: Any = grid.subplots()
             _shift_panels(pair, table, label)
             pair[0, 0].set_title(words)
-            pair[0, -1].set_title(experiment(tables), loc="right", fontsize=7)
+            pair[0, -1].set_title(experiment(tables), loc="right")
         key(figure, methods)
     kinds = {} if noise is None else {"gaussian noise": noise}
     kinds |= found
@@ -254,7 +278,7 @@ def _shift_panels(panels: Any, table: pd.DataFrame, label: str) -> None:
         apart[f"{name}_stderr"], apart[f"{name}_df"] = _paired(table, apart, name)
         _lines(panels[1, column], apart, "severity", name)
         panels[1, column].set_xlabel(label)
-        panels[1, column].set_title("minus deep ensemble", fontsize=7)
+        panels[1, column].set_title("minus deep ensemble")
 
 
 def _paired(table: pd.DataFrame, order: pd.DataFrame, name: str) -> tuple[list[float], list[float]]:

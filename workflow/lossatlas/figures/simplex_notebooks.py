@@ -24,6 +24,19 @@ PREDICTIONS = {
 }
 
 
+FIELDS = {
+    "sample0": "one sample",
+    "ensemble": "100 samples",
+    "spread": "100 samples − one",
+}
+
+
+def _field(fields: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return a field over y and x; the spread is the mean less one sample."""
+    made = fields.assign(spread=fields["ensemble"] - fields["sample0"])
+    return made.pivot(index="y", columns="x", values=name)
+
+
 @la.figure("simplex_two_spirals", series=["two_spirals"], study=True)
 def two_spirals(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
     """A simplex on the two spirals: faces, decision fields, likelihood."""
@@ -33,28 +46,31 @@ def two_spirals(tables: Tables, chosen: Chosen, load: str, temperature: str) -> 
     summary = frame(tables, "summary").dropna(axis="columns", how="all")
     scale = LogNorm(1e-3, 1.0)
     with style.sheet():
-        figure = style.page(150)
-        grid = figure.add_gridspec(3, 4, left=0.06, right=0.885, top=0.96, bottom=0.07)
-        grid.update(hspace=0.35, wspace=0.25)
+        figure = style.page(165)
+        grid = figure.add_gridspec(3, 4, left=0.07, right=0.86, top=0.96, bottom=0.075)
+        grid.update(hspace=0.42, wspace=0.5)
+        below = figure.add_gridspec(3, 3, left=0.07, right=0.945, top=0.96, bottom=0.075)
+        below.update(hspace=0.42, wspace=0.35)
         for column, (name, raster) in enumerate(rasters.items()):
             axes = figure.add_subplot(grid[0, column])
             image = draw_plane(axes, raster, corners[name], scale)
             axes.set_xlabel("")
             axes.set_ylabel("distance" if not column else "")
         loss_bar(figure, image, scale, (0.905, 0.7, 0.012, 0.25))
-        for column, name in enumerate(("sample0", "sample1", "sample2", "ensemble")):
-            axes = figure.add_subplot(grid[1, column])
-            wide = fields.pivot(index="y", columns="x", values=name)
+        for column, (name, title) in enumerate(FIELDS.items()):
+            axes = figure.add_subplot(below[1, column])
+            wide = _field(fields, name)
+            low = -1 if name == "spread" else 0
             shades = axes.pcolormesh(
-                wide.columns, wide.index, wide, cmap="PuOr_r", vmin=0, vmax=1, rasterized=True
+                wide.columns, wide.index, wide, cmap="PuOr_r", vmin=low, vmax=1, rasterized=True
             )
             for label, colour in enumerate(CLASSES):
                 some = data[data["label"] == label]
                 axes.plot(some["x"], some["y"], ".", color=colour, mec="white", mew=0.3, ms=4)
             axes.set_aspect("equal")
-            axes.set_title("100 samples" if name == "ensemble" else f"sample {name[-1]}")
-        field = figure.colorbar(shades, cax=figure.add_axes((0.905, 0.39, 0.012, 0.22)))
-        field.set_label("probability of class 1")
+            axes.set_title(title)
+            bar = figure.colorbar(shades, ax=axes, fraction=0.046, pad=0.04)
+            bar.ax.set_title("Δp(1)" if low else "p(1)")
         for column, strength in enumerate(sorted(summary["regularisation"].unique())):
             axes = figure.add_subplot(grid[2, 2 * column : 2 * column + 2])
             rows = summary[summary["regularisation"] == strength]
@@ -70,7 +86,7 @@ def two_spirals(tables: Tables, chosen: Chosen, load: str, temperature: str) -> 
             axes.minorticks_off()
             axes.set_ylabel("test NLL (nats)" if not column else "")
             words = f"volume rule from {strength:g}" if strength else "no volume term"
-            axes.set_title(f"{words}: {len(rows)} seeds, their median in black")
+            axes.set_title(f"{words}: {len(rows)} seeds")
     return Drawn(figure, summary)
 
 
@@ -86,12 +102,13 @@ def sampling_bias(tables: Tables, chosen: Chosen, load: str, temperature: str) -
                 some = points[(points["wrong"] == wrong) & (points["elongated"] == elongated)]
                 place = figure.add_subplot(2, 3, 3 * row + column + 1, projection="3d")
                 _triangle(place, some, 100.0 if elongated else 1.0)
+                place.set_title("100 times longer" if elongated else "unit", loc="center", y=0.95)
             axes = figure.add_subplot(2, 3, 3 * row + 3)
             rows = tests[tests["wrong"] == wrong]
             _shares(axes, rows)
             words = "normalised uniform numbers" if wrong else "exponential (Dirichlet)"
-            figure.text(0.02, 0.97 - 0.49 * row, words, fontsize=8, va="top")
-        figure.subplots_adjust(0.02, 0.08, 0.98, 0.9, wspace=0.25, hspace=0.35)
+            figure.text(0.02, 0.98 - 0.49 * row, words, va="top")
+        figure.subplots_adjust(0.02, 0.12, 0.98, 0.88, wspace=0.25, hspace=0.5)
     return Drawn(figure, tests.dropna(axis="columns", how="all"))
 
 
@@ -115,7 +132,8 @@ def _shares(axes: Axes, rows: pd.DataFrame) -> None:
         places = np.arange(4) + 0.38 * index - 0.19
         axes.bar(places, row[names], 0.36, color=CLASSES[index], label=label)
     axes.axhline(0.25, color=style.INK, linewidth=0.6)
-    axes.set_xticks(range(4), ["corner 1", "corner 2", "corner 3", "middle"])
+    axes.set_xticks(range(4), ["1", "2", "3", "middle"])
     axes.set_ylim(0, 0.65)
+    axes.set_xlabel("quarter at corner, or in the middle")
     axes.set_ylabel("share of the points")
     axes.legend(loc="upper left")

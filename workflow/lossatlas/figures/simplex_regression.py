@@ -27,8 +27,8 @@ def regression(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
     bands, data, summary = (frame(tables, name) for name in ("bands", "data", "summary"))
     numbers = summary.dropna(axis="columns", how="all")
     with style.sheet():
-        figure = style.page(62)
-        panels: Any = figure.subplots(1, 4, width_ratios=(1, 1, 1, 0.75))
+        figure = style.page(70)
+        panels: Any = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.45))
         for method, (axes, colour) in enumerate(zip(panels, COLOURS, strict=False)):
             rows = bands[bands["method"] == method].sort_values("x")
             for low, high in CLUSTERS:
@@ -51,9 +51,10 @@ def regression(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
                 last.plot(places, row[list(WHERE)], color=colour, lw=0.4)
             last.plot(places, rows[list(WHERE)].mean(), "o-", color=colour, ms=3)
         last.set_yscale("log")
+        last.yaxis.set_minor_formatter(style.Between())
         last.set_xticks(places, list(WHERE.values()))
         last.set_xlim(-0.3, len(WHERE) - 0.7)
         last.set_title("s.d. of predictions")
-        figure.subplots_adjust(0.065, 0.19, 0.99, 0.9, wspace=0.3)
+        figure.subplots_adjust(0.075, 0.19, 0.99, 0.9, wspace=0.42)
     named = numbers.assign(method=[METHODS[int(method)] for method in numbers["method"]])
     return Drawn(figure, named)

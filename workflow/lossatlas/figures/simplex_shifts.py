@@ -46,7 +46,7 @@ def kinds(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
     rows = math.ceil(len(means) / ACROSS)
     with style.sheet():
         more = key_height(len(methods))
-        height = 22 + more + 36 * rows
+        height = 24 + more + 42 * rows
         figure = style.page(height)
         panels: Any = figure.subplots(rows, ACROSS, squeeze=False).ravel()
         for axes, (kind, table) in zip(panels, means.items(), strict=False):
@@ -63,18 +63,18 @@ def kinds(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn:
                     elinewidth=0.5,
                     **look,
                 )
-            axes.set_title(kind.replace("_", " "), fontsize=7)
+            axes.set_title(kind.replace("_", " "))
             whole = bool((table["severity"] % 1 == 0).all())
             axes.xaxis.set_major_locator(MaxNLocator(6 if whole else 4, integer=whole))
         for axes in panels[len(means) :]:
             axes.set_axis_off()
         for place in range(0, len(panels), ACROSS):
-            panels[place].set_ylabel(MEASURES["nll_scaled"], fontsize=6)
+            panels[place].set_ylabel(MEASURES["nll_scaled"])
         for place in range(max(0, len(means) - ACROSS), len(means)):
             panels[place].set_xlabel("severity")
         key(figure, methods)
-        bottom, top = 10 / height, 1 - (12 + more) / height
-        figure.subplots_adjust(0.07, bottom, 0.99, top, wspace=0.35, hspace=0.45)
+        bottom, top = 11 / height, 1 - (14 + more) / height
+        figure.subplots_adjust(0.085, bottom, 0.99, top, wspace=0.45, hspace=0.5)
     parts = [table.assign(corruption=kind) for kind, table in means.items()]
     numbers = pd.concat(parts, ignore_index=True)
     numbers["method"] = [method_name(int(code)) for code in numbers["method"]]

@@ -34,7 +34,7 @@ def strength(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Dra
     strengths = sorted(numbers["regularisation"].unique())
     size = int(mixed["components"].max())
     with style.sheet():
-        figure = style.page(105)
+        figure = style.page(120)
         panels = figure.subplots(2, 2, sharex=True)
         for axes, (name, words) in zip(panels.flat, ROWS.items(), strict=True):
             for way, mode in enumerate(MODES):

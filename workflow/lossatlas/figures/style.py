@@ -28,21 +28,24 @@ Floats = NDArray[np.float64]
 
 MM = 1 / 25.4  # inches
 PAGE = 180.0  # mm, two columns of a journal
+SMALLEST = 8.0  # points: text of a page in print
 INK, GREY, MISSING = "#222222", "#777777", "#dcdcdc"
 CORNER = [(0.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.0, 0.0)]  # some number did not converge
+FENCE = 3.0  # Tukey's outer fences
 HATCH = "////"
+BAND = "#7d7d7d"  # strips along boundaries
 
 _RC = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib: the same everywhere
-    "font.size": 7,
-    "axes.titlesize": 8,
+    "font.size": SMALLEST,
+    "axes.titlesize": 8.5,
     "axes.titlelocation": "left",
     "axes.titlepad": 4,
-    "axes.labelsize": 7,
+    "axes.labelsize": SMALLEST,
     "axes.linewidth": 0.5,
-    "xtick.labelsize": 6.5,
-    "ytick.labelsize": 6.5,
+    "xtick.labelsize": SMALLEST,
+    "ytick.labelsize": SMALLEST,
     "xtick.major.width": 0.5,
     "ytick.major.width": 0.5,
     "xtick.major.size": 2.5,
@@ -51,7 +54,11 @@ _RC = {
     "ytick.minor.width": 0.3,
     "xtick.minor.size": 1.5,
     "ytick.minor.size": 1.5,
-    "legend.fontsize": 7,
+    "legend.fontsize": SMALLEST,
+    "legend.title_fontsize": SMALLEST,
+    "legend.handlelength": 1.6,
+    "legend.labelspacing": 0.3,
+    "legend.borderaxespad": 0.3,
     "legend.frameon": False,
     "lines.linewidth": 1.0,
     "hatch.linewidth": 0.5,
@@ -90,7 +97,7 @@ class Between(Formatter):
 
 def head(figure: Figure, words: str) -> None:
     """Say above all panels, on the right, what they show."""
-    figure.suptitle(words, fontsize=7, x=0.99, ha="right")
+    figure.suptitle(words, fontsize=SMALLEST, x=0.99, ha="right")
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,7 @@ class Panel:
 PANELS = (
     Panel("test_accuracy", "Test accuracy", "%", "viridis", (56, 91)),
     Panel("train_loss", "Training loss", "nats", "viridis_r", (0, 3), "log"),
-    Panel("log_hessian_eigenvalue", "Log top Hessian eigenvalue", "ln λ₁", "viridis_r", (0, 6)),
+    Panel("log_hessian_eigenvalue", "Log top eigenvalue", "ln λ₁", "viridis_r", (0, 6)),
     Panel("log_hessian_trace", "Log Hessian trace", "ln tr H", "viridis_r", (3, 8)),
     Panel(
         "mode_connectivity",
@@ -153,6 +160,11 @@ AXIS_LABELS = {
 }
 
 
+def plain(text: str) -> str:
+    """Return a text of the user's for a picture: no formulas, and no control characters."""
+    return "".join(c if c.isprintable() else "?" for c in text).replace("$", r"\$")
+
+
 def axis_label(name: str) -> str:
     """Return the words for an axis; the user's own "model.growth_rate" is "growth rate"."""
     return AXIS_LABELS.get(name, name.rpartition(".")[2].replace("_", " "))
@@ -175,6 +187,7 @@ def norm(panel: Panel, values: NDArray[np.float64], limits: str) -> Normalize:
     finite = values[np.isfinite(values)]
     if limits == "paper":
         return Normalize(*panel.paper)
+    finite = _within_fences(finite, logarithm=panel.scale == "log")
     if panel.scale == "centred":
         return CenteredNorm(0, float(np.abs(finite).max(initial=0)) or 1.0)
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
@@ -184,6 +197,20 @@ def norm(panel: Panel, values: NDArray[np.float64], limits: str) -> Normalize:
         pad = abs(low) / 10 or 0.5
         low, high = (0.0, pad) if low == 0 else (low - pad, high + pad)
     return Normalize(low, high)
+
+
+def _within_fences(values: Floats, *, logarithm: bool) -> Floats:
+    """Leave out what lies more than `FENCE` interquartile ranges beyond the quartiles.
+
+    One outlier then costs all other tiles no colours; bars say by an arrow that there is one.
+    """
+    scaled = np.log(values) if logarithm and (values > 0).all() else values
+    if scaled.size < 4:
+        return values
+    low, high = np.percentile(scaled, (25, 75))
+    reach = FENCE * (high - low)
+    kept = (scaled >= low - reach) & (scaled <= high + reach)
+    return values[kept] if reach > 0 else values
 
 
 def colour_map(panel: Panel) -> Colormap:

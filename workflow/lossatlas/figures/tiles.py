@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from lossatlas.figures import style
 from lossatlas.figures.grid import COLD_AXES, Floats, Grid
 
+_WRITTEN = 8.4  # mm: the narrowest tile that holds a number
+
 Bools = NDArray[np.bool_]
 Inks = NDArray[np.str_]
 
@@ -99,17 +101,21 @@ def _tile(axes: Axes, grid: Grid, i: int, j: int, name: str, **look: Any) -> Non
     axes.add_patch(tile)
 
 
+def fits(grid: Grid, side: float) -> bool:
+    """Say whether numbers fit into the tiles of a square of that many millimetres."""
+    return grid.narrowest * side >= _WRITTEN
+
+
 def write(
     axes: Axes, grid: Grid, mesh: QuadMesh, values: Floats, errors: Floats, inks: Inks
 ) -> None:
     """Write each number, and under it its standard error, into the tiles that `fill` drew."""
-    size = 6.5 if grid.narrowest > 0.21 else 5
     for i, j in np.argwhere(np.isfinite(values)):
         text = style.spell(values[i, j])
         if np.isfinite(errors[i, j]):
             text += f"\n±{style.spell_error(errors[i, j])}"
         place = grid.load.middles[j], grid.temperature.middles[i]
-        look = {"color": inks[i, j], "fontsize": size, "bbox": plate(mesh, values[i, j])}
+        look = {"color": inks[i, j], "bbox": plate(mesh, values[i, j])}
         axes.text(*place, text, ha="center", va="center", **look)
 
 
@@ -164,10 +170,14 @@ def borders(grid: Grid, differ: Bools, across: Bools) -> list[Floats]:
     return upright + level
 
 
-def parted(axes: Axes, grid: Grid, group: NDArray[np.object_], name: str, **look: object) -> None:
-    """Draw a line between neighbouring tiles of different groups; None belongs to no group."""
+def parted(axes: Axes, grid: Grid, group: NDArray[np.object_], name: str, **look: object) -> bool:
+    """Draw a line between neighbouring tiles of different groups; say whether there is any.
+
+    None belongs to no group.
+    """
     known = np.vectorize(lambda one: one is not None, otypes=[bool])(group)
     right = (group[:, 1:] != group[:, :-1]) & known[:, 1:] & known[:, :-1]
     below = (group[1:] != group[:-1]) & known[1:] & known[:-1]
     segments = borders(grid, right.astype(bool), below.astype(bool))
     axes.add_collection(LineCollection(segments, gid=name, **look), autolim=False)  # type: ignore[arg-type]
+    return bool(segments)

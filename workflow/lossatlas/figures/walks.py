@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -15,13 +15,16 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from lossatlas import uncertainty
 from lossatlas.errors import UserError
 from lossatlas.figures import Drawn, Tables, style
 from lossatlas.tables.collect import axes_of
 
 BLUE, ORANGE, RED = "#1f5a9e", "#d97a16", "#b5382a"
 WINDOWS = "plasma"
-MANY = 8  # windows from which on a colour bar tells them apart
+SHEET = 140.0  # mm: height of a page of two rows of three panels
+MARGINS = {"left": 0.085, "bottom": 0.075, "right": 0.985, "top": 0.92, "wspace": 0.42}
+MANY = 3  # windows from which on a colour bar tells them apart
 LAG, MSD = "lag (steps)", "mean squared displacement"
 
 
@@ -64,9 +67,10 @@ class Walks:
         return [group for _, group in rows.groupby("replica", dropna=False)]
 
     def curves(self, name: str, **index: int | str) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return x and y of each replica."""
+        """Return x and y of each replica that has a finite number."""
         parts = self.parts(name, **index)
-        return [(part["x"].to_numpy(), part["y"].to_numpy()) for part in parts]
+        found = [(part["x"].to_numpy(float), part["y"].to_numpy(float)) for part in parts]
+        return [(x, y) for x, y in found if np.isfinite(y).any()]
 
     def mean(
         self, name: str, *, logarithm: bool = True, **index: int | str
@@ -86,6 +90,23 @@ class Walks:
             with np.errstate(divide="ignore", invalid="ignore"):
                 return grid, np.exp(np.log(stacked).mean(axis=0))
         return grid, stacked.mean(axis=0)
+
+    def spread(
+        self, name: str, *, logarithm: bool = True, **index: int | str
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return x and y of `mean`, and the ends of its 95% interval over replicas; NaN if unknown.
+
+        Of a geometric mean the interval is that of the logarithm.
+        """
+        x, y = self.mean(name, logarithm=logarithm, **index)
+        found = [(a, b) for a, b in self.curves(name, **index) if len(a)]
+        values = np.array([np.interp(x, a, b) for a, b in found]).reshape(len(found), len(x))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            over = [uncertainty.mean(one) for one in (np.log(values) if logarithm else values).T]
+        half = uncertainty.half_width([one.stderr for one in over], [one.df for one in over])
+        if logarithm:
+            return x, y, y * np.exp(-half), y * np.exp(half)
+        return x, y, y - half, y + half
 
     def note(self, panel: str, line: str, x: np.ndarray, y: np.ndarray, **index: Any) -> None:
         """Keep a drawn line for the CSV, with the index that tells it from others of its name."""
@@ -138,6 +159,39 @@ def colours(count: int) -> list[Any]:
     return list(colormaps[WINDOWS](np.linspace(0.0, 0.85, max(count, 1))))
 
 
+def line(
+    axes: Axes,
+    shown: Walks,
+    panel: str,
+    name: str,
+    look: Mapping[str, Any],
+    *,
+    logarithm: bool = True,
+    band: bool = True,
+    **index: int | str,
+) -> bool:
+    """Draw the mean of a quantity over replicas with its 95% interval; say whether there is any.
+
+    Args:
+        axes: Where.
+        shown: The cell.
+        panel: Letter of the panel, for the CSV.
+        name: The quantity.
+        look: What `Axes.plot` takes, with a colour.
+        logarithm: Whether the mean is geometric.
+        band: Whether its interval is drawn; that of single noisy steps would hide them.
+        index: Which of its curves.
+    """
+    x, y, low, high = shown.spread(name, logarithm=logarithm, **index)
+    if not len(x):
+        return False
+    if band:
+        axes.fill_between(x, low, high, color=look["color"], alpha=0.22, lw=0, gid="interval")
+    axes.plot(x, y, **look)
+    shown.note(panel, name, x, y, **index, low=low, high=high)
+    return True
+
+
 def windows(
     axes: Axes,
     shown: Walks,
@@ -147,22 +201,17 @@ def windows(
     *,
     legend: bool = True,
     logarithm: bool = True,
-    thin: bool = True,
+    band: bool = True,
 ) -> None:
-    """Draw a quantity in several windows: the mean over replicas, and replicas thinly."""
+    """Draw a quantity in several windows: means over replicas with intervals."""
     for colour, first in zip(colours(len(firsts)), firsts, strict=True):
-        if thin:
-            for x, y in shown.curves(quantity, window=first):
-                axes.plot(x, y, color=colour, linewidth=0.4, alpha=0.5)
-        x, y = shown.mean(quantity, logarithm=logarithm, window=first)
         label = f"from step {first}" if legend and len(firsts) <= MANY else None
-        axes.plot(x, y, color=colour, linewidth=1.3, label=label)
-        shown.note(panel, quantity, x, y, window=first)
+        look = {"color": colour, "linewidth": 1.2, "label": label}
+        line(axes, shown, panel, quantity, look, logarithm=logarithm, band=band, window=first)
     if legend and len(firsts) > MANY:
         window_bar(axes, firsts)
     elif legend:
-        size = 6 if len(firsts) <= 3 else 4.5
-        axes.legend(handlelength=1.2, loc="best", fontsize=size, labelspacing=0.3)
+        axes.legend(handlelength=1.2, loc="best")
 
 
 def window_bar(axes: Axes, firsts: Sequence[int]) -> None:
@@ -170,14 +219,14 @@ def window_bar(axes: Axes, firsts: Sequence[int]) -> None:
 
     Within it, and not beside it: margins between panels are fixed.
     """
-    axes.margins(y=0.2)
-    place = axes.inset_axes((0.06, 0.87, 0.45, 0.05))
+    axes.margins(y=0.25)
+    place = axes.inset_axes((0.06, 0.84, 0.45, 0.05))
     scale = ScalarMappable(Normalize(firsts[0], firsts[-1]), ListedColormap(colours(256)))
     bar = cast("Any", axes.figure).colorbar(scale, cax=place, orientation="horizontal")
     ends = [firsts[0], firsts[-1]]
     bar.set_ticks(ends, labels=[short(end) for end in ends])
-    bar.ax.tick_params(labelsize=5, pad=1)
-    bar.ax.set_title("from step", fontsize=5.5, pad=1, loc="center")
+    bar.ax.tick_params(pad=1)
+    bar.ax.set_title("from step", pad=1, loc="center")
 
 
 def guide(axes: Axes, slope: float, x: tuple[float, float], y: float) -> None:
@@ -185,7 +234,7 @@ def guide(axes: Axes, slope: float, x: tuple[float, float], y: float) -> None:
     ends = np.array(x)
     line = y * (ends / ends[0]) ** slope
     axes.plot(ends, line, color=style.GREY, linewidth=0.7, linestyle="--")
-    axes.annotate(f"{slope:g}", (ends[1], line[1]), fontsize=6, color=style.GREY)
+    axes.annotate(f"{slope:g}", (ends[1], line[1]), color=style.GREY)
 
 
 def loglog(axes: Axes, x: str, y: str) -> None:
@@ -223,7 +272,7 @@ def short(step: float) -> str:
 def absent(axes: Axes, words: str) -> None:
     """Say in a panel why nothing is drawn in it."""
     axes.text(
-        0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", fontsize=6,
+        0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center",
         color=style.GREY, gid="absent",
     )  # fmt: skip
 
@@ -235,8 +284,15 @@ def titled(panels: Iterable[Axes], titles: Sequence[str]) -> None:
 
 
 def finish(figure: Any, *shown: Walks) -> Drawn:
-    """Return the picture with all lines that were noted."""
+    """Return the picture with all lines that were noted.
+
+    Raises:
+        UserError: If there is none.
+    """
     parts = [part.assign(cell=one.label) for one in shown for part in one.drawn]
+    if not parts:
+        fix = "look at the statuses of the figure's tables"
+        raise UserError("no number of the figure's tables is finite", where="figures", fix=fix)
     numbers = pd.concat(parts, ignore_index=True)
     names = ["cell", "panel", "line"]
     index = [name for name in numbers if name not in (*names, "x", "y")]

@@ -62,7 +62,7 @@ def hessian(
 
     Returns:
         Numbers `hessian_eigenvalue`, `hessian_eigenvalue_2`, ..., `hessian_trace` of each model;
-        curves `hessian_density`.
+        curves `hessian_ritz` and `hessian_density`.
 
     Raises:
         UserError: If the models, data or settings are not such.

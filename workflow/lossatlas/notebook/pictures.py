@@ -14,6 +14,8 @@ from matplotlib.lines import Line2D
 
 from lossatlas.errors import UserTypeError
 from lossatlas.figures import Tables, multiples, simplex_landscape, style
+from lossatlas.figures import spectrum as spectra
+from lossatlas.figures.spectra import LOOK, entries
 from lossatlas.spec.figures import Figure as Style
 from lossatlas.tables import collect
 
@@ -50,34 +52,32 @@ def _panel(axes: Any, *, bar: bool = False) -> Iterator[Axes]:
 
 
 def spectrum(result: Result, axes: Axes | None) -> Axes:
-    """Draw the spectral density of the Hessian, and its largest eigenvalues as ticks."""
+    """Draw which share of the Hessian's eigenvalues lies beyond x, and mark the largest ones."""
     rows = result.curves
+    rows = rows[rows["series"] == spectra.RITZ]
     unit = next((row.unit for row in result.record.scalars), "")
+    floor = spectra.least(rows)
     with _panel(axes) as panel:
-        several = rows["replica"].nunique() > 1
-        for number, some in rows.groupby("replica"):
-            (line,) = panel.plot(some["x"], some["y"], label=f"model {number}")
-            _ticks(result, panel, int(str(number)), line.get_color())
-        multiples.spectral_scales(panel, rows)
-        panel.set_xlabel(f"eigenvalue of the Hessian{f' ({unit})' if unit else ''}")
-        panel.set_ylabel("spectral density")
+        spectra.draw(panel, rows, floor, LOOK, list(LOOK))
+        spectra.scales(panel, spectra.largest(rows), floor)
+        _ticks(result, panel)
+        panel.set_xlabel(f"x: modulus of the eigenvalue{f' ({unit})' if unit else ''}")
+        panel.set_ylabel("share of the eigenvalues")
         mark = Line2D([], [], marker="|", linestyle="", color=style.INK, ms=7, mew=1.5)
-        lines = panel.get_legend_handles_labels() if several else ([], [])
-        panel.legend([*lines[0], mark], [*lines[1], "largest eigenvalues"])
+        keys = [*entries(), (mark, "largest eigenvalues")]
+        panel.legend(*zip(*keys, strict=True), loc="lower left")
     return panel
 
 
-def _ticks(result: Result, panel: Axes, replica: int, colour: Any) -> None:
-    """Mark the eigenvalues that converged at the upper edge."""
+def _ticks(result: Result, panel: Axes) -> None:
+    """Mark the moduli of the eigenvalues that converged at the upper edge."""
     found = [
-        row.value
+        abs(row.value)
         for row in result.record.scalars
-        if row.name.startswith("hessian_eigenvalue")
-        and row.replica == replica
-        and row.status == "ok"
+        if row.name.startswith("hessian_eigenvalue") and row.status == "ok"
     ]
-    place = panel.get_xaxis_transform()
-    panel.plot(found, [0.96] * len(found), "|", color=colour, transform=place, ms=9, mew=1.5)
+    place, height = panel.get_xaxis_transform(), [0.96] * len(found)
+    panel.plot(found, height, "|", color=style.INK, transform=place, ms=9, mew=1.5)
 
 
 def paths(result: Result, axes: Axes | None) -> Axes:

@@ -16,6 +16,7 @@ from lossatlas.simplex.ensembles import Floats, groups
 from lossatlas.store import Rows
 
 CORRUPTED = 2  # components of the ensembles that see corrupted images
+MASS_BINS = 10  # of equally many images
 
 
 @dataclass
@@ -102,6 +103,32 @@ def reliability_table(methods: list[Method], labels: dict[str, np.ndarray], most
                     confidence=float(confidence[here].mean()),
                     accuracy=float(right[here].mean()),
                 )
+    return found
+
+
+def equal_mass_table(methods: list[Method], labels: dict[str, np.ndarray], most: int) -> Rows:
+    """Collect confidence and right answers in bins of equally many images, least sure first.
+
+    Of the first `most` components, as in `reliability_table`.
+    """
+    found = Rows()
+    for method in methods:
+        test, held_out = (_together(method.logs[split][:most]) for split in ("test", "held_out"))
+        t = ensembles.temperature(held_out, labels["held_out"])
+        for calm, logs in ((0.0, test), (1.0, ensembles.scaled(test, t))):
+            confidence = np.exp(logs.max(axis=1))
+            right = logs.argmax(axis=1) == labels["test"]
+            order = np.argsort(confidence, kind="stable")
+            for place, here in enumerate(np.array_split(order, MASS_BINS)):
+                if len(here):
+                    found.add(
+                        method=method.code,
+                        scaled=calm,
+                        bin=place,
+                        images=len(here),
+                        right=int(right[here].sum()),
+                        confidence=float(confidence[here].mean()),
+                    )
     return found
 
 

@@ -51,9 +51,10 @@ def measure(networks: Networks, settings: Espro, state: State | None = None) -> 
     Returns:
         A record with, per replica, `simplex_disagreement` (percent of test images on which two
         networks of its largest simplex disagree) and, per pair, `mode_disagreement`. Tables
-        `ensembles`, `reliability` and, by `kind` (Gaussian "noise" and those of the archive),
-        `corruption`. Arrays: log-probabilities of every network (`<method>_<split>`), of
-        the mixture of each component on shifted images (`<method>_<kind>`), labels.
+        `ensembles`, `reliability` (bins of equal width), `reliability_by_mass` and, by `kind`
+        (Gaussian "noise" and those of the archive), `corruption`. Arrays: log-probabilities
+        of every network (`<method>_<split>`), of the mixture of each component on shifted images
+        (`<method>_<kind>`), labels.
 
     Raises:
         UserError: If no training images are held out, two replicas are the same, or the archive of
@@ -82,6 +83,8 @@ def measure(networks: Networks, settings: Espro, state: State | None = None) -> 
     most = min(settings.components, len(good))
     record.tables += espro_tables.ensembles_table(methods, labels, most).tables("ensembles")
     record.tables += espro_tables.reliability_table(methods, labels, most).tables("reliability")
+    by_mass = espro_tables.equal_mass_table(methods, labels, most)
+    record.tables += by_mass.tables("reliability_by_mass")
     for kind, severities in shifts.severities.items():
         shifted = espro_tables.corruption_table(methods, labels, kind, severities, most)
         record.tables += shifted.tables("corruption", kind=kind)

@@ -87,7 +87,7 @@ class Figure(Strict):
     metrics: dict[str, str] = Field(
         {}, description="kind: named metric, if not the first of a kind"
     )
-    dpi: int = Field(150, ge=50, le=1200, description="resolution of the PNG")
+    dpi: int = Field(300, ge=50, le=1200, description="resolution of the PNG")
 
     caption: str = Field("", description="text of reports; default: the figure's own")
 

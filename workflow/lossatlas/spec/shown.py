@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from lossatlas import paths
 from lossatlas.errors import UserError, nearest
 from lossatlas.paths import REFERENCE, STUDIES
+from lossatlas.spec.catalogue import data_sources
 from lossatlas.spec.drawings import Drawing
 from lossatlas.spec.figures import ABOUT_REHEARSAL, FIGURES, Figure, drawing_of
 
@@ -58,7 +59,26 @@ class Shown:
     def caption(self) -> str:
         """The text of reports, as reStructuredText."""
         caption = self.style.caption or self.drawing.caption
+        if not self.style.caption and (about := self._material):
+            caption = f"{caption.rstrip()}\n\n{about}\n"
         return f"{ABOUT_REHEARSAL}\n\n{caption}" if self.config.rehearse else caption
+
+    @property
+    def _material(self) -> str:
+        """What an experiment's figure is drawn from: network, data, test images, replicas."""
+        if self.paper == "" or self.drawing.reference or self.drawing.study:
+            return ""
+        found = []
+        for name in self.experiments:
+            one = self.config.experiments[name]
+            source = data_sources().get(self.config.datasets[one.dataset].source or one.dataset)
+            tested = f" ({source.test:,} test examples)" if source and source.test else ""
+            count = len(one.seed_list)
+            many = f"{count} replica{'s' * (count != 1)} of each cell"
+            found.append(
+                f"Experiment ``{name}``: ``{one.model}`` on ``{one.dataset}``{tested}, {many}."
+            )
+        return "\n".join(found)
 
     @property
     def experiment(self) -> str:
