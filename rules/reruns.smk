@@ -39,7 +39,7 @@ def step_of(job):
     cell = PLAN.cells.get(wildcards.get("cell"))
     experiments = cell.experiments if cell else [wildcards.get("experiment", "")]
     step = {"train_replicas": "training", "adopt": "adopt"}.get(job.rule.name)
-    return step or wildcards.get("metric", job.rule.name), experiments
+    return step or wildcards.get("metric", job.rule.name).partition(".")[0], experiments
 
 
 @functools.cache
@@ -110,7 +110,7 @@ def is_trained(wildcards):
 
 def files_of_metric(wildcards):
     """Return the training records and weights that a metric reads, and the data set."""
-    cell = planned(wildcards)
+    cell = planned_replicas(wildcards)
     blocks = blocks_of(cell, metric_of(wildcards).uses(cell.seeds))
     trained = [paths.history(wildcards.cell, block) for block in blocks]
     if metric_of(wildcards).reads == "path":
@@ -124,12 +124,12 @@ def files_of_metric(wildcards):
 
 def dataset_of_metric(wildcards):
     """Return the data set that a metric is to be measured on; nothing if it has been."""
-    cell, output = planned(wildcards), paths.metric(wildcards.cell, wildcards.metric)
+    cell, output = planned_replicas(wildcards), paths.metric(wildcards.cell, wildcards.metric)
     blocks = blocks_of(cell, metric_of(wildcards).uses(cell.seeds))
     if forced() or any(why_block(wildcards.cell, block) != [] for block in blocks):
         return dataset_of(wildcards)
     read = files_of_metric(wildcards)
-    done = reasons(wildcards.metric, wildcards, [output], METRIC, read) == []
+    done = reasons(name_of_metric(wildcards), wildcards, [output], METRIC, read) == []
     return [] if done else dataset_of(wildcards)
 
 

@@ -13,10 +13,11 @@ import numpy as np
 from scipy.interpolate import RBFInterpolator
 
 from lossatlas import uncertainty
-from lossatlas.refine import choose, start
+from lossatlas.refine import choose
 from lossatlas.refine.generators import NAMES, Generated
 from lossatlas.refine.surrogate import Floats, coordinates, fit
 from lossatlas.spec.figures import PUBLISHED
+from lossatlas.spec.refining import coarse
 
 BATCH = 4
 REPLICAS = 3
@@ -101,7 +102,8 @@ def adaptive(oracle: Oracle, seed: int, most: int) -> list[tuple[int, float]]:
     places = coordinates(oracle.points)
     bought = Bought(oracle, {})
     random = np.random.default_rng([seed, 2])
-    bought.buy(start.coarse(oracle.points.tolist(), random=random if seed else None))
+    shifts = iter(random.uniform(-0.5, 0.5, 100)) if seed else None
+    bought.buy(coarse([tuple(point) for point in oracle.points.tolist()], shifts=shifts))
     found = []
     while True:
         cells, values, errors, df = bought.numbers()
