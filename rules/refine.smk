@@ -60,7 +60,7 @@ def asked_of_refinement(wildcards):
         found["bought"] = bought(experiment, number - 1)
         found["count"] = PLAN.refined[experiment].counts[number - 1]
         found["most"] = refining.MOST if again else 1
-    return compact(found)
+    return json.dumps(found, separators=(",", ":"))  # in the order of the grid
 
 
 checkpoint refine:

@@ -233,7 +233,7 @@ def refined(experiment: str, number: str | int) -> str:
 
 def inferred(experiment: str) -> str:
     """The phases of the cells that a refinement left out, with their probabilities."""
-    return f"{_tables(experiment)}/inferred.csv"
+    return f"{_tables(experiment)}.inferred.csv"
 
 
 def claims() -> str:

@@ -25,6 +25,7 @@ from lossatlas.tables.phases import phases as label
 
 _ROOM, _HEIGHT = (104.0, 76.0), 90.0  # mm: width and height of the map, height of the page
 _PALEST = 0.25  # opacity of a tile whose phase has the probability 0, or an unknown one
+_DOTS = "...."  # hatching of cells that are not measured
 _CIRCLE: dict[str, Any] = {
     "marker": "o",
     "color": style.GREY,
@@ -59,6 +60,7 @@ _TRANSITIONS: dict[str, tuple[tuple[str | None, ...], tuple[dict[str, Any], ...]
     "taxonomy_phases",
     scalars=["performance", "hessian", "connectivity", "cka"],
     axes=["load", "temperature"],
+    inferred=True,
 )
 @la.figure(
     "taxonomy_reference_phases",
@@ -82,10 +84,14 @@ def phases(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
     Raises:
         UserError: If the tables do not span the two axes.
     """
-    grid = grid_of(tables.scalars, load, temperature)
-    limits = _limits(tables.scalars, chosen.thresholds)
+    left_out = tables.inferred
+    all_cells = tables.scalars if left_out is None else pd.concat([tables.scalars, left_out])
+    grid = grid_of(all_cells, load, temperature)
+    limits = _limits(tables.scalars, chosen.thresholds, left_out)
     summary = cell_summary(tables.scalars)
     numbers = _phase_numbers(summary, limits, load, temperature)
+    if left_out is not None:
+        numbers = _with_inferred(numbers, left_out, load, temperature)
     named = numbers.rename(columns={"load": load, "temperature": temperature})
     named["index"] = [PHASES.index(p) if p else np.nan for p in named["phase"]]
     index = grid.matrix(named, "index")
@@ -103,6 +109,8 @@ def phases(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
         tiles.mark(axes, grid, named, np.where(unlearned, -1.0, index), inks)
         _mark_unlearned(axes, grid, unlearned)
         _name_tiles(axes, grid, index, colours, inks)
+        if left_out is not None:
+            _mark_inferred(axes, grid, named, inks)
         if grid.roomy:
             accuracy = grid.matrix(named, "test_accuracy")
             _add_numbers(axes, grid, accuracy, sure, colours, inks, np.isfinite(index))
@@ -111,11 +119,23 @@ def phases(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
     return Drawn(figure, numbers.drop(columns="diverged"))
 
 
-def _limits(scalars: pd.DataFrame, given: Thresholds) -> Thresholds:
-    """Return thresholds whose rule is chosen: the published one for the published results."""
+def _limits(
+    scalars: pd.DataFrame, given: Thresholds, left_out: pd.DataFrame | None = None
+) -> Thresholds:
+    """Return thresholds whose rule is chosen: the published one for the published results.
+
+    Of a refined experiment, a median is that of all cells, inferred ones too: those that are
+    measured lie where phases meet.
+    """
     published = set(scalars["experiment"]) == {taxonomy_tables.EXPERIMENT}
     rule = given.rule or ("published" if published else "nulls")
-    return given.model_copy(update={"rule": rule})
+    limits = given.model_copy(update={"rule": rule})
+    if left_out is None or left_out.empty or limits.number("log_hessian_trace") is not None:
+        return limits
+    median = float(left_out["flat_limit"].iloc[0])
+    return (
+        limits.model_copy(update={"log_hessian_trace": median}) if np.isfinite(median) else limits
+    )
 
 
 def _phase_numbers(
@@ -131,6 +151,30 @@ def _phase_numbers(
     columns = ["load", "temperature", "phase", "probability", *PROBABILITIES, "probability_status"]
     columns += ["learned", *_BESIDE, "status", "diverged"]
     return cells[columns].reset_index(drop=True)
+
+
+def _with_inferred(
+    numbers: pd.DataFrame, left_out: pd.DataFrame, load: str, temperature: str
+) -> pd.DataFrame:
+    """Add the cells that are not measured, and say which these are."""
+    rows = left_out.rename(columns={load: "load", temperature: "temperature"})
+    unlearned = rows["p_unlearned"] > rows[[f"p_{phase}" for phase in PHASES]].max(axis=1)
+    told = np.where(rows["probability"].isna(), "undefined", "ok")
+    rows = rows.assign(
+        probability_status=told, status=told, diverged=0, measured="no",
+        learned=np.where(unlearned, "no", "yes"),
+    )  # fmt: skip
+    every = pd.concat([numbers.assign(measured="yes"), rows], ignore_index=True)
+    return every[[*numbers.columns, "measured"]]
+
+
+def _mark_inferred(axes: Axes, grid: Grid, named: pd.DataFrame, inks: tiles.Inks) -> None:
+    """Draw dots on the tiles of cells that are not measured."""
+    for i, j in np.argwhere(grid.matrix(named.assign(no=named["measured"] == "no"), "no") == 1):
+        tile = grid.tile(i, j)
+        look: dict[str, Any] = {"edgecolor": inks[i, j], "hatch": _DOTS, "linewidth": 0}
+        tile.set(fill=False, gid="inferred", alpha=0.45, **look)
+        axes.add_patch(tile)
 
 
 def _opacity(sure: Floats) -> Floats:
@@ -245,6 +289,9 @@ def _phase_key(
     if (numbers["learned"] == "no").any():
         none = Line2D([], [], linestyle="", **{k: v for k, v in _CIRCLE.items() if k != "gid"})
         marks.append((none, "no phase: at chance"))
+    if "measured" in numbers and (numbers["measured"] == "no").any():
+        dots = Patch(facecolor="none", edgecolor=style.INK, hatch=_DOTS, linewidth=0.4, alpha=0.45)
+        marks.append((dots, "inferred, not measured"))
     pale = Patch(facecolor=style.PHASE_COLOURS["III"], alpha=_PALEST, linewidth=0)
     if numbers["probability"].notna().any():
         marks.append((pale, "pale: p is small or unknown"))

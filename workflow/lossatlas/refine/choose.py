@@ -2,10 +2,11 @@
 
 The next measurement is the one that is expected to leave the fewest cells on the wrong side of a
 limit (stepwise uncertainty reduction; Bect, Ginsbourger, Li, Picheny and Vazquez, 2012). A metric
-whose error has the mean m and the spread s is on the wrong side with probability Phi(-|m| / s). A
-measurement of cell x with noise variance r moves the mean of cell y by a normal number with variance
-c(x, y)^2 / (c(x, x) + r), and takes that off its variance; the expectation is over that number. So a
-second measurement of a cell is chosen where noise decides, and a new cell where distance does.
+that is m away from its limit, with the error s, is on the wrong side with probability Phi(-|m| / s).
+A measurement of cell x with noise variance r moves the mean of cell y by a normal number with
+variance c(x, y)^2 / (c(x, x) + r), and takes that off its variance; the expectation is over that
+number. So a second measurement of a cell is chosen where noise decides, and a new cell where
+distance does.
 """
 
 from __future__ import annotations
@@ -13,10 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from lossatlas.refine.surrogate import Floats, Surrogate
+from lossatlas.refine.surrogate import Cells, Floats, Surrogate
 
 FLAT, CONNECTED, SIMILAR, LEARNED = "log_hessian_trace", "mode_connectivity", "cka", "train_loss"
 LOW = (FLAT, LEARNED)  # flat, and learned, are below their limits; the others above
@@ -24,7 +24,6 @@ _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(7)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 Found = Mapping[str, Surrogate]  # quantity -> what is known of it
-Cells = NDArray[np.int64]
 
 
 def sides(found: Found) -> dict[str, Floats]:

@@ -39,8 +39,9 @@ class Generated:
 def _axes(loads: int, temperatures: int) -> tuple[Floats, Floats, Floats]:
     """Return points (n, 2), and x and y (n,) from 0 to 1."""
     x, y = np.meshgrid(np.linspace(0, 1, loads), np.linspace(0, 1, temperatures), indexing="ij")
-    x, y = x.ravel(), y.ravel()
-    return np.stack([2.0 ** (1 + 6 * x), 2.0 ** (4 + 6 * y)], axis=1), x, y
+    flat: tuple[Floats, Floats] = x.ravel(), y.ravel()
+    points = np.stack([2.0 ** (1 + 6 * flat[0]), 2.0 ** (4 + 6 * flat[1])], axis=1)
+    return points, *flat
 
 
 def _step(x: Floats, width: float) -> Floats:

@@ -43,8 +43,8 @@ def known(
                 continue
             return None
         cells = np.array([numbers[cell] for cell in rows["cell"]])
-        columns = (rows[column].to_numpy(np.float64) for column in ("value", "stderr", "df"))
-        found[name], used = fit(places, cells, *columns, limit)
+        values, errors, df = (rows[one].to_numpy(np.float64) for one in ("value", "stderr", "df"))
+        found[name], used = fit(places, cells, values, errors, df, limit)
         flattest = used if name == FLAT else flattest
     return found, flattest
 
@@ -101,7 +101,7 @@ def next_cells(
 
 
 def _far(axes: Axes, measured: list[int], count: int) -> list[int]:
-    """Return the cells that lie farthest from measured ones, where there is nothing else to go by."""
+    """Return the cells farthest from measured ones, where there is nothing else to go by."""
     places = coordinates([[*point.values()] for point in axes.values()])
     chosen: list[int] = []
     while len(chosen) < count and len(measured) + len(chosen) < len(places):

@@ -3,8 +3,8 @@
 A Gaussian process with a Matern-5/2 kernel, a length for each axis (Rasmussen and Williams, 2006,
 chapters 2 and 4), over the logarithms of the axes. Its noise is the squared standard error of each
 cell, and a nugget that is fitted for what standard errors do not tell. Metrics jump by orders of
-magnitude at some transitions, and only the side of a limit counts: so asinh((value - limit) / scale)
-is interpolated, which is linear near the limit and logarithmic far from it.
+magnitude at some transitions, and only the side of a limit counts: so asinh((value - limit) / s) is
+interpolated, s being the median distance from the limit, which is linear near the limit and logarithmic far from it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 Floats = NDArray[np.float64]
+Cells = NDArray[np.int64]  # numbers of cells in the grid
 
 _PRIOR_DF = 4.0  # with which the mean variance of all cells enters that of each
 _LEAST = 1e-6  # of a noise variance, in units of the variance over cells
@@ -68,7 +69,7 @@ class Surrogate:
 
 def fit(
     places: Floats,
-    measured: NDArray[np.int64],
+    measured: Cells,
     values: Floats,
     stderr: Floats,
     df: Floats,

@@ -48,7 +48,7 @@ _LOGS = frozenset({*paths.OWN_LOGS, *paths.SHARED_LOGS})
 # Section of the config -> names that are taken in it, each in lower case.
 TAKEN: dict[str, frozenset[str]] = {
     "experiments": frozenset({paths.REFERENCE, paths.STUDIES, "claims"}),
-    "metrics": (TARGETS | _LOGS | {"inferred"}) - registry.built_in().keys(),
+    "metrics": (TARGETS | _LOGS) - registry.built_in().keys(),
     "figures": (TARGETS | registry.built_in().keys()) - FIGURES.keys(),
 }
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from lossatlas import paths
 from lossatlas.errors import UserError
@@ -51,6 +54,22 @@ class Plan:
     cells: dict[str, PlannedCell]
     experiments: dict[str, list[str]]
     refined: dict[str, Refined] = field(default_factory=dict)
+
+    def chosen(self, experiment: str) -> list[str]:
+        """Return the cells of an experiment that are known to be made, in the order of the grid.
+
+        Of a refinement those of its first round, and those of the rounds that are on disk.
+        """
+        every = self.experiments[experiment]
+        if experiment not in self.refined:
+            return every
+        one = self.refined[experiment]
+        known = {*one.start}
+        for number in range(1, len(one.counts) + 1):
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                text = Path(paths.refined(experiment, number)).read_text(encoding="utf-8")
+                known |= {*json.loads(text)["bought"]}
+        return [cell for cell in every if cell in known]
 
     @property
     def corruptions(self) -> set[str]:

@@ -52,9 +52,14 @@ class Refined:
     start: list[str]
     counts: list[int]
 
+    @property
+    def budget(self) -> int:
+        """Purchases of all rounds: the most cells that are measured."""
+        return len(self.start) + sum(self.counts)
+
 
 def refined(config: Config, experiment: str, cells: Sequence[str]) -> Refined:
-    """Return the first cells of an experiment, of whose grid these are the cells, and the rounds."""
+    """Return the first cells of an experiment, whose grid has these cells, and the rounds."""
     asked = config.experiments[experiment].refine
     assert asked is not None
     first = first_cells(config, experiment)
