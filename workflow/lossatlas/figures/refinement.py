@@ -32,8 +32,13 @@ def refinement(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
     """Share of phases that are right against cells bought: chosen ones, a regular grid, random."""
     del chosen, load, temperature
     rows = frame(tables, "labels_right")
-    numbers = pd.concat(
-        [_over_starts(some, *key) for key, some in rows.groupby(["grid", "strategy"], sort=False)]
+    numbers: pd.DataFrame = pd.concat(
+        [
+            _over_starts(some, grid, strategy)
+            for grid in GRIDS
+            for strategy in LOOKS
+            if len(some := rows[(rows["grid"] == grid) & (rows["strategy"] == strategy)])
+        ]
     )
     with style.sheet():
         figure = style.page(72)

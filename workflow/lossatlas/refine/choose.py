@@ -2,11 +2,11 @@
 
 The next measurement is the one that is expected to leave the fewest cells on the wrong side of a
 limit (stepwise uncertainty reduction; Bect, Ginsbourger, Li, Picheny and Vazquez, 2012). A metric
-that is m away from its limit, with the error s, is on the wrong side with probability Phi(-|m| / s).
-A measurement of cell x with noise variance r moves the mean of cell y by a normal number with
-variance c(x, y)^2 / (c(x, x) + r), and takes that off its variance; the expectation is over that
-number. So a second measurement of a cell is chosen where noise decides, and a new cell where
-distance does.
+that is m away from its limit, with the error s, is on the wrong side with probability
+Phi(-|m| / s). A measurement of cell x with noise variance r moves the mean of cell y by a normal
+number with variance c(x, y)^2 / (c(x, x) + r), and takes that off its variance; the expectation is
+over that number, by Gauss-Hermite quadrature. So a second measurement of a cell is chosen where
+noise decides, and a new cell where distance does.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from lossatlas.store import Record, Scalar, Table
 
 STARTS = 10
 BATCH = 4
-GRIDS = ("straight", "island", "wavy", "published")
+GRIDS = ("straight", "island", "wavy", "tongue", "published")
 STRATEGIES = ("adaptive", "regular", "random")
 SIDES = range(3, 9)  # values of each axis of regular grids
 
@@ -115,7 +115,7 @@ def grid(name: str, seed: int) -> Oracle:
     """Return one of `GRIDS`; of generated ones, with the noise of this seed."""
     if name == "published":
         return oracles.published()
-    made = {one.__name__: one for one in (*DEVELOPED, HELD_OUT)}
+    made = {one.__name__: one for one in (*DEVELOPED, *HELD_OUT)}
     return oracles.generated(made[name](), seed)
 
 
@@ -147,7 +147,7 @@ def study() -> Record:
             found = [function(one, seed, max(64, *asked)) for seed, one in enumerate(known)]
             rows = [(seed, *point) for seed, path in enumerate(found) for point in path]
             columns = dict(zip(("start", "cells", "share"), zip(*rows, strict=True), strict=True))
-            index = {"grid": name, "strategy": strategy, "size": cells}
+            index: dict[str, int | str] = {"grid": name, "strategy": strategy, "size": cells}
             record.tables.append(Table("labels_right", columns, index=index))
             for count in asked:
                 over = uncertainty.mean([at(path, count) for path in found])
