@@ -23,11 +23,12 @@ from lossatlas.diffusion import toy
 from lossatlas.metrics import registry
 from lossatlas.paths import LIBRARY
 from lossatlas.reach import Library
-from lossatlas.simplex import sampling_bias, spirals
 from lossatlas.refine import trial
+from lossatlas.simplex import sampling_bias, spirals
 from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES, Cell
 from lossatlas.spec.figures import FIGURES, Figure
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe
+from lossatlas.spec.refining import KINDS
 from lossatlas.spec.shown import REFERENCE_KINDS, STUDY_OF
 from lossatlas.tables import collect
 from lossatlas.training.checkpoints import read_weights

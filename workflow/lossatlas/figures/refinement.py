@@ -13,10 +13,11 @@ from lossatlas.figures.frames import frame
 from lossatlas.spec.figures import Figure as Chosen
 
 GRIDS = {
-    "straight": "generated: straight",
-    "island": "generated: island",
-    "wavy": "generated: wavy (held out)",
-    "published": "published (Yang et al.)",
+    "straight": "straight",
+    "island": "island",
+    "wavy": "wavy (held out)",
+    "tongue": "tongue (held out)",
+    "published": "published",
 }
 LOOKS = {"adaptive": (style.INK, "-"), "regular": ("#d1731c", "--"), "random": ("#9a68a8", ":")}
 WORDS = {
@@ -42,8 +43,9 @@ def refinement(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
     )
     with style.sheet():
         figure = style.page(72)
-        panels: Any = figure.subplots(1, len(GRIDS), sharey=True)
-        for axes, (name, title) in zip(panels, GRIDS.items(), strict=True):
+        shown = {name: title for name, title in GRIDS.items() if (rows["grid"] == name).any()}
+        panels: Any = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+        for axes, (name, title) in zip(panels, shown.items(), strict=True):
             mine = numbers[numbers["grid"] == name]
             for strategy, (colour, dashes) in LOOKS.items():
                 some = mine[mine["strategy"] == strategy]

@@ -1,8 +1,8 @@
 """Grids whose phases are known, to develop and to test the choice of cells on.
 
-`DEVELOPED` are those that the method was developed on, `HELD_OUT` those that were looked at after it
-had been frozen: `wavy` after the first time, and `tongue` after the lengths of the process had got
-their prior, because a test had met lengths that made each cell stand alone.
+`DEVELOPED` are those that the method was developed on, `HELD_OUT` those that were looked at after
+it had been frozen: `wavy` after the first time, and `tongue` after the lengths of the process had
+got their prior, because a test had met lengths that made each cell stand alone.
 """
 
 from __future__ import annotations

@@ -143,8 +143,9 @@ def study() -> Record:
         known = [grid(name, seed) for seed in range(STARTS)]
         cells = len(known[0].points)
         asked = (40, 60) if name == "published" else (cells // 4,)
+        most = 64 if name == "published" else cells // 4
         for strategy, function in buy.items():
-            found = [function(one, seed, max(64, *asked)) for seed, one in enumerate(known)]
+            found = [function(one, seed, most) for seed, one in enumerate(known)]
             rows = [(seed, *point) for seed, path in enumerate(found) for point in path]
             columns = dict(zip(("start", "cells", "share"), zip(*rows, strict=True), strict=True))
             index: dict[str, int | str] = {"grid": name, "strategy": strategy, "size": cells}
