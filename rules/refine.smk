@@ -1,10 +1,20 @@
 # Rounds of a refinement: which cells are measured is known when the round before is.
+from snakemake.exceptions import IncompleteCheckpointException
+
+
 def bought(experiment, number):
     """Return the cells that are bought up to a round; 0 is the coarse grid."""
     if not number:
         return PLAN.refined[experiment].start
-    done = checkpoints.refine.get(experiment=experiment, number=number).output[0]
-    return json.loads(Path(done).read_text())["bought"]
+    path = paths.refined(experiment, number)
+    try:
+        checkpoints.refine.get(experiment=experiment, number=number)
+    except IncompleteCheckpointException as waits:
+        # Without Snakemake's mark on the file: with it a table that is there would not ask for a round
+        # that is not, such as that of a larger budget (`params_changed` in reruns.smk does).
+        waits.targetfile = path
+        raise
+    return json.loads(Path(path).read_text())["bought"]
 
 
 def cells_of(experiment):

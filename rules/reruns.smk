@@ -1,5 +1,6 @@
 # Which jobs run again is decided by what results say of themselves (`lossatlas.made`), and by
 # neither Snakemake's memory, which may be lost, nor times, which change when files are copied.
+from snakemake.common.tbdstring import TBDString
 from snakemake.io import _IOFile
 from snakemake.jobs import Job
 from snakemake.persistence import NO_PARAMS_CHANGE, ParamsChange, PersistenceBase
@@ -162,6 +163,10 @@ def in_place_of(cls, name):
 def params_changed(persistence, job, file=None, *, otherwise):
     if not fingerprinted(job.rule):
         return otherwise(persistence, job, file)
+    if any(isinstance(value, TBDString) for value in job.params):
+        # Cells of a refinement, before its rounds are looked at: Snakemake asks again after that.
+        there = all(os.path.exists(path) for path in job.input)
+        return NO_PARAMS_CHANGE if there else ParamsChange({"rounds"}, files=set(job.output))
     found = why(job)
     return ParamsChange(only_new=set(found), files=set(job.output)) if found else NO_PARAMS_CHANGE
 

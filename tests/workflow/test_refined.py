@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from conftest import Elsewhere
+from conftest import Elsewhere, fresh
 from lossatlas.paths import PROJECT
 
 ROUNDS = "results/tables/refined/refine"
@@ -89,14 +89,27 @@ def test_the_whole_grid_measures_what_is_missing(ready: Elsewhere) -> None:
     assert jobs["hessian"] == jobs["performance"] == lacking
 
 
-def test_a_cell_bought_again_keeps_the_replicas_that_it_has(ready: Elsewhere) -> None:
-    cell = bought(ready, 1)[0]
-    folder = ready.root / "results/cells" / cell
+def test_a_cell_bought_again_gets_replicas(finished: Elsewhere, tmp_path: Path) -> None:
+    """In a project whose rounds buy the first cell again, whatever they are told."""
+    project = fresh(tmp_path / "project")
+    shutil.copytree(finished.root / "results", project.root / "results")
+    shutil.copy(finished.root / "config.yaml", project.root / "config.yaml")
+    project.config = "config.yaml"
+    code = "workflow/lossatlas/refine/rounds.py"
+    project.edit(code, "for number in chosen]", "for number in chosen and [0]]")
+    every = bought(finished, 1)[:4]
+    folder = project.root / "results/cells" / every[0]
     before = {one.name for one in (folder / "parts/hessian").iterdir()}
-    ready.snakemake("--cores", "2", f"results/cells/{cell}/metrics/hessian.6.h5")
+    project.snakemake("--cores", "2", TABLE)
+    assert bought(project, 2) == [*every, every[0], every[0]]
+    table = pd.read_csv(project.root / TABLE)
+    trace = table[table["metric"] == "hessian_trace"].groupby("cell")["replica"].apply(list)
+    assert trace[every[0]] == list(range(9))
+    assert all(trace[cell] == [0, 1, 2] for cell in every[1:])
+    pairs = table[(table["metric"] == "cka") & (table["cell"] == every[0])]
+    assert len(pairs) == 9 * 8 / 2
     after = {one.name for one in (folder / "parts/hessian").iterdir()}
-    assert before < after  # three more replicas are measured, and none again
-    assert (folder / "train/3-5.safetensors").exists()
-    assert ready.jobs(TABLE) == {}
-    printed = ready.snakemake("-n", f"results/cells/{cell}/metrics/hessian.99.h5", ok=False)
+    assert before < after  # three replicas were measured before, and are not measured again
+    assert project.jobs(TABLE) == {}
+    printed = project.snakemake("-n", f"results/cells/{every[0]}/metrics/hessian.99.h5", ok=False)
     assert "has no 99 replicas" in printed
