@@ -205,22 +205,6 @@ def metric_of(wildcards):
     return metric_named(name_of_metric(wildcards), varied_cell(wildcards))
 
 
-def name_of_metric(wildcards):
-    """Return a metric's name: 'hessian' also of 'hessian.6', which is it of six replicas."""
-    return wildcards.metric.partition(".")[0]
-
-
-def planned_replicas(wildcards):
-    """Return a cell with the replicas that a metric is to be measured on."""
-    cell, count = planned(wildcards), wildcards.metric.partition(".")[2]
-    if not count:
-        return cell
-    every = [*cell.seeds, *cell.further]
-    if int(count) > len(every):
-        refuse(f"cell {wildcards.cell} has no {count} replicas", count, [len(every)])
-    return dataclasses.replace(cell, seeds=every[: int(count)])
-
-
 def varied_cell(wildcards):
     """Return the cell where a metric's settings vary with an axis, and "" where they do not."""
     return planned(wildcards) and wildcards.cell if CONFIG.varies(name_of_metric(wildcards)) else ""

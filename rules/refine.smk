@@ -73,6 +73,22 @@ def asked_of_refinement(wildcards):
     return json.dumps(found, separators=(",", ":"))  # in the order of the grid
 
 
+def name_of_metric(wildcards):
+    """Return a metric's name: 'hessian' also of 'hessian.6', which is it of six replicas."""
+    return wildcards.metric.partition(".")[0]
+
+
+def planned_replicas(wildcards):
+    """Return a cell with the replicas that a metric is to be measured on."""
+    cell, count = planned(wildcards), wildcards.metric.partition(".")[2]
+    if not count:
+        return cell
+    every = [*cell.seeds, *cell.further]
+    if int(count) > len(every):
+        refuse(f"cell {wildcards.cell} has no {count} replicas", count, [len(every)])
+    return dataclasses.replace(cell, seeds=every[: int(count)])
+
+
 checkpoint refine:
     """A round of a refinement: which cells are measured next."""
     input:

@@ -159,6 +159,9 @@ def in_place_of(cls, name):
     return replace
 
 
+OF_MORE_REPLICAS = re.compile(r"/metrics/\w+\.[0-9]+\.h5$")
+
+
 @in_place_of(PersistenceBase, "params_changed")
 def params_changed(persistence, job, file=None, *, otherwise):
     if not fingerprinted(job.rule):
@@ -167,6 +170,10 @@ def params_changed(persistence, job, file=None, *, otherwise):
         # Cells of a refinement, before its rounds are looked at: Snakemake asks again after that.
         there = all(os.path.exists(path) for path in job.input)
         return NO_PARAMS_CHANGE if there else ParamsChange({"rounds"}, files=set(job.output))
+    # An input that is not there makes nothing anew, but replicas that a refinement adds to a cell do.
+    added = [path for path in job.input if OF_MORE_REPLICAS.search(path)]
+    if any(not os.path.exists(path) for path in added):
+        return ParamsChange({"replicas"}, files=set(job.output))
     found = why(job)
     return ParamsChange(only_new=set(found), files=set(job.output)) if found else NO_PARAMS_CHANGE
 

@@ -94,6 +94,8 @@ def tell_or_accept():
     if RERUNS.accept is None:
         if workflow.dryrun:
             tell_why()
+            for experiment in PLAN.refined:
+                print(f"lossatlas: {PLAN.told_of(experiment)}", file=sys.stderr)
         return
     RERUNS.close()
     for step, count in sorted(RERUNS.accepted.items()):

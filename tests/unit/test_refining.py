@@ -126,7 +126,7 @@ def test_plan_and_status_say_up_to_how_many(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     told = printed(report.plan, plan())
-    assert "grid is refined: up to 11 cells of 20" in told
+    assert "grid is refined, up to 11 cells of 20" in told
     assert "4 are known" in told
     row = next(line.split() for line in told.splitlines() if line.split()[:1] == ["grid"])
     assert row[1:3] == ["11", "33"]

@@ -99,12 +99,7 @@ def _at_most(plan_: Plan, experiment: str) -> dict[str, PlannedCell]:
 
 def _refined(plan_: Plan, experiment: str) -> str:
     """Return a line on what a refinement buys."""
-    known, every = plan_.chosen(experiment), plan_.experiments[experiment]
-    return (
-        f"{experiment} is refined: up to {plan_.refined[experiment].budget} cells of {len(every)}"
-        f" (or fewer with more replicas), of which {len(known)} are known;"
-        " the others count above as the dearest that are left"
-    )
+    return f"{plan_.told_of(experiment)}; the others count above as the dearest that are left"
 
 
 def _extremes(plan_: Plan) -> list[str]:

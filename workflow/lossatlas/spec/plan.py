@@ -71,6 +71,14 @@ class Plan:
                 known |= {*json.loads(text)["bought"]}
         return [cell for cell in every if cell in known]
 
+    def told_of(self, experiment: str) -> str:
+        """Return in words what a refinement buys."""
+        return (
+            f"{experiment} is refined, up to {self.refined[experiment].budget} cells of"
+            f" {len(self.experiments[experiment])} (or fewer with more replicas), of which"
+            f" {len(self.chosen(experiment))} are known"
+        )
+
     @property
     def corruptions(self) -> set[str]:
         """Archives of corrupted images that metrics read, by their rows of the datasets table."""
