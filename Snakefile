@@ -14,6 +14,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/refining.smk"
 include: "rules/archives.smk"
 include: "rules/reruns.smk"
 include: "rules/run.smk"

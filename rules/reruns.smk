@@ -159,7 +159,7 @@ def in_place_of(cls, name):
     return replace
 
 
-OF_MORE_REPLICAS = re.compile(r"/metrics/\w+\.[0-9]+\.h5$")
+OF_MORE_REPLICAS = re.compile(r"metrics/\w+\.[0-9]+\.h5$")
 
 
 @in_place_of(PersistenceBase, "params_changed")
