@@ -11,7 +11,7 @@ PEERS ?=
 # Each job is a process of its own: without bytecode on disk each would compile torch anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: atlas rehearse test test-slurm test-faults scan coverage lint format bench lock help clean anew
+.PHONY: atlas docs rehearse test test-slurm test-faults scan coverage lint format bench lock help clean anew
 .DEFAULT_GOAL := atlas
 
 atlas: $(READY)  ## set up, then run the default atlas (snakemake)
@@ -76,14 +76,19 @@ scan: $(READY_DEV)  ## convolutions of many shapes, and all networks, against fl
 	cd tests && PYTHONPATH=../workflow:. ../$(BIN)/python -m scan.convolutions
 	cd tests && PYTHONPATH=../workflow:. ../$(BIN)/python -m scan.networks
 
+docs: $(READY_DEV)  ## the site of docs/ into docs/_site, with the figures that are in results/
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_site
+	@echo "docs/_site/index.html"
+
 coverage: $(READY_DEV)  ## how often 95% intervals cover, into docs/uncertainty.md (20 minutes)
 	cd tests && PYTHONPATH=../workflow:. OMP_NUM_THREADS=1 ../$(BIN)/python -m intervals
 
-lint: $(READY_DEV)  ## ruff, snakefmt, mypy, snakemake --lint
+lint: $(READY_DEV)  ## ruff, snakefmt, mypy, codespell, snakemake --lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules workflow/Snakefile
 	$(BIN)/mypy
+	$(BIN)/codespell *.md config docs examples rules workflow Snakefile
 	$(BIN)/snakemake --lint --quiet
 
 format: $(READY_DEV)  ## reformat everything

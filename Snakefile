@@ -28,6 +28,9 @@ rule all:
         CLAIMS,
 
 
+DEFAULT_TARGET = workflow.default_target  # an include forgets it: for workflow/Snakefile
+
+
 include: "rules/targets.smk"
 include: "rules/data.smk"
 include: "rules/train.smk"

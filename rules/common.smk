@@ -24,6 +24,11 @@ with contextlib.suppress(ImportError):  # a library of Snakemake's, which may do
 # Jobs import the library beside their scripts, and not one that is installed.
 HERE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
 LIBRARY = str(HERE.parent / "workflow")
+if not os.path.isdir(f"{LIBRARY}/lossatlas"):
+    raise WorkflowError(
+        f"no library in {LIBRARY}: the workflow runs from a local copy of all its files"
+        " (git clone, then name the Snakefile there; github(...) brings the rules alone)"
+    )
 # Snakemake puts the folders of its files first: one's own yaml.py there would take that one's place.
 sys.path[:] = [LIBRARY, *(part for part in sys.path if part not in (str(HERE), str(HERE.parent)))]
 

@@ -3,7 +3,7 @@ import atexit
 import shlex
 from collections import Counter
 
-from lossatlas import missing
+from lossatlas import missing, prune
 
 TELL = ("plan", "status", "doctor")  # rules that write no results
 
@@ -88,11 +88,14 @@ def tell_why():
 
 @atexit.register
 def tell_or_accept():
-    """After a dry run: say what was accepted, or why results would be made again."""
+    """After a dry run: say what was accepted or pruned, or why results would be made again."""
     if not workflow.is_main_process:
         return
     if RERUNS.accept is None:
-        if workflow.dryrun:
+        if os.getenv(prune.VARIABLE) and workflow.dryrun:
+            for line in plainly(prune.run, PLAN, set(stale()), refusal=SystemExit):
+                print(f"lossatlas: {line}", file=sys.stderr)
+        elif workflow.dryrun:
             tell_why()
             for experiment in PLAN.refined:
                 print(f"lossatlas: {PLAN.told_of(experiment)}", file=sys.stderr)

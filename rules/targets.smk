@@ -147,6 +147,44 @@ rule report:
         "../workflow/report.py"
 
 
+rule export:
+    """All results without weights as one file to hand on: export.zip of the config."""
+    input:
+        figures=figure_files(FIGURE_NAMES),
+        claims=CLAIMS,
+        tables=rules.metrics.input,
+    output:
+        paths.archive(),
+    log:
+        paths.log("export", "export"),
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        weights=False,
+        cells=lambda w: list(PLAN.cells),
+        config=lambda w: compact(config),
+        code=code_of(entries.EXPORT),
+    script:
+        "../workflow/export.py"
+
+
+use rule export as export_with_weights with:
+    input:
+        figures=figure_files(FIGURE_NAMES),
+        claims=CLAIMS,
+        tables=rules.metrics.input,
+        weights=all_weights(),
+    output:
+        paths.archive(weights=True),
+    log:
+        paths.log("export", "export_with_weights"),
+    params:
+        weights=True,
+        cells=lambda w: list(PLAN.cells),
+        config=lambda w: compact(config),
+        code=code_of(entries.EXPORT),
+
+
 # Not where another workflow has this one as a module: its rules may make files of any name.
 if workflow.modifier.namespace is None:
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from lossatlas import entry, paths, report, store
+from lossatlas import entry, paths, prune, report, store
 from lossatlas.metrics.cka import Cka
 from lossatlas.metrics.espro import Espro
 from lossatlas.metrics.simplex import Simplex
@@ -183,6 +183,7 @@ def test_longest_and_largest_jobs_and_what_is_left(
     weights = paths.weights(plan.experiments["a"][0], "0-1")
     Path(weights).parent.mkdir(parents=True)
     Path(weights).touch()
+    Path(paths.history(plan.experiments["a"][0], "0-1")).touch()
 
     def told(stale: frozenset[str]) -> tuple[list[str], list[str]]:
         console = Console(file=io.StringIO(), width=200)
@@ -230,7 +231,7 @@ def test_disk_of_recorded_paths() -> None:
     console = Console(file=io.StringIO(), width=200)
     plan = Plan(config.load(TWO), {cell.id: planned}, {"e": [cell.id]})
     report.plan(plan, console)
-    both = report._bytes(paths_bytes(planned) + (weights_bytes(planned) or 0))
+    both = prune.size_in_words(paths_bytes(planned) + (weights_bytes(planned) or 0))
     assert both in console.file.getvalue()
     plain = Cell(cell.data, cell.model, Recipe())
     assert paths_bytes(PlannedCell(plain, seeds=[0])) == 0

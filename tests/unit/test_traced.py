@@ -499,6 +499,14 @@ def draw(done: Traces) -> None:
             accepted=[],
         ),
     )
+    done.run(
+        "export",
+        entries.EXPORT,
+        "export.py",
+        input=Named(tables=[paths.claims()]),
+        output=Named(paths.archive()),
+        params=Named(cells=[], weights=False, config=json.dumps({"name": "own"})),
+    )
 
 
 def test_fingerprints_reach_all_that_jobs_call(traces: Traces) -> None:

@@ -1,6 +1,8 @@
 """The workflow as a module of another one, beside rules of that one's own."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +68,46 @@ def test_runs_under_other_names_and_nothing_runs_twice(folder: Path) -> None:
     assert "atlas_hessian" not in said
     status, said = snakemake(folder, "-n", "done")
     assert "Nothing to be done" in said
+
+
+# What deployment tools write (snakedeploy), beside copies of config/ and profiles/.
+DEPLOYED = """
+configfile: "config/config.yaml"
+
+
+module atlas:
+    snakefile:
+        "{snakefile}"
+    config:
+        config
+
+
+use rule * from atlas
+"""
+
+
+def test_deployed_as_catalogues_do(tmp_path: Path) -> None:
+    for name in ("config", "profiles"):
+        shutil.copytree(PROJECT / name, tmp_path / name)
+    (tmp_path / "workflow").mkdir()
+    snakefile = DEPLOYED.format(snakefile=PROJECT / "workflow/Snakefile")
+    (tmp_path / "workflow/Snakefile").write_text(snakefile)
+    ours = (PROJECT / "config.yaml").read_text()
+    assert (tmp_path / "config/config.yaml").read_text() == ours
+    shutil.copy(PROJECT / "config/smoke.yaml", tmp_path / "config/config.yaml")
+    status, said = snakemake(tmp_path, "-n")
+    assert status == 0, said
+    assert re.search(r"^train_replicas +4$", said, re.MULTILINE)
+    assert re.search(r"^all +1$", said, re.MULTILINE)
+    assert "results/figures/taxonomy_phases.png" in said
+
+
+def test_rules_without_their_library(project: Project) -> None:
+    """As github(...) would bring them."""
+    (project.root / "workflow/lossatlas").rename(project.root / "lossatlas")
+    said = project.snakemake("-n", ok=False)
+    assert "the workflow runs from a local copy of all its files" in said
+    assert "Traceback" not in said
 
 
 def test_targets_of_the_other_workflow_are_its_own(folder: Path) -> None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from lossatlas import __version__, installed, plugins, store
+from lossatlas import __version__, installed, plugins, project_commands, store
 from lossatlas.differences import differences
 from lossatlas.entry import find_user_modules
 from lossatlas.errors import UserError, nearest, out_of_memory
@@ -125,14 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("second")
     diff.set_defaults(run=_diff)
 
-    accept = commands.add_parser(
-        "accept", help="let existing results count as valid under the code of the day"
-    )
-    accept.add_argument("--reason", required=True, help="recorded, and shown in the report")
-    accept.add_argument("--only", **several, metavar="STEP", help="training, or names of metrics")
-    accept.add_argument("--experiment", **several, metavar="NAME", help="default: all")
-    accept.add_argument("--configfile", nargs="*", default=[], metavar="FILE")
-    accept.set_defaults(run=_accept)
+    project_commands.add(commands)
 
     show = commands.add_parser("show", help="print what a result file holds")
     show.add_argument("file")
@@ -328,15 +321,6 @@ def _diff(options: argparse.Namespace) -> int:
     found = differences(options.first, options.second)
     print("\n".join(found) or "equal (times and hosts left out)")
     return 1 if found else 0
-
-
-def _accept(options: argparse.Namespace) -> int:
-    from lossatlas.reruns import Accept, accept
-
-    if not options.reason.strip():
-        raise UserError("is empty", where="--reason", fix="say why the results are still right")
-    chosen = Accept(options.reason, frozenset(options.only), frozenset(options.experiment))
-    return accept(chosen, options.configfile)
 
 
 def _show(options: argparse.Namespace) -> None:

@@ -24,6 +24,7 @@ ALL_CLAIMS: Entries = ("script:all_claims",)
 REFINE: Entries = ("script:refine",)
 INFER: Entries = ("script:infer",)
 REPORT: Entries = ("script:report",)
+EXPORT: Entries = ("script:export",)
 
 _OF_PAPERS = {
     "taxonomy": ("claims.taxonomy", "claims.variants"),

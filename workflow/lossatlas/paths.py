@@ -29,10 +29,13 @@ ENTRIES = (  # of ROOT that are no config's
         "reference",
         "rehearsal",
     ),
-    *("report.html", "state", "studies", "tables"),
+    *("export.zip", "export_with_weights.zip", "report.html", "state", "studies", "tables"),
 )
 # Log folders of jobs whose results belong to one config, and of jobs that all configs share.
-OWN_LOGS = ("claims", "collect", "doctor", "figure", "plan", "refine", "report", "status", "table")
+OWN_LOGS = (
+    *("claims", "collect", "doctor", "export", "figure", "plan", "refine", "report", "status"),
+    "table",
+)
 SHARED_LOGS = ("adopt", "dataset", "download", "misspelt", "pbs", "reference", "study", "train")
 LIBRARY = Path(__file__).resolve().parent
 PROJECT = LIBRARY.parent.parent  # of a checkout: an installed library has no project around it
@@ -143,12 +146,16 @@ def end(cell_id: str, block: str) -> str:
 
 
 def blocks_on_disk(cell_id: str) -> list[str]:
-    """Names of the blocks of replicas that have been trained, in no particular order."""
+    """Names of the blocks of replicas that have been trained, in no particular order.
+
+    The weights of some may have been removed since (`prune`).
+    """
     try:
         names = os.listdir(f"{cell(cell_id)}/train")
     except OSError:
         return []
-    return [name.removesuffix(".safetensors") for name in names if name.endswith(".safetensors")]
+    named = {Path(name).stem for name in names if name.endswith((".safetensors", ".h5"))}
+    return [name for name in named if not name.startswith(".")]
 
 
 def state(name: str) -> str:
@@ -271,6 +278,20 @@ def log(rule: str, *parts: str) -> str:
 def own_log(rule: str) -> str:
     """The log of a rule that only tells: results may be read-only."""
     return f".snakemake/log/lossatlas-{rule}.log"
+
+
+def own_results() -> list[str]:
+    """Folders and files of tables and figures: of the config, and those that configs share."""
+    shared = f"{base()}/tables"
+    return [
+        *(f"{_own}/figures", f"{_own}/tables"),
+        *(f"{shared}/{REFERENCE}", f"{shared}/{STUDIES}", f"{base()}/{STUDIES}"),
+    ]
+
+
+def archive(*, weights: bool = False) -> str:
+    """All results of the config as one file, to hand on."""
+    return f"{_own}/{'export_with_weights' if weights else 'export'}.zip"
 
 
 def page() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence, Set
 from functools import partial
@@ -17,6 +18,7 @@ from rich.table import Table
 from lossatlas import paths, store
 from lossatlas.claims import conditions
 from lossatlas.errors import UserError
+from lossatlas.prune import is_measured, size_in_words
 from lossatlas.spec import needs
 from lossatlas.spec.cost import (
     GPU,
@@ -149,26 +151,21 @@ def _lines(console: Console, lines: Iterable[str]) -> None:
 
 def _amounts(plan_: Plan, cells: list[PlannedCell], stale: Set[str]) -> list[str]:
     replicas = sum(len(cell.seeds) for cell in cells)
-    results = [
-        path
-        for cell in cells
-        for path in (
-            *(paths.weights(cell.cell.id, block) for block in cell.blocks),
-            *(paths.metric(cell.cell.id, name) for name in cell.metrics),
-        )
-    ]
-    left = sum(path in stale or not Path(path).exists() for path in results)
+    measured = [paths.metric(cell.cell.id, name) for cell in cells for name in cell.metrics]
+    jobs = sum(len(cell.blocks) for cell in cells) + len(measured)
+    left = sum(path in stale or not Path(path).exists() for path in measured)
+    left += sum(_is_left(cell, block, stale) for cell in cells for block in cell.blocks)
     disk = sum((weights_bytes(cell) or 0) + paths_bytes(cell) for cell in cells)
-    measured = [
+    asked = [
         (cell, plan_.config.metric(name, cell.cell)) for cell in cells for name in cell.metrics
     ]
-    disk += sum(vertices_bytes(cell, settings) for cell, settings in measured)
+    disk += sum(vertices_bytes(cell, settings) for cell, settings in asked)
     hours = []
     for machine in (LAPTOP, GPU):
         total = sum(_hours(plan_, cell, machine) for cell in cells)
         hours.append(f"{total:.2f}" if total < 10 else f"{total:,.0f}")
-    counts = [f"{count:,}" for count in (len(cells), replicas, len(results), left)]
-    return [*counts, _bytes(disk), *hours]
+    counts = [f"{count:,}" for count in (len(cells), replicas, jobs, left)]
+    return [*counts, size_in_words(disk), *hours]
 
 
 def _hours(plan_: Plan, cell: PlannedCell, machine: Machine) -> float:
@@ -176,14 +173,6 @@ def _hours(plan_: Plan, cell: PlannedCell, machine: Machine) -> float:
     metrics = (plan_.config.metric(name, cell.cell) for name in cell.metrics)
     measured = sum(job_hours(cell, metric, machine) or 0.0 for metric in metrics)
     return (training_hours(cell, machine) or 0.0) + measured
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
 
 
 def status(
@@ -211,7 +200,7 @@ def status(
         ids = plan_.chosen(name)
         columns = ("step", "done", "missing", "failed", "diverged", "of")
         of = f" of up to {plan_.refined[name].budget}" if name in plan_.refined else ""
-        table = _table(f"{name}: {len(ids)}{of} cells", columns)
+        table = _table(f"{name}: {len(ids)}{of} cells, {_size(ids)}", columns)
         cells = {cell_id: plan_.cells[cell_id] for cell_id in ids}
         adopted = bool(plan_.config.experiments[name].checkpoints)
         step = "replicas adopted" if adopted else "replicas trained"
@@ -246,7 +235,7 @@ def _training(cells: dict[str, PlannedCell], failures: list[str], stale: Set[str
             if paths.weights(cell_id, block) in stale:
                 counts["missing"] += len(wanted)
                 continue
-            found = _replica_statuses(cell_id, block)
+            found = _replica_statuses(planned, block, stale)
             if found is None:
                 rule = "adopt" if planned.cell.adopted else "train"
                 log = paths.log(rule, f"{cell_id}.{block}")
@@ -257,16 +246,32 @@ def _training(cells: dict[str, PlannedCell], failures: list[str], stale: Set[str
     return _row(counts)
 
 
-def _replica_statuses(cell_id: str, block: str) -> dict[int, str] | None:
+def _replica_statuses(planned: PlannedCell, block: str, stale: Set[str]) -> dict[int, str] | None:
     from lossatlas.training.checkpoints import statuses
 
-    files = (paths.weights(cell_id, block), paths.history(cell_id, block))
-    if not all(Path(file).exists() for file in files):
+    history = paths.history(planned.cell.id, block)
+    if not Path(history).exists() or _is_left(planned, block, stale):
         return None
     try:
-        return statuses([files[1]])
+        return statuses([history])
     except UserError:
         return None
+
+
+def _is_left(planned: PlannedCell, block: str, stale: Set[str]) -> bool:
+    """Say whether replicas are to be trained: those of finished metrics need no weights."""
+    weights, history = paths.weights(planned.cell.id, block), paths.history(planned.cell.id, block)
+    if weights in stale or not Path(history).exists():
+        return True
+    return not Path(weights).exists() and not is_measured(planned.cell.id, planned.metrics, stale)
+
+
+def _size(ids: Iterable[str]) -> str:
+    """Return in words what the cells take on the disk."""
+    files = [
+        os.path.join(at, name) for i in ids for at, _, own in os.walk(paths.cell(i)) for name in own
+    ]
+    return f"{len(files):,} files, {size_in_words(sum(map(os.path.getsize, files)))}"
 
 
 def _metric(

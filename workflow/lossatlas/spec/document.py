@@ -45,6 +45,7 @@ they belong to the machine, and stand in `profiles/`.
 | `config/simplex.yaml` | the simplex paper at its own scale, for GPUs |
 | `config/diffusion.yaml` | the diffusion paper at its own scale, for GPUs |
 | `config/diffusion_networks.yaml` | the other networks of that paper's code |
+| `config/fashion.yaml` | a phase diagram of Fashion-MNIST, for two CPU cores |
 
 `snakemake plan --configfile FILE` prints what a config costs before anything is spent;
 `snakemake all report --configfile FILE --config rehearse=true` runs it small first, on made data,
