@@ -85,5 +85,6 @@ def planned_replicas(wildcards):
         return cell
     every = [*cell.seeds, *cell.further]
     if int(count) > len(every):
-        refuse(f"cell {wildcards.cell} has no {count} replicas", count, [len(every)])
+        what = f"cell {wildcards.cell} has no {count} replicas"
+        raise SystemExit(str(UserError(what, fix=f"at most {len(every)}")))
     return dataclasses.replace(cell, seeds=every[: int(count)])
