@@ -121,10 +121,14 @@ def test_smooth_loss_has_exponent_two() -> None:
     assert len(drawn.numbers.query("panel == 'a'")) == 33**2
 
 
+def of(settings: Landscape) -> tuple[int, float, int]:
+    return settings.side, settings.extent, settings.seed
+
+
 def test_plane_passes_through_the_network() -> None:
     nets = networks()
     settings = Landscape(side=9, samples=30)
-    loss = landscape.plane(nets, 0, nets.data.train, settings)
+    loss = landscape.plane(nets, 0, nets.data.train, *of(settings))
     params, buffers = nets.one(0)
     logits = nets.functional(params, buffers, nets.data.train.images, train=False)
     wanted = torch.nn.functional.cross_entropy(logits, nets.data.train.labels)
@@ -192,7 +196,7 @@ def test_maps_reach_as_far_as_asked_and_replicas_have_their_own() -> None:
         seeds=[7, 8],
     )
     settings = Landscape(side=9, extent=0.3, samples=30)
-    loss = landscape.plane(nets, 0, nets.data.train, settings)
+    loss = landscape.plane(nets, 0, nets.data.train, *of(settings))
     params, _ = nets.one(0)
     u, v = (
         landscape.filter_normalised(params, generator("direction", 0, 7, axis)) for axis in "uv"
@@ -202,7 +206,7 @@ def test_maps_reach_as_far_as_asked_and_replicas_have_their_own() -> None:
         logits = nets.functional(point, {}, nets.data.train.images, train=False)
         wanted = torch.nn.functional.cross_entropy(logits, nets.data.train.labels)
         assert loss[row, column] == pytest.approx(float(wanted), rel=1e-5)
-    other = landscape.plane(nets, 1, nets.data.train, settings)
+    other = landscape.plane(nets, 1, nets.data.train, *of(settings))
     assert other[4, 4] == pytest.approx(loss[4, 4], rel=1e-6)
     assert np.abs(other - loss).max() > 1e-3
 

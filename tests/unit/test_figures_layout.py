@@ -273,7 +273,7 @@ def test_directions_of_a_complex_say_how_they_are_stretched() -> None:
 
 
 def test_equal_losses_have_one_number_on_their_scale() -> None:
-    scale = simplex_landscape._log_scale(np.full(9, 0.25))
+    scale = simplex_landscape.log_scale(np.full(9, 0.25))
     assert isinstance(scale, LogNorm)
     figure = style.page(50, 50)
     image = figure.add_subplot().imshow(np.full((3, 3), 0.25), norm=scale)

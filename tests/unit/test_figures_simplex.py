@@ -174,5 +174,5 @@ def test_same_numbers_same_bytes(tmp_path: Path) -> None:
     ],
 )
 def test_the_scale_of_losses_is_theirs(losses: list[float], ends: tuple[float, float]) -> None:
-    scale = simplex_landscape._log_scale(np.array(losses))
+    scale = simplex_landscape.log_scale(np.array(losses))
     assert (scale.vmin, scale.vmax) == pytest.approx(ends)

@@ -1,11 +1,20 @@
 """Checkpoints as people have them: read, or one line that names what stands in the way."""
 
 import argparse
+import datetime
+import json
+import os
+import pickle
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils import prune
 
@@ -48,7 +57,42 @@ def optimiser(net: nn.Module) -> dict:
     return step.state_dict()
 
 
+@dataclass
+class Settings:
+    """A class of the script's own."""
+
+    rate: float = 0.1
+
+
+def in_main(thing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let something be of the script that is run, as far as pickles know."""
+    monkeypatch.setattr(thing, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], thing.__name__, thing, raising=False)
+
+
+def timm(net: nn.Module, state: dict) -> dict:
+    """What timm's saver writes: arguments as a Namespace, the best score as a number of NumPy."""
+    about = {"arch": "net", "epoch": 3, "version": 2, "metric": np.float64(91.2)}
+    args = argparse.Namespace(lr=0.1, where=Path("x"), when=datetime.date(2026, 1, 1))
+    return {**about, "state_dict": state, "optimizer": optimiser(net), "args": args}
+
+
 HELD = {
+    "timm": timm,
+    "timm's average": lambda n, s: {**timm(n, s), "state_dict": None, "state_dict_ema": s},
+    "params": lambda _, s: {"params": s, "iteration": torch.tensor(3)},
+    "a tensor beside": lambda _, s: {"epoch": torch.tensor(3), "state_dict": s},
+    "NumPy arrays": lambda _, s: {"model": s, "losses": np.arange(3.0), "kept": {"x": np.ones(2)}},
+    "a default dictionary": lambda _, s: {"net": s, "log": defaultdict(list, {"loss": [1.0]})},
+    "a class of its own": lambda _, s: {"model": s, "settings": Settings()},
+    "wrappers inside": lambda _, s: {
+        f"module.{n.replace('.', '._orig_mod.')}": t for n, t in s.items()
+    },
+    "Lightning": lambda _, s: {
+        "pytorch-lightning_version": "2.4",
+        "state_dict": {**ahead("net._orig_mod.", s), "critic.w": torch.ones(2)},
+        "hyper_parameters": {"lr": 0.1},
+    },
     "mode connectivity": lambda n, s: {
         "epoch": 3,
         "model_state": s,
@@ -66,19 +110,53 @@ HELD = {
 
 
 @pytest.mark.parametrize("shape", HELD)
-def test_what_training_scripts_write(shape: str, net: nn.Module, tmp_path: Path) -> None:
+def test_what_training_scripts_write(
+    shape: str, net: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_main(Settings, monkeypatch)
     found = read(net, HELD[shape](net, net.state_dict()), tmp_path)
     assert found.keys() == net.state_dict().keys()
     for name, tensor in net.state_dict().items():
         assert torch.equal(found[name], tensor)
 
 
+def test_the_average_beside_the_weights_is_told_of(
+    net: nn.Module, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = {name: tensor + 1 for name, tensor in net.state_dict().items()}
+    found = read(net, {"state_dict_ema": other, "state_dict": net.state_dict()}, tmp_path)
+    assert torch.equal(found["a.weight"], net.a.weight)
+    assert "under 'state_dict' are read, and not those under 'state_dict_ema'" in (
+        capsys.readouterr().err
+    )
+
+
+def touch(path: Path) -> None:
+    path.touch()
+
+
+def test_stand_ins_run_nothing(
+    net: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even a name of a usual kind leads to nothing but a stand-in."""
+    mark = tmp_path / "ran"
+    in_main(touch, monkeypatch)
+
+    class Touch:
+        def __reduce__(self) -> tuple:
+            return touch, (mark,)
+
+    made = {"state_dict": net.state_dict(), "x": Touch()}
+    pickle.loads(pickle.dumps(made["x"]))
+    assert mark.exists()  # it would run
+    mark.unlink()
+    assert torch.equal(read(net, made, tmp_path)["a.weight"], net.a.weight)
+    assert not mark.exists()
+
+
 REFUSED = {
-    "a NumPy number": (lambda s: {"state_dict": s, "best": np.float64(1)}, "numpy"),
-    "a Namespace": (
-        lambda s: {"state_dict": s, "a": argparse.Namespace(x=1)},
-        "argparse.Namespace",
-    ),
+    "a function": (lambda s: {"state_dict": s, "f": os.path.join}, "posixpath.join"),
+    "a module": (lambda s: {"state_dict": s, "f": nn.Linear(2, 2)}, "torch.nn.modules"),
     "two networks": (lambda s: {"g": s, "d": s}, "holds weights under 'g' and 'd'"),
     "two parts": (
         lambda s: {**ahead("teacher.", s), **ahead("student.", s)},
@@ -170,3 +248,86 @@ def test_sparse_gradients_of_embeddings_become_dense() -> None:
         found.append(hessian(torch.linspace(0, 1, hessian.size)))
         assert net[0].sparse == sparse
     assert torch.equal(*found)
+
+
+class Wrapped(nn.Module):
+    """A network inside another, as Hugging Face's: a body and a head."""
+
+    def __init__(self, *, head: bool = False) -> None:
+        super().__init__()
+        self.body = Net()
+        if head:
+            self.head = nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x)
+
+
+def test_a_prefix_that_only_the_network_has(net: nn.Module, tmp_path: Path) -> None:
+    found = read(Wrapped(), net.state_dict(), tmp_path)
+    assert torch.equal(found["body.a.weight"], net.a.weight)
+    with pytest.raises(UserError) as told:
+        read(Wrapped(head=True), net.state_dict(), tmp_path)
+    assert "lacks the parameter 'head.weight', 'head.bias' of 6 tensors" in str(told.value)
+
+
+def test_a_prefix_that_only_the_file_has(net: nn.Module, tmp_path: Path) -> None:
+    held = Wrapped(head=True)
+    found = read(net, held.state_dict(), tmp_path)
+    assert torch.equal(found["a.weight"], held.body.a.weight)
+
+
+def test_other_weights_are_named_with_what_is_missing(net: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as told:
+        read(net, {f"conv{k}.weight": torch.ones(2) for k in range(5)}, tmp_path)
+    assert "lacks the parameter 'a.weight', 'a.bias', 'b.weight' and 1 more of 4" in str(told.value)
+    assert "holds 'conv0.weight', 'conv1.weight', 'conv2.weight' and 2 more" in str(told.value)
+    with pytest.raises(UserError, match="holds 'z', unknown to the network"):
+        read(net, {**net.state_dict(), "z": torch.ones(2)}, tmp_path)
+
+
+def sharded(state: dict, folder: Path) -> Path:
+    """Write a state dict as Hugging Face does a large one."""
+    names, files = list(state), ("model-1-of-2.safetensors", "model-2-of-2.safetensors")
+    halves = {files[0]: names[:2], files[1]: names[2:]}
+    for file, some in halves.items():
+        save_file({name: state[name] for name in some}, folder / file)
+    named = {name: file for file, some in halves.items() for name in some}
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": named}))
+    return index
+
+
+def test_shards_and_folders(net: nn.Module, tmp_path: Path) -> None:
+    index = sharded(net.state_dict(), tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    for file in (index, tmp_path):
+        found = read_state(str(file))
+        assert found.keys() == net.state_dict().keys()
+        assert all(torch.equal(found[name], t) for name, t in net.state_dict().items())
+    one = tmp_path / "one"
+    one.mkdir()
+    with pytest.raises(UserError, match=r"holds no file of weights .* but nothing"):
+        read_state(str(one))
+    torch.save(net.state_dict(), one / "pytorch_model.bin")
+    assert read_state(str(one)).keys() == net.state_dict().keys()
+    torch.save(net.state_dict(), one / "b.bin")
+    with pytest.raises(UserError, match=r"holds 2 files of weights, b\.bin, pytorch_model\.bin"):
+        read_state(str(one))
+
+
+def test_shards_that_are_not_whole(net: nn.Module, tmp_path: Path) -> None:
+    index = sharded(net.state_dict(), tmp_path)
+    (tmp_path / "model-2-of-2.safetensors").unlink()
+    with pytest.raises(UserError, match=r"'model-2-of-2\.safetensors' is not there, one of 2"):
+        read_state(str(index))
+    save_file({"x": torch.ones(1)}, tmp_path / "model-2-of-2.safetensors")
+    with pytest.raises(UserError, match=r"lacks 'b\.weight', which the index says"):
+        read_state(str(index))
+    index.write_text(json.dumps({"weight_map": {"a.weight": "../other.safetensors"}}))
+    with pytest.raises(UserError, match="which is no file beside it"):
+        read_state(str(index))
+    for text in ("[]", "{", '{"weight_map": 3}'):
+        index.write_text(text)
+        with pytest.raises(UserError, match="is no index of shards"):
+            read_state(str(index))

@@ -5,7 +5,8 @@ What plug-ins are written with is here: `import lossatlas as la`, then `la.Metri
 `la.Value`, `la.Series`, `la.Task` and `la.Optimiser`; figures with `la.figure`, `la.Tables`,
 `la.Style` and `la.Drawn`. `la.Network` and `la.TensorData` are the types of what metrics get.
 `lossatlas.load(cell, seed)` returns a replica of a cell of the workflow as a torch module, with its
-data and its loss.
+data and its loss. For notebooks, on modules and data of one's own: `lossatlas.hessian`, `connect`,
+`similarity`, `grow_simplex`, `plane`, `msd` and `read_checkpoint` (docs/notebook.md).
 """
 
 import os
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
     from lossatlas.metrics.base import Output as Output
     from lossatlas.metrics.base import Value as Value
     from lossatlas.metrics.network import Network as Network
+    from lossatlas.notebook.measures import connect as connect
+    from lossatlas.notebook.measures import grow_simplex as grow_simplex
+    from lossatlas.notebook.measures import hessian as hessian
+    from lossatlas.notebook.measures import plane as plane
+    from lossatlas.notebook.measures import similarity as similarity
+    from lossatlas.notebook.networks import read_checkpoint as read_checkpoint
+    from lossatlas.notebook.walks import msd as msd
     from lossatlas.replicas import load as load
     from lossatlas.spec.figures import Style as Style
     from lossatlas.store import Series as Series
@@ -44,7 +52,14 @@ _HOMES = {
     "Task": "tasks",
     "TensorData": "data.tensors",
     "Value": "metrics.base",
+    "connect": "notebook.measures",
+    "grow_simplex": "notebook.measures",
+    "hessian": "notebook.measures",
     "load": "replicas",
+    "msd": "notebook.walks",
+    "plane": "notebook.measures",
+    "read_checkpoint": "notebook.networks",
+    "similarity": "similarity",
 }
 
 __getattr__, __dir__ = exported(__name__, _HOMES)

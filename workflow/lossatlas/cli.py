@@ -10,17 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from lossatlas import __version__, installed, plugins, project_commands, store
+from lossatlas import __version__, installed, plugins, progress, project_commands, store
 from lossatlas.differences import differences
 from lossatlas.entry import find_user_modules
-from lossatlas.errors import UserError, nearest, out_of_memory
+from lossatlas.errors import UserError, out_of_memory
 from lossatlas.files import check_own, check_place
 from lossatlas.metrics import registry
-from lossatlas.metrics.base import Metric
 from lossatlas.spec import spelling
 from lossatlas.spec.kinds import numbers
 
@@ -169,22 +167,9 @@ def _pairs(texts: Sequence[str], option: str) -> dict[str, Any]:
     return found
 
 
-def _settings(name: str, given: dict[str, Any]) -> Metric:
-    metric = registry.find(name)
-    try:
-        return metric(**given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = str(first["loc"][0]) if first["loc"] else ""
-        if first["type"] == "extra_forbidden":
-            fix = nearest(key, metric.model_fields)
-            raise UserError(f"{name} has no setting '{key}'", where="--set", fix=fix) from None
-        message = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{key}: {message}" if key else message, where="--set") from None
-
-
 def _metric(options: argparse.Namespace) -> None:
-    settings = _settings(options.name, _pairs(options.set, "--set"))
+    kind, chosen = registry.find(options.name), _pairs(options.set, "--set")
+    settings = registry.with_settings(kind, chosen, "--set")
     own = {key: getattr(options, key) for key in ("checkpoint", "model", "data", "task", "arg")}
     _check_source(options, own)
     from lossatlas import device
@@ -197,12 +182,14 @@ def _metric(options: argparse.Namespace) -> None:
     if options.threads:
         device.set_threads(options.threads)
     if options.cell:
-        record = measure_stored(settings, options.cell, options.seed)
+        with progress.shown():
+            record = measure_stored(settings, options.cell, options.seed)
     else:
         own["arg"] = _pairs(options.arg, "--arg")
         unit = options.pixels == "unit"
         given = (own["checkpoint"], own["model"], own["arg"], own["data"], own["task"])
-        record = measure_custom(settings, *given, unit_pixels=unit)
+        with progress.shown():
+            record = measure_custom(settings, *given, unit_pixels=unit)
         _tell_of_pixels(record, options)
     if options.out:
         store.write(options.out, record)
@@ -258,16 +245,18 @@ def _plane(options: argparse.Namespace) -> None:
 
     if options.threads:
         device.set_threads(options.threads)
-    record = plane_custom(
-        options.checkpoint,
-        options.model,
-        _pairs(options.arg, "--arg"),
-        options.data,
-        options.task,
-        points=options.points,
-        images=options.images,
-        unit_pixels=options.pixels == "unit",
-    )
+    arguments = _pairs(options.arg, "--arg")
+    with progress.shown():
+        record = plane_custom(
+            options.checkpoint,
+            options.model,
+            arguments,
+            options.data,
+            options.task,
+            points=options.points,
+            images=options.images,
+            unit_pixels=options.pixels == "unit",
+        )
     _tell_of_pixels(record, options)
     for file in options.out:
         if file.endswith(".h5"):

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lossatlas import device, measuring, models, replicas, store
-from lossatlas.connectivity.evaluate import shuffled
 from lossatlas.data.loading import open_data
 from lossatlas.errors import UserError
 from lossatlas.metrics.base import Metric
 from lossatlas.models.functional import Functional, Tensors
 from lossatlas.models.outputs import check_outputs
 from lossatlas.reading import Reader, arrays_of
-from lossatlas.similarity.rows import scalar
-from lossatlas.simplex import planes
-from lossatlas.simplex.complexes import Vertex
-from lossatlas.simplex.points import rows
+from lossatlas.simplex import triangle
 from lossatlas.tasks import Task
 from lossatlas.training import checkpoints
 from lossatlas.training.foreign import divide, read_state, unwrapped
-from lossatlas.training.networks import Networks, tell_of_buffers
+from lossatlas.training.networks import Networks
 
 
 def measure_custom(
@@ -151,21 +144,7 @@ def plane_custom(
         what = f"a plane goes through three checkpoints; {len(files)} given"
         raise UserError(what, where="--checkpoint", fix="give three files")
     networks = read_networks(files, model, arguments, data, task, unit_pixels=unit_pixels)
-    tell_of_buffers(networks)
-    functional, buffers = networks.functional, networks.one(0)[1]
-    corners = rows(networks.params, functional.shapes)
-    raster = planes.raster(corners, points)
-    train = shuffled(networks.data.train, "plane")
-    some = train.take(slice(0, images))
-    loss, error = planes.evaluate(functional, corners, raster.weights, buffers, some, train.images)
-    ends, _ = planes.evaluate(functional, corners, np.eye(3), buffers, some, train.images)
-    tables = planes.tables([Vertex(True, place) for place in range(3)], raster, loss, error)
-    record = store.Record("plane", tables=tables)
-    for place, value in enumerate(ends):
-        record.scalars.append(scalar("corner_loss", float(value), replica=place, unit="nats"))
-    for name, here in (("inside", raster.inside), ("outside", ~raster.inside)):
-        largest = float(loss[here].max()) if here.any() else math.nan
-        record.scalars.append(scalar(f"{name}_loss_max", largest, unit="nats"))
+    record = triangle.measure(networks, points, images)
     record.settings = {"points": points, "images": images}
     record.spec = {"model": model, "arguments": dict(arguments), "data": data, **_seen(networks)}
     record.provenance = device.provenance(checkpoints=[Path(file).name for file in files])

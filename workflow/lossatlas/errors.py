@@ -26,6 +26,14 @@ class UserError(Exception):
         super().__init__(f"{message} ({fix})" if fix else message)
 
 
+class UserValueError(UserError, ValueError):
+    """A value that a function of the library cannot take."""
+
+
+class UserTypeError(UserError, TypeError):
+    """A thing of another kind than a function of the library takes."""
+
+
 def nearest(word: object, choices: Iterable[str]) -> str:
     """Return a hint that names the choice most like `word`, or lists the choices, at most 40.
 

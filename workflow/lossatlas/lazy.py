@@ -15,13 +15,15 @@ def exported(
 
     Args:
         package: Its `__name__`.
-        homes: Exported name -> the module of the package that defines it.
+        homes: Exported name -> the module of the package that defines it; a module of that name is
+            exported itself.
     """
 
     def get(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+        module = importlib.import_module(f"{package}.{homes[name]}")
+        return module if homes[name] == name else getattr(module, name)
 
     def names() -> list[str]:
         return sorted({*vars(sys.modules[package]), *homes})

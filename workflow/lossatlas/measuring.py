@@ -17,9 +17,10 @@ from lossatlas.metrics.base import Given, Metric, Unit
 from lossatlas.metrics.parts import Parts, divide, others, put_together
 from lossatlas.metrics.results import check, in_unit
 from lossatlas.models import target_of
+from lossatlas.progress import tracked
 from lossatlas.reading import Inputs, Reader, arrays_of, blocks_of
 from lossatlas.spec.cells import Cell, from_spec
-from lossatlas.tasks import CLASSIFICATION
+from lossatlas.tasks import CLASSIFICATION, Task
 from lossatlas.timing import stopwatch
 from lossatlas.training import checkpoints
 
@@ -114,7 +115,7 @@ def measure_given(
     """
     units = _measurable(metric, metric.uses([*good, *lost]), good)
     found: dict[Unit, store.Record] = {}
-    for batch in _batches(metric, units):
+    for batch in tracked(_batches(metric, units), metric.kind, f"{metric.per}s"):
         found |= _measured(metric, given, batch, None)
     return _whole(metric, [found[unit] for unit in units])
 
@@ -150,9 +151,17 @@ def _measured(
         from lossatlas.training.networks import tell_of_buffers
 
         tell_of_buffers(given.loaded)
-    made = check(metric, metric.measure_units(given, units, state))
-    made = in_unit(made, given.task.unit)
+    made = checked(metric, metric.measure_units(given, units, state), given.task)
     return {units[0]: made} if metric.per == "cell" else divide(made, units)
+
+
+def checked(metric: Metric, record: store.Record, task: Task) -> store.Record:
+    """Return what a metric measured, in the unit of the task.
+
+    Raises:
+        UserError: If it is not what the metric declares.
+    """
+    return in_unit(check(metric, record), task.unit)
 
 
 def _whole(metric: Metric, parts: Sequence[store.Record]) -> store.Record:

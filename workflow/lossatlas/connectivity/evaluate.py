@@ -14,6 +14,7 @@ from lossatlas.data.tensors import Inputs, Split
 from lossatlas.models.functional import Functional, Tensors, reestimate_norms
 from lossatlas.models.layout import fast
 from lossatlas.models.outputs import outputs_of
+from lossatlas.progress import tracked
 from lossatlas.training.networks import chunk_of, evaluator
 from lossatlas.training.seeds import generator, seed_default
 
@@ -154,7 +155,7 @@ def evaluate_path(
     """
     known = {0.0: ends[0], 1.0: ends[1]} if ends is not None else {}
     points = []
-    for place in map(float, t):
+    for place in tracked([float(one) for one in t], "path", "points"):
         if place not in known:
             network = curve.at(place)
             known[place] = evaluate_point(functional, network, train, test, batch=batch)

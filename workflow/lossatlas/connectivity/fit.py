@@ -19,6 +19,7 @@ from lossatlas.data.augment import changed
 from lossatlas.data.tensors import Split
 from lossatlas.models.functional import Functional, Tensors, stack
 from lossatlas.models.layout import Layout
+from lossatlas.progress import advance, counted
 from lossatlas.training.optimisers import decay, optimiser_of
 from lossatlas.training.seeds import generator, seed_default
 
@@ -140,8 +141,11 @@ class CurveFit:
             G curves. One that diverged has controls that are not finite (`Curve.finite`).
         """
         device = self.points.device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            for epoch in range(self.step // self.steps, self.settings.epochs):
+        epochs = self.settings.epochs
+        left = epochs * self.steps - self.step
+        devices = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices), counted("curve", left, "steps"):
+            for epoch in range(self.step // self.steps, epochs):
                 if not torch.isfinite(self.controls).flatten(1).all(1).any():
                     break
                 self._epoch(epoch, save)
@@ -159,6 +163,7 @@ class CurveFit:
             seed_default(self.points.device, "noise", *self.words, self.step)  # for dropout
             self._step(index, weights, rate)
             self.step += 1
+            advance("steps")
             if save is not None:
                 save(self)
 

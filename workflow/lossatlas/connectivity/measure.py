@@ -71,23 +71,40 @@ def measure(
     if pairs is None:
         chosen = pairs_of(settings, [*networks.seeds, *networks.diverged])
         pairs = [pair for pair in chosen if set(pair) <= set(networks.seeds)]
-    record = Record("connectivity", mode=settings.mode)
     if not pairs:
-        return record
-    train = shuffled(networks.data.train, "connectivity", settings.seed)
+        return Record("connectivity", mode=settings.mode)
+    return evaluate(networks, settings, pairs, fit(networks, settings, pairs, state))
+
+
+def fit(
+    networks: Networks, settings: Connectivity, pairs: Sequence[Pair], state: State | None = None
+) -> list[Curve]:
+    """Train a curve for each pair; arguments and errors as in `measure`."""
     index = {seed: place for place, seed in enumerate(networks.seeds)}
     ends = [(networks.one(index[a]), networks.one(index[b])) for a, b in pairs]
     words = [("curve", settings.seed, *pair) for pair in pairs]
     try:
-        curves = fit_curves(networks.functional, ends, train, settings, words, state)
+        train = _train(networks, settings)
+        return fit_curves(networks.functional, ends, train, settings, words, state)
     except ValueError as error:
         fix = "use more training images"
         raise UserError(str(error), where="connectivity", fix=fix) from None
-    ruler = _Ruler(networks, train, settings)
+
+
+def evaluate(
+    networks: Networks, settings: Connectivity, pairs: Sequence[Pair], curves: Sequence[Curve]
+) -> Record:
+    """Measure trained curves, and the straight lines between their ends; see `measure`."""
+    record = Record("connectivity", mode=settings.mode)
+    ruler = _Ruler(networks, _train(networks, settings), settings)
     for pair, curve in zip(pairs, curves, strict=True):
         _add(record, pair, curve, ruler, settings)
     record.arrays |= _arrays(pairs, curves, ruler)
     return record
+
+
+def _train(networks: Networks, settings: Connectivity) -> Split:
+    return shuffled(networks.data.train, "connectivity", settings.seed)
 
 
 class _Ruler:
@@ -164,7 +181,7 @@ def _add(record: Record, pair: Pair, curve: Curve, ruler: _Ruler, settings: Conn
             record.series.append(Series(name, ruler.t, y, "t", *pair, **about))
 
 
-def _arrays(pairs: Sequence[Pair], curves: list[Curve], ruler: _Ruler) -> dict[str, Array]:
+def _arrays(pairs: Sequence[Pair], curves: Sequence[Curve], ruler: _Ruler) -> dict[str, Array]:
     lengths = np.array([curve.length() for curve in curves])
     distances = np.array([curve.distance() for curve in curves])
     steps = np.array([curve.step_lengths(ruler.t) for curve in curves])

@@ -22,6 +22,7 @@ from lossatlas.curvature.lanczos import (
 from lossatlas.curvature.operator import HessianOperator, hessian_at
 from lossatlas.curvature.progress import Progress
 from lossatlas.curvature.trace import Trace, hutchinson_paper, trace
+from lossatlas.progress import counted
 from lossatlas.store import Array, Record, Scalar, Series
 from lossatlas.training.networks import Networks
 from lossatlas.training.seeds import generator
@@ -82,7 +83,10 @@ def measure(
     """
     progress = Progress(state)
     places = [networks.seeds.index(seed) for seed in (networks.seeds if seeds is None else seeds)]
-    replicas = [_one(networks, index, settings, progress) for index in places]
+    replicas = []
+    for index in places:
+        with counted("Hessian", settings.products, "products"):
+            replicas.append(_one(networks, index, settings, progress))
     scalars = [row for replica in replicas for row in _scalars(replica, settings.eigenvalues)]
     series = [_series(replica) for replica in replicas if replica.density is not None]
     arrays = _arrays(replicas, settings) if replicas else {}

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lossatlas.curvature.written_out import WrittenOut
-from lossatlas.data.tensors import Inputs, Split
+from lossatlas.data.tensors import Inputs, Split, check_examples
 from lossatlas.errors import UserError, nearest
 from lossatlas.models.functional import (
     Functional,
@@ -31,6 +31,7 @@ from lossatlas.models.functional import (
 )
 from lossatlas.models.layout import fast
 from lossatlas.models.outputs import runs_again
+from lossatlas.progress import advance
 from lossatlas.tasks import Task
 from lossatlas.training.networks import Networks
 
@@ -121,6 +122,7 @@ class HessianOperator:
         if vector.shape != (self.size,):
             raise ValueError(f"expected a vector ({self.size},), got {tuple(vector.shape)}")
         self.products += 1
+        advance("products")
         vector = vector.to(self.device, self.dtype)
         with torch.enable_grad(), _explained():
             return self._differ(vector) if self.differences else self._differentiate(vector)
@@ -290,8 +292,9 @@ def hessian_of(
         differences: Central differences instead of second derivatives.
 
     Raises:
-        UserError: As `HessianOperator`.
+        UserError: As `HessianOperator`; or if there are not as many labels as images.
     """
+    check_examples(images, labels, "hessian_of")
     params, buffers = state_of(module)
     if dtype is not None:
         params, buffers = _cast(params, dtype), _cast(buffers, dtype)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from lossatlas.errors import UserTypeError, UserValueError
 from lossatlas.tasks import CLASSIFICATION, Task
 
 if TYPE_CHECKING:
@@ -80,6 +81,23 @@ def places(inputs: Inputs) -> int:
     if not inputs.is_floating_point():
         return max(1, TOKEN * inputs[0].numel())
     return inputs[0, 0].numel() if inputs.dim() > 1 else 1
+
+
+def check_examples(inputs: object, targets: object, where: str) -> None:
+    """Refuse what are not as many targets as inputs, both as tensors.
+
+    Raises:
+        UserError: With what they are.
+    """
+    fix = "give tensors, the examples along their first axis"
+    for name, one in (("inputs", inputs), ("targets", targets)):
+        if not isinstance(one, Tensor | (Named if name == "inputs" else Tensor)):
+            raise UserTypeError(f"the {name} are a {type(one).__name__}", where=where, fix=fix)
+    assert isinstance(inputs, Tensor | Named)
+    assert isinstance(targets, Tensor)
+    if not len(inputs) or len(inputs) != len(targets):
+        what = f"{len(inputs)} inputs and {len(targets)} targets"
+        raise UserValueError(what, where=where, fix="give one target for each input")
 
 
 @dataclass(frozen=True)

@@ -73,11 +73,10 @@ def measure_replicas(
         v).
     """
     record = Record("landscape")
-    chosen = torch.randperm(len(networks.data.train), generator=generator("plane", settings.seed))
-    images = networks.data.train.take(chosen[: settings.samples].to(networks.device))
+    images = images_of(networks.data.train, settings.samples, settings.seed)
     for seed in seeds:
         index = networks.seeds.index(seed)
-        loss = plane(networks, index, images, settings)
+        loss = plane(networks, index, images, settings.side, settings.extent, settings.seed)
         if not np.isfinite(loss).all():
             names = ("roughness_exponent", "log_roughness_exponent", "box_dimension", *PCA)
             _undefined(record, names, seed)
@@ -183,12 +182,29 @@ def _undefined(record: Record, names: Iterable[str], seed: int) -> None:
     record.scalars += [Scalar(name, nan, seed, status="undefined") for name in names]
 
 
-def plane(networks: Networks, index: int, images: Split, settings: Landscape) -> Array:
-    """Return the loss (side, side) over two random directions from a replica."""
+def images_of(train: Split, count: int, seed: int) -> Split:
+    """Return the training images that the loss of planes is taken on; all if there are fewer."""
+    chosen = torch.randperm(len(train), generator=generator("plane", seed))
+    return train.take(chosen[:count].to(train.device))
+
+
+def plane(
+    networks: Networks, index: int, images: Split, side: int, extent: float, seed: int
+) -> Array:
+    """Return the loss (side, side) over two random directions from a replica.
+
+    Args:
+        networks: The replicas.
+        index: Which one.
+        images: Of the loss.
+        side: Nodes along each side.
+        extent: Half the side, in lengths of the directions.
+        seed: Of the directions.
+    """
     params, _ = networks.one(index)
-    words = ("direction", settings.seed, networks.seeds[index])
+    words = ("direction", seed, networks.seeds[index])
     directions = [flatten(filter_normalised(params, generator(*words, axis))) for axis in "uv"]
-    return _mapped(networks, index, images, torch.stack(directions), settings.side, settings.extent)
+    return _mapped(networks, index, images, torch.stack(directions), side, extent)
 
 
 def _mapped(

@@ -131,7 +131,9 @@ def _window(sheet: Sheet, recorded: Recorded, index: int, *, detailed: bool) -> 
         for name in sheet.settings.numbers():
             sheet.number(name, first, Number(math.nan, status="diverged"))
         return
-    _displacement(sheet, recorded, path, first)
+    paper = sheet.settings.mode == "paper"
+    start = recorded.paper_from_start(first, first + len(path)) if paper else None
+    displacement(sheet, path, first, start)
     window.noise(sheet, recorded, slice(first, end - 1), detailed=detailed)
     window.losses(sheet, recorded, path, first)
     known, loss = _with_loss(recorded, path, first, sheet.settings.mode)
@@ -162,8 +164,15 @@ def _with_loss(recorded: Recorded, path: Path, first: int, mode: Mode) -> tuple[
     return path_of_gram(path.gram[np.ix_(has, has)], path.steps[has[:-1]]), loss
 
 
-def _displacement(sheet: Sheet, recorded: Recorded, path: Path, first: int) -> None:
-    """Mean squared displacement: raw, without drift, of surrogates, from the start; exponents."""
+def displacement(sheet: Sheet, path: Path, first: int, start: Array | None = None) -> None:
+    """Mean squared displacement: raw, without drift, of surrogates, from the start; exponents.
+
+    Args:
+        sheet: Where the numbers and curves of a window are noted.
+        path: The window, of T points.
+        first: Its first point.
+        start: (T - 1,) squared displacement from the start; default: that of the path.
+    """
     settings, rng = sheet.settings, seeded("diffusion", sheet.settings.seed, sheet.seed, first)
     last = min(settings.last_lag or len(path) // 4, len(path) - 1)
     if last > len(path) // 4:
@@ -186,9 +195,7 @@ def _displacement(sheet: Sheet, recorded: Recorded, path: Path, first: int) -> N
     every = time_averaged_msd(distances) if settings.mode == "paper" else raw
     x, beta, stderr = window.local(every, settings.mode)
     sheet.curve("local_exponent", x, beta, window=first, stderr=stderr, df=every.df)
-    start = distances[0, 1:]
-    if settings.mode == "paper":
-        start = recorded.paper_from_start(first, first + len(path))
+    start = distances[0, 1:] if start is None else start
     picked = log_lags(1, len(start)) - 1
     sheet.curve("msd_from_start", picked + 1.0, start[picked], window=first)
     length = contour.mean_contour_length(path, settings.mode)

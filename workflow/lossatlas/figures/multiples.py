@@ -62,14 +62,14 @@ def curves(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
         figure, panels = _sheet_of(grid, "place t on the path", "training error (%)")
         for key, group in rows.groupby(["path", load, temperature], sort=False):
             path, *place = cast("tuple[str, float, float]", key)
-            _bundle(panels[place[0], place[1]], group, _look(path))
+            _bundle(panels[place[0], place[1]], group, path_look(path))
         for axes in panels.values():
             axes.set_xlim(-0.06, 1.06)
             axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
             _error_scale(axes, rows["y"])
         marks = _mark(panels, tables, rows, load, temperature)
         paths = [
-            (Line2D([], [], linewidth=1.5, **_look(path)), _words(path))
+            (Line2D([], [], linewidth=1.5, **path_look(path)), path_words(path))
             for path in sorted(rows["path"].unique(), key=lambda path: path == STRAIGHT)
         ]
         thin = Line2D([], [], color=style.GREY, linewidth=0.4)
@@ -108,7 +108,7 @@ def spectra(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn
             axes = panels[place[:2]]
             axes.plot(group["x"], group["y"], color=BLUE, linewidth=0.6, alpha=0.7)
         for axes in panels.values():
-            _spectral_scales(axes, rows)
+            spectral_scales(axes, rows)
         marks = _mark(panels, tables, rows, load, temperature)
         _key(figure, [(Line2D([], [], color=BLUE, linewidth=0.8), "one replica")], marks)
     names = {load: "load", temperature: "temperature", "x": "eigenvalue", "y": "density"}
@@ -189,13 +189,15 @@ def _name_axes(
     figure.text(3 / page_width, y, labels[1], fontsize=8, **upwards)  # type: ignore[arg-type]
 
 
-def _look(path: str) -> dict[str, Any]:
+def path_look(path: str) -> dict[str, Any]:
+    """Return the look of a line: that of the straight path, or of a curve."""
     if path == STRAIGHT:  # dashed, it lies on top: where both are equal, both are seen
         return {"color": ORANGE, "linestyle": "--", "zorder": 2.1}
     return {"color": BLUE, "linestyle": "-"}
 
 
-def _words(path: str) -> str:
+def path_words(path: str) -> str:
+    """Return what a kind of path is called in a key."""
     return "straight line" if path == STRAIGHT else f"{path} curve".capitalize()
 
 
@@ -231,7 +233,7 @@ def _error_scale(axes: Axes, errors: pd.Series[float]) -> None:
     axes.set_ylim(-0.03 * min(largest, 10), largest * 1.15)
 
 
-def _spectral_scales(axes: Axes, rows: pd.DataFrame) -> None:
+def spectral_scales(axes: Axes, rows: pd.DataFrame) -> None:
     """Share one scale of eigenvalues (symmetric logarithm) and one of densities (logarithm)."""
     widest = _largest(rows["x"].abs()) or 1.0
     highest = _largest(rows["y"]) or 1.0

@@ -38,7 +38,7 @@ def planes(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn
         fix = "let 'simplex' have a complex with a triangle"
         raise UserError("the figure's tables have no plane", where="figures", fix=fix)
     losses = np.concatenate([rasters[name]["loss"].to_numpy() for name in names])
-    scale = _log_scale(losses)
+    scale = log_scale(losses)
     with style.sheet():
         rows = math.ceil(len(names) / 2)
         figure = style.page(14 + 48 * rows)
@@ -55,7 +55,7 @@ def planes(tables: Tables, chosen: Chosen, load: str, temperature: str) -> Drawn
     return Drawn(figure, pd.concat(parts, ignore_index=True))
 
 
-def _log_scale(losses: np.ndarray) -> LogNorm:
+def log_scale(losses: np.ndarray) -> LogNorm:
     """Return the scale from the least to the largest loss; of equal losses, 1% around them."""
     finite = losses[np.isfinite(losses)]
     low, high = (finite.min(), finite.max()) if finite.size else (1.0, 1.0)
@@ -67,27 +67,31 @@ def loss_bar(
     figure: Figure, image: Any, scale: LogNorm, place: tuple[float, float, float, float]
 ) -> None:
     """Draw the colour bar of losses at a place (left, bottom, width, height) of the page."""
+    label_bar(figure.colorbar(image, cax=figure.add_axes(place)), scale)
+
+
+def label_bar(bar: Any, scale: LogNorm, label: str = LOSS) -> None:
+    """Put ticks and a label on a colour bar of losses."""
     low, high = cast(float, scale.vmin), cast(float, scale.vmax)
     ticks = [tick for tick in _TICKS if low <= tick <= high]
     if len(ticks) < 2:  # one number is no scale
         equal = high <= 1.001 * NARROW**3 * low
         ticks = [math.sqrt(low * high)] if equal else np.geomspace(low, high, 3).tolist()
-    bar = figure.colorbar(image, cax=figure.add_axes(place), ticks=ticks)
+    bar.set_ticks(ticks)
     bar.ax.set_yticklabels([f"{tick:.3g}" for tick in ticks])
     bar.minorticks_off()
-    bar.set_label(LOSS)
+    bar.set_label(label)
 
 
 def draw_plane(axes: Axes, raster: pd.DataFrame, corners: pd.DataFrame, scale: LogNorm) -> Any:
     """Draw one plane; distances on paper are proportional to those in parameter space."""
     wide = raster.pivot(index="v", columns="u", values="loss")
-    levels = np.geomspace(cast(float, scale.vmin), cast(float, scale.vmax), 24)
-    loss = np.clip(wide.to_numpy(), levels[0], levels[-1])
-    image = axes.contourf(
-        wide.columns, wide.index, loss, levels, cmap=LOSSES, norm=scale, extend="max"
-    )
+    image = fill(axes, wide, scale)
     error = raster.pivot(index="v", columns="u", values="error").to_numpy()
-    lines = [level for level in (2, 10, 50) if np.nanmin(error) < level < np.nanmax(error)]
+    low, high = error.min(), error.max()
+    if np.isnan(error).any() and not np.isnan(error).all():
+        low, high = np.nanmin(error), np.nanmax(error)
+    lines = [level for level in (2, 10, 50) if low < level < high]
     if lines:
         marks = axes.contour(wide.columns, wide.index, error, lines, colors="white", linewidths=0.6)
         axes.clabel(marks, fmt="%g%%", fontsize=6)
@@ -116,6 +120,15 @@ def draw_plane(axes: Axes, raster: pd.DataFrame, corners: pd.DataFrame, scale: L
     return image
 
 
+def fill(axes: Axes, loss: pd.DataFrame, scale: LogNorm) -> Any:
+    """Fill the contours of a loss, rows along v and columns along u."""
+    levels = np.geomspace(cast(float, scale.vmin), cast(float, scale.vmax), 24)
+    clipped = np.clip(loss.to_numpy(), levels[0], levels[-1])
+    return axes.contourf(
+        loss.columns, loss.index, clipped, levels, cmap=LOSSES, norm=scale, extend="max"
+    )
+
+
 def _vertex(mode: float, number: float) -> str:
     """Return what names a mode or a connector."""
     return f"{'w' if mode else 'θ'}{int(number)}"
@@ -132,7 +145,7 @@ def complex_3d(tables: Tables, chosen: Chosen, load: str, temperature: str) -> D
         axes: Any = figure.add_subplot(projection="3d")
         axes.set_position((-0.04, 0.02, 0.84, 0.98))
         axes.set_box_aspect(BOX)
-        scale = _log_scale(points["train_loss"].to_numpy())
+        scale = log_scale(points["train_loss"].to_numpy())
         for _, edge in edges.iterrows():
             pair = vertices.iloc[[int(edge["from"]), int(edge["to"])]]
             axes.plot(pair["x"], pair["y"], pair["z"], color=style.GREY, linewidth=0.7)

@@ -74,11 +74,15 @@ class Hessian(Metric):
 
         return measure(given.networks, self, state, [seed for (seed,) in units])
 
+    @property
+    def products(self) -> int:
+        """Hessian-vector products of one replica, at most."""
+        products = self.iterations + self.probes + self.density_probes * self.density_steps
+        return products + (self.iterations if self.eigenvalues > 1 else 0)
+
     def passes(self, planned: PlannedCell) -> Passes:
         """One pass per product."""
-        products = self.iterations + self.probes + self.density_probes * self.density_steps
-        products += self.iterations if self.eigenvalues > 1 else 0
-        return [(len(planned.seeds) * products, 12, self.samples)]
+        return [(len(planned.seeds) * self.products, 12, self.samples)]
 
     def memory(self, planned: PlannedCell) -> Memory:
         """The basis of Lanczos, and images that are differentiated twice."""

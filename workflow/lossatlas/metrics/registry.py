@@ -5,21 +5,22 @@ from __future__ import annotations
 import dis
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from types import FunctionType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, ValidationError
 
 from lossatlas import metrics, plugins
-from lossatlas.errors import UserError
+from lossatlas.errors import UserError, UserTypeError, UserValueError, nearest
 from lossatlas.metrics.base import Given, Metric, Output, Unit
 
 if TYPE_CHECKING:
     from lossatlas.store import Record
     from lossatlas.training.state import State
 
+M = TypeVar("M", bound=Metric)
 GROUP = "lossatlas.metrics"
 _PER = ("replica", "pair", "cell")
 
@@ -58,6 +59,39 @@ def find(kind: str, where: str = "metric") -> type[Metric]:
         return _plug_in(kind, where)
     target = plugins.target_of(kind, GROUP, built_in(), where)
     return _plug_in(target, where) if target else built_in()[kind]
+
+
+def with_settings(metric: type[M], given: Mapping[str, Any], where: str = "", **fixed: Any) -> M:
+    """Return a metric with its settings.
+
+    Args:
+        metric: Its class.
+        given: What the user sets.
+        where: What the user sets them with, for messages; default: the metric's name.
+        fixed: Settings that the user may not give.
+
+    Raises:
+        UserError: If there is no such setting, or it has not such a value.
+    """
+    built_in()  # gives names to the metrics of this package
+    place = where or metric.kind
+    for key in given:
+        if key in fixed:
+            raise UserTypeError(f"'{key}' is not to be set here", where=place, fix="leave it out")
+    try:
+        return metric(**{**given, **fixed})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0]) if first["loc"] else ""
+        if first["type"] == "extra_forbidden":
+            fix = nearest(key, metric.model_fields)
+            what = f"{metric.kind} has no setting '{key}'"
+            raise UserTypeError(what, where=place, fix=fix) from None
+        message = first["msg"].removeprefix("Value error, ")
+        if not isinstance(first["input"], str | int | float | list | dict | None):
+            message += f", not a {type(first['input']).__name__}"
+        what = f"{key}: {message}" if key else message
+        raise UserValueError(what, where=place) from None
 
 
 class NotImported(Metric):

@@ -6,11 +6,16 @@ modules of it that need NumPy alone) does not import torch:
     from lossatlas.similarity import cka
 
     cka(features_of_one, features_of_another, unbiased=True)  # (N, d) and (N, e), any float type
+
+The package itself can be called: `lossatlas.similarity(models, data)` compares modules, as
+`notebook.measures.similarity` says.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from lossatlas.lazy import exported
 
@@ -57,3 +62,16 @@ __all__ = [
 ]
 
 __getattr__, __dir__ = exported(__name__, _HOMES)
+
+
+class _Callable(ModuleType):
+    """This package: modules of it are imported from here, and it is a function for notebooks."""
+
+    def __call__(self, *given: Any, **settings: Any) -> Any:
+        """Compare networks: `notebook.measures.similarity`."""
+        from lossatlas.notebook.measures import similarity
+
+        return similarity(*given, **settings)
+
+
+sys.modules[__name__].__class__ = _Callable

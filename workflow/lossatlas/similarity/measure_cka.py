@@ -11,6 +11,7 @@ from scipy.special import betaincinv
 
 from lossatlas.data.tensors import Inputs, Named
 from lossatlas.errors import UserError
+from lossatlas.progress import tracked
 from lossatlas.similarity.alignment import Centred, centre, estimates
 from lossatlas.similarity.features import features
 from lossatlas.similarity.rows import scalar
@@ -65,7 +66,7 @@ def measure(
     if not train.task.classes:
         layers = [layer for layer in layers if layer != "softmax"] or ["output"]
     centred: dict[str, list[Centred]] = {layer: [] for layer in layers}
-    for index in range(len(networks.seeds)):
+    for index in tracked(range(len(networks.seeds)), "features", "networks"):
         for layer, rows in features(networks, index, images, layers, targets).items():
             centred[layer].append(centre(rows))
     for layer in layers if pairs else []:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lossatlas import uncertainty
 from lossatlas.data.tensors import Split
+from lossatlas.progress import tracked
 from lossatlas.similarity import predictions
 from lossatlas.similarity.rows import scalar
 from lossatlas.store import Array, Record, Scalar
@@ -41,7 +42,7 @@ def measure_replicas(networks: Networks, indices: Sequence[int]) -> Record:
     """
     record = Record("performance")
     data, task, members = networks.data, networks.data.task, []
-    for index in indices:
+    for index in tracked(indices, "performance", "networks"):
         seed = networks.seeds[index]
         for name in ("train", "test"):
             split = data.train if name == "train" else data.test

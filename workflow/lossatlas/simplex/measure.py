@@ -56,29 +56,54 @@ def measure(networks: Networks, settings: Simplex, state: State | None = None) -
         UserError: If the complex does not fit the replicas or the network.
         Preempted: If a signal asked the job to leave; the state has been saved.
     """
-    plans = _plans(networks.seeds, settings)
+    plans = plans_of(networks.seeds, settings)
     asked = dict.fromkeys(plans[0].indices(v, "metrics: simplex: planes") for v in settings.planes)
-    train = shuffled(networks.data.train, "simplex", settings.seed)
-    ruler, record = Ruler(networks, train), Record("simplex", mode=settings.mode)
+    record = Record("simplex", mode=settings.mode)
     for plan in plans:
         part = None if state is None else state.part("complex", *plan.modes)
-        made, grown = _grow(networks, train, plan, settings, part)
-        one = Record("simplex", status="diverged" if grown.diverged else "ok")
-        _modes(one, made, grown, ruler)
-        _inside(one, made, grown, ruler, settings)
-        _edges(one, made, grown, ruler, settings)
-        if grown.diverged:
-            _mark(one)
+        made, grown = train(networks, plan, settings, part)
+        first = plan is plans[0]
+        one = evaluate(networks, made, grown, settings, list(asked) if first else None)
         record.scalars += one.scalars
-        if plan is plans[0]:
+        if first:
             record.status, record.tables, record.arrays = one.status, one.tables, one.arrays
-            _volumes(record, made, grown)
-            there = [corners for corners in asked if max(corners) < len(grown.vertices)]
-            _planes(record, made, grown, ruler, settings, there if asked else triangles(made))
     return record
 
 
-def _plans(seeds: Sequence[int], settings: Simplex) -> list[Complex]:
+def evaluate(
+    networks: Networks,
+    plan: Complex,
+    grown: Grown,
+    settings: Simplex,
+    asked: Sequence[tuple[int, ...]] | None = (),
+) -> Record:
+    """Look at the loss of a trained complex.
+
+    Args:
+        networks: The replicas.
+        plan: What there is of the complex; see `train`.
+        grown: Its vertices.
+        settings: Of the metric.
+        asked: Vertices of each plane; default: `triangles`. None: no planes and no volumes.
+
+    Returns:
+        The record of one complex, as `measure`.
+    """
+    ruler = Ruler(networks, shuffled(networks.data.train, "simplex", settings.seed))
+    record = Record("simplex", mode=settings.mode, status="diverged" if grown.diverged else "ok")
+    _modes(record, plan, grown, ruler)
+    _inside(record, plan, grown, ruler, settings)
+    _edges(record, plan, grown, ruler, settings)
+    if grown.diverged:
+        _mark(record)
+    if asked is not None:
+        _volumes(record, plan, grown)
+        there = [corners for corners in asked if max(corners) < len(grown.vertices)]
+        _planes(record, plan, grown, ruler, settings, there if asked else triangles(plan))
+    return record
+
+
+def plans_of(seeds: Sequence[int], settings: Simplex) -> list[Complex]:
     """Return the complexes: as many as asked for, if so many replicas ended well."""
     where, shape, connectors = "metrics: simplex", settings.complex, settings.connectors
     first = complexes.chosen(shape, settings.modes, connectors, seeds, where)
@@ -88,14 +113,15 @@ def _plans(seeds: Sequence[int], settings: Simplex) -> list[Complex]:
     return [first, *(complexes.chosen(shape, size, connectors, some, where) for some in later)]
 
 
-def _grow(
-    networks: Networks, train: Split, plan: Complex, settings: Simplex, state: State | None
+def train(
+    networks: Networks, plan: Complex, settings: Simplex, state: State | None = None
 ) -> tuple[Complex, Grown]:
     """Train the connectors; return what there is of the complex, and its vertices."""
+    images = shuffled(networks.data.train, "simplex", settings.seed)
     points = rows(networks.params, networks.functional.shapes)
     modes = points[[networks.seeds.index(seed) for seed in plan.modes]]
     buffers, words = networks.one(0)[1], ("complex", *plan.modes)
-    grown = grow(networks.functional, buffers, modes, train, plan, settings, state, words)
+    grown = grow(networks.functional, buffers, modes, images, plan, settings, state, words)
     if grown.diverged:
         count = len(grown.losses)
         plan = Complex(plan.modes, count, tuple(plan.until(count)))

@@ -13,6 +13,7 @@ from torch import Tensor
 from lossatlas.data.tensors import Inputs, Split
 from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, Tensors
+from lossatlas.progress import tracked
 from lossatlas.simplex.complexes import Vertex
 from lossatlas.simplex.geometry import tolerance_of
 from lossatlas.simplex.points import buffers_at, group_size, loss_and_error
@@ -140,7 +141,8 @@ def evaluate_each(
     table = torch.from_numpy(np.ascontiguousarray(weights)).reshape(-1, len(corners))
     mixing = table.to(corners.device, corners.dtype)
     found: list[list[Tensor]] = [[] for _ in splits]
-    for some in mixing.split(group_size(functional, splits[0].images)):
+    groups = mixing.split(group_size(functional, splits[0].images))
+    for some in tracked(groups, "loss at points", "groups"):
         points = some @ corners
         own = buffers_at(functional, points, buffers, norm_images)
         for split, pieces in zip(splits, found, strict=True):

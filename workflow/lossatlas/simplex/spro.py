@@ -23,6 +23,7 @@ from lossatlas.metrics.spro import Spro
 from lossatlas.models.functional import Functional, Tensors, unflatten
 from lossatlas.models.layout import fast
 from lossatlas.models.outputs import check_outputs, outputs_of
+from lossatlas.progress import advance, counted
 from lossatlas.simplex import sampling
 from lossatlas.simplex.complexes import Complex, check_dimension
 from lossatlas.simplex.points import group_size, named
@@ -194,7 +195,10 @@ class _Vertex:
     def train(self, state: State) -> None:
         """Train to the end, or until numbers are not finite."""
         settings, device = self.settings, self.theta.device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        what = f"connector {len(self.frozen)}"
+        left = (settings.epochs - self.epoch) * self.steps - self.step
+        devices = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices), counted(what, left, "steps"):
             while self.epoch < settings.epochs and torch.isfinite(self.theta).all():
                 share = self.epoch / settings.epochs
                 self._epoch(settings.learning_rate * 0.5 * (1 + math.cos(math.pi * share)), state)
@@ -217,6 +221,7 @@ class _Vertex:
             batch = augmented_batch(self.split.take(index), name)
             self._move(weights, heights, batch, rate)
             self.step = step + 1
+            advance("steps")
             if state.due():
                 state.save(self._tensors(), self._values())
 

@@ -7,9 +7,8 @@ of a larger dictionary, its names with or without the usual prefixes.
 from __future__ import annotations
 
 import hashlib
-import io
-import re
-from collections.abc import Mapping, Set
+import sys
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 import safetensors
@@ -19,17 +18,24 @@ from torch import Tensor
 
 from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, Tensors
-from lossatlas.training import checkpoints
+from lossatlas.training import beside, checkpoints, shards
 
 
 def read_state(file: str) -> dict[str, Tensor]:
     """Read a state dict without executing anything that the file brings along.
+
+    Args:
+        file: A file, an index of shards (`.index.json`), or a folder with one of these.
 
     Raises:
         UserError: If it is missing, or holds anything but named tensors.
     """
     if not Path(file).exists():
         raise UserError("no such file", where=file)
+    if Path(file).is_dir():
+        file = shards.file_in(file)
+    if file.endswith(shards.INDEX):
+        return _put_together(file)
     if not Path(file).is_file():
         raise UserError("is no regular file", where=file, fix="give a file of weights")
     try:
@@ -37,6 +43,18 @@ def read_state(file: str) -> dict[str, Tensor]:
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", where=file) from None
     return state_in(content, file)
+
+
+def _put_together(index: str) -> dict[str, Tensor]:
+    """Return the tensors of all shards of an index."""
+    whole: dict[str, Tensor] = {}
+    for file, names in shards.shards(index).items():
+        found = read_state(file)
+        if lost := [name for name in names if name not in found]:
+            what = f"lacks '{lost[0]}', which the index says it holds"
+            raise UserError(what, where=file, fix="fetch all shards of one version")
+        whole |= {name: found[name] for name in names}
+    return whole
 
 
 def checked_content(file: str, sha256: str) -> bytes:
@@ -67,15 +85,21 @@ def state_in(content: bytes, file: str) -> dict[str, Tensor]:
             return safetensors.torch.load(content)
         except (ValueError, safetensors.SafetensorError) as error:
             raise UserError(f"not a safetensors file ({error})", where=file) from None
+    if file.endswith(shards.INDEX):
+        fix = "join the shards in one file of safetensors"
+        raise UserError("is an index of shards, and no file of weights", where=file, fix=fix)
     try:
-        held = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        held = beside.load(content)
     except Exception as error:  # noqa: BLE001 -- a damaged file may fail in any way
         raise _unread(error, content, file) from None
     return _checked(_weights_in(held, file), file)
 
 
 # Where training scripts put the weights in a dictionary with other things, the likeliest first.
-_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights")
+_KEYS = (
+    *("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights"),
+    *("params", "module", "state_dict_ema", "model_ema", "ema_state_dict", "params_ema", "ema"),
+)
 _SAVE = "save it with torch.save(model.state_dict(), file)"
 
 
@@ -84,13 +108,10 @@ def _unread(error: Exception, content: bytes, file: str) -> UserError:
     if "TorchScript" in str(error):
         fix = "torch.save(torch.jit.load(file).state_dict(), another)"
         return UserError("is a TorchScript archive", where=file, fix=fix)
-    try:
-        found = torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(content))
-    except Exception:  # noqa: BLE001 -- older formats, and no format at all
-        found = re.findall(r"GLOBAL ([\w.]+)", str(error))
+    found = beside.objects_in(error, content)
     if not found:
         return UserError(f"not a file of tensors ({type(error).__name__})", where=file, fix=_SAVE)
-    what = f"not a file of tensors alone: it holds {', '.join(sorted(found)[:3])}"
+    what = f"not a file of tensors alone: it holds {', '.join(found[:3])}"
     fix = "where it was made, save the weights alone: torch.save(model.state_dict(), file)"
     return UserError(f"{what}, and reading those can run code", where=file, fix=fix)
 
@@ -99,11 +120,13 @@ def _weights_in(held: object, file: str) -> dict[object, object]:
     """Return the dictionary of weights in what a file holds."""
     if not isinstance(held, dict):
         raise UserError(f"holds no state dict, but a {type(held).__name__}", where=file, fix=_SAVE)
+    if known := [key for key in _KEYS if _is_state(held.get(key))]:
+        if len(known) > 1:
+            what = f"{file}: the weights under '{known[0]}' are read, and not those under"
+            print(f"lossatlas: {what} '{known[1]}'", file=sys.stderr, flush=True)
+        return _weights_in(held[known[0]], file)
     if any(isinstance(value, Tensor) for value in held.values()):
         return held
-    for key in _KEYS:
-        if _is_state(held.get(key)):
-            return _weights_in(held[key], file)
     others = [key for key, value in held.items() if _is_state(value)]
     if len(others) == 1:
         return _weights_in(held[others[0]], file)
@@ -172,6 +195,7 @@ def unwrapped(
     state = {name: tensor for name, tensor in state.items() if not name.endswith(_EXTRA)}
     if "n_averaged" not in known:  # torch.optim.swa_utils counts there
         state = {name: tensor for name, tensor in state.items() if name != "n_averaged"}
+    state = {_without_wrappers(name, known): tensor for name, tensor in state.items()}
     state = _without_masks(state) if not any(name.endswith("_orig") for name in known) else state
     first = next(iter(state), "")
     for end in [0, *(place + 1 for place, letter in enumerate(first) if letter == ".")]:
@@ -181,6 +205,18 @@ def unwrapped(
         if cut.keys() & known:
             return cut
     return _only_part(known, state, where)
+
+
+# Names under which torch's wrappers hold a part of a network, wherever it stands.
+_WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+
+
+def _without_wrappers(name: str, known: Set[str]) -> str:
+    """Return a name without the names of wrappers, unless the network has it."""
+    parts = name.split(".")
+    if name in known or not _WRAPPERS & set(parts):
+        return name
+    return ".".join(part for part in parts if part not in _WRAPPERS)
 
 
 def _without_masks(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -204,7 +240,22 @@ def _only_part(known: Set[str], state: Mapping[str, Tensor], where: str) -> Mapp
     if len(whole) > 1:
         what = f"holds the network under {' and '.join(repr(start) for start in whole)}"
         raise UserError(what, where=where, fix="save the one that you mean, without the others")
-    return parts[whole[0]] if whole else state
+    if whole:
+        return parts[whole[0]]
+    return _likeliest(known, [state, *parts.values(), *_within(known, state)])
+
+
+def _within(known: Set[str], state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Return a state dict under each name under which the network holds a part of itself."""
+    starts = {name[: place + 1] for name in known for place, c in enumerate(name) if c == "."}
+    return [{start + name: t for name, t in state.items()} for start in sorted(starts)]
+
+
+def _likeliest(known: Set[str], found: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    """Return what has most names of the network; the first, if several have as many."""
+    shared = [len(known & one.keys()) for one in found]
+    most = max(shared)
+    return found[shared.index(most) if shared.count(most) == 1 else 0]
 
 
 def divide(
@@ -229,6 +280,7 @@ def divide(
     params = {names.get(name, name): t for name, t in rest.items() if name not in own}
     buffers = {name: b for name, b in own.items() if name not in held}
     buffers |= {name: t for name, t in rest.items() if name in own}
+    _check_names(list(functional.shapes), list(own), [*params, *buffers], where)
     checkpoints.match(functional, params, buffers, where)
     like = {**dict(module.named_parameters()), **own}
     cast = (
@@ -236,6 +288,33 @@ def divide(
         for part in (params, buffers)
     )
     return next(cast), next(cast)
+
+
+def _check_names(
+    parameters: Sequence[str], buffers: Sequence[str], given: Sequence[str], where: str
+) -> None:
+    """Refuse weights that are not those of the network's tensors, by name.
+
+    Raises:
+        UserError: With names that are missing, and those that are there instead.
+    """
+    known = {*parameters, *buffers}
+    missing = [name for name in (*parameters, *buffers) if name not in given]
+    others = [name for name in given if name not in known]
+    fix = "give the model that these weights were trained with"
+    if missing:
+        instead = f", and holds {_some(others)} instead" if others else ""
+        kind = "parameter" if missing[0] in parameters else "buffer"
+        what = f"lacks the {kind} {_some(missing)} of {len(known)} tensors{instead}"
+        raise UserError(what, where=where, fix=fix)
+    if others:
+        what = f"holds {_some(others)}, unknown to the network"
+        raise UserError(what, where=where, fix=fix)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(f"'{name}'" for name in names[:3]) + more
 
 
 def _as_type(tensor: Tensor, dtype: torch.dtype, where: str) -> Tensor:
