@@ -37,11 +37,11 @@ from lossatlas.entry import find_user_modules, leave_warnings_to_scripts, share_
 from lossatlas.errors import UserError, nearest
 from lossatlas.metrics import registry
 from lossatlas.page import assets
-from lossatlas.spec import atlas, names, needs, spelling, starts, told
+from lossatlas.spec import atlas, names, needs, refining, spelling, starts, told
 from lossatlas.spec.catalogue import corrupted_source, data_source, data_sources, files_of, identity
 from lossatlas.spec.cells import ADOPTED_ID, TRAINED_ID, canonical
 from lossatlas.spec.config import load
-from lossatlas.spec.figures import FIGURES
+from lossatlas.spec.figures import FIGURES, Thresholds
 from lossatlas.spec.plan import block_seeds, make_plan
 from lossatlas.spec.shown import (
     PAPERS,
@@ -186,7 +186,7 @@ KIND_OF = {
 def metrics_of(rule_name):
     """Return a pattern of the named metrics that a rule measures."""
     names = [name for name, kind in KIND_OF.items() if RULE_OF.get(kind, "metric") == rule_name]
-    return "|".join(names) or "(?!)"
+    return f"({'|'.join(names)})([.][0-9]+)?" if names else "(?!)"
 
 
 def rule_called(name):
@@ -207,12 +207,12 @@ SHARED_RULES = {"simplexes": "Simplexes between replicas, or grown from each; lo
 
 def metric_of(wildcards):
     """Return a metric with its settings; those that vary with an axis as they are for the cell."""
-    return metric_named(wildcards.metric, varied_cell(wildcards))
+    return metric_named(name_of_metric(wildcards), varied_cell(wildcards))
 
 
 def varied_cell(wildcards):
     """Return the cell where a metric's settings vary with an axis, and "" where they do not."""
-    return planned(wildcards) and wildcards.cell if CONFIG.varies(wildcards.metric) else ""
+    return planned(wildcards) and wildcards.cell if CONFIG.varies(name_of_metric(wildcards)) else ""
 
 
 @functools.cache
@@ -222,7 +222,7 @@ def metric_named(name, cell):
 
 def metric_inputs(wildcards):
     """Return what a metric reads: training records always, the rest as it declares."""
-    metric, cell = metric_of(wildcards), planned(wildcards)
+    metric, cell = metric_of(wildcards), planned_replicas(wildcards)
     blocks = blocks_of(cell, metric.uses(cell.seeds))
     found = {"histories": [paths.history(wildcards.cell, block) for block in blocks]}
     if metric.reads != "path":
@@ -237,11 +237,12 @@ def metric_inputs(wildcards):
 
 def blocks_of(cell, seeds):
     """Return the blocks of a cell that hold some seeds."""
-    return [block for block, held in cell.blocks.items() if not set(seeds).isdisjoint(held)]
+    every = {**cell.blocks, **cell.further_blocks}
+    return [block for block, held in every.items() if not set(seeds).isdisjoint(held)]
 
 
 def settings_of(wildcards):
-    return settings_named(wildcards.metric, varied_cell(wildcards))
+    return settings_named(name_of_metric(wildcards), varied_cell(wildcards))
 
 
 @functools.cache
@@ -258,7 +259,7 @@ def metric_code(wildcards):
 
 
 def metric_seeds(wildcards):
-    return metric_of(wildcards).uses(planned(wildcards).seeds)
+    return metric_of(wildcards).uses(planned_replicas(wildcards).seeds)
 
 
 def predictions_of(wildcards):
@@ -279,11 +280,12 @@ def training_minutes(wildcards, attempt):
 
 
 def metric_mb(wildcards, attempt):
-    return needs.metric_mb(planned(wildcards), metric_of(wildcards), attempt)
+    return needs.metric_mb(planned_replicas(wildcards), metric_of(wildcards), attempt)
 
 
 def metric_minutes(wildcards, attempt):
-    return needs.metric_minutes(planned(wildcards), metric_of(wildcards), attempt, CONFIG.walltime)
+    cell = planned_replicas(wildcards)
+    return needs.metric_minutes(cell, metric_of(wildcards), attempt, CONFIG.walltime)
 
 
 def metric_threads(wildcards):
@@ -304,14 +306,24 @@ def whole_gpu(wildcards):
 
 
 # --- tables and figures -----------------------------------------------------------------------
-def axes_of(wildcards):
+@functools.cache
+def axes_of_grid(experiment):
     """Return, as JSON, cell -> axis -> value, in the order of the grid."""
-    points = canonical(CONFIG.grid(wildcards.experiment))
-    return json.dumps(dict(zip(PLAN.experiments[wildcards.experiment], points, strict=True)))
+    points = canonical(CONFIG.grid(experiment))
+    return json.dumps(dict(zip(PLAN.experiments[experiment], points, strict=True)))
+
+
+def axes_of(wildcards):
+    """Return, as JSON, cell -> axis -> value of the cells that are measured."""
+    if wildcards.experiment not in PLAN.refined:
+        return axes_of_grid(wildcards.experiment)
+    every = json.loads(axes_of_grid(wildcards.experiment))
+    return json.dumps({cell: every[cell] for cell in cells_of(wildcards.experiment)})
 
 
 def records_of(wildcards):
-    return [paths.metric(c, wildcards.metric) for c in PLAN.experiments[wildcards.experiment]]
+    cells = cells_of(wildcards.experiment).items()
+    return [record_of(wildcards.experiment, c, wildcards.metric, times) for c, times in cells]
 
 
 def metrics_measured(wildcards):
@@ -353,8 +365,12 @@ def all_datasets():
 
 
 def all_weights():
+    """Return the weights of all cells; of a refinement, of its coarse grid."""
     return [
-        paths.weights(c, block) for c, planned in PLAN.cells.items() for block in planned.blocks
+        paths.weights(c, block)
+        for c, planned in PLAN.cells.items()
+        for block in planned.blocks
+        if planned.sure
     ]
 
 

@@ -3,6 +3,7 @@ rule figure:
     input:
         scalars=figure_tables("scalars"),
         series=figure_tables("series"),
+        inferred=lambda wildcards: shown(wildcards.figure).inferred,
     output:
         png=report(
             paths.figure("{figure}", "png"),

@@ -1,5 +1,6 @@
 # Which jobs run again is decided by what results say of themselves (`lossatlas.made`), and by
 # neither Snakemake's memory, which may be lost, nor times, which change when files are copied.
+from snakemake.common.tbdstring import TBDString
 from snakemake.io import _IOFile
 from snakemake.jobs import Job
 from snakemake.persistence import NO_PARAMS_CHANGE, ParamsChange, PersistenceBase
@@ -39,7 +40,7 @@ def step_of(job):
     cell = PLAN.cells.get(wildcards.get("cell"))
     experiments = cell.experiments if cell else [wildcards.get("experiment", "")]
     step = {"train_replicas": "training", "adopt": "adopt"}.get(job.rule.name)
-    return step or wildcards.get("metric", job.rule.name), experiments
+    return step or wildcards.get("metric", job.rule.name).partition(".")[0], experiments
 
 
 @functools.cache
@@ -110,7 +111,7 @@ def is_trained(wildcards):
 
 def files_of_metric(wildcards):
     """Return the training records and weights that a metric reads, and the data set."""
-    cell = planned(wildcards)
+    cell = planned_replicas(wildcards)
     blocks = blocks_of(cell, metric_of(wildcards).uses(cell.seeds))
     trained = [paths.history(wildcards.cell, block) for block in blocks]
     if metric_of(wildcards).reads == "path":
@@ -124,12 +125,12 @@ def files_of_metric(wildcards):
 
 def dataset_of_metric(wildcards):
     """Return the data set that a metric is to be measured on; nothing if it has been."""
-    cell, output = planned(wildcards), paths.metric(wildcards.cell, wildcards.metric)
+    cell, output = planned_replicas(wildcards), paths.metric(wildcards.cell, wildcards.metric)
     blocks = blocks_of(cell, metric_of(wildcards).uses(cell.seeds))
     if forced() or any(why_block(wildcards.cell, block) != [] for block in blocks):
         return dataset_of(wildcards)
     read = files_of_metric(wildcards)
-    done = reasons(wildcards.metric, wildcards, [output], METRIC, read) == []
+    done = reasons(name_of_metric(wildcards), wildcards, [output], METRIC, read) == []
     return [] if done else dataset_of(wildcards)
 
 
@@ -158,10 +159,21 @@ def in_place_of(cls, name):
     return replace
 
 
+OF_MORE_REPLICAS = re.compile(r"metrics/\w+\.[0-9]+\.h5$")
+
+
 @in_place_of(PersistenceBase, "params_changed")
 def params_changed(persistence, job, file=None, *, otherwise):
     if not fingerprinted(job.rule):
         return otherwise(persistence, job, file)
+    if any(isinstance(value, TBDString) for value in job.params):
+        # Cells of a refinement, before its rounds are looked at: Snakemake asks again after that.
+        there = all(os.path.exists(path) for path in job.input)
+        return NO_PARAMS_CHANGE if there else ParamsChange({"rounds"}, files=set(job.output))
+    # An input that is not there makes nothing anew, but replicas that a refinement adds to a cell do.
+    added = [path for path in job.input if OF_MORE_REPLICAS.search(path)]
+    if any(not os.path.exists(path) for path in added):
+        return ParamsChange({"replicas"}, files=set(job.output))
     found = why(job)
     return ParamsChange(only_new=set(found), files=set(job.output)) if found else NO_PARAMS_CHANGE
 

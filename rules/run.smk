@@ -97,6 +97,8 @@ def tell_or_accept():
                 print(f"lossatlas: {line}", file=sys.stderr)
         elif workflow.dryrun:
             tell_why()
+            for experiment in PLAN.refined:
+                print(f"lossatlas: {PLAN.told_of(experiment)}", file=sys.stderr)
         return
     RERUNS.close()
     for step, count in sorted(RERUNS.accepted.items()):

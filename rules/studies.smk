@@ -1,5 +1,7 @@
 rule study:
-    """An experiment on toy data that has no cells: spirals, triangles, toy walkers."""
+    """An experiment that has no cells: spirals, triangles, toy walkers, choices of cells."""
+    input:
+        lambda wildcards: published_numbers(wildcards) if wildcards.study == "refinement" else [],
     output:
         record=paths.study("{study}"),
         scalars=paths.metric_table(STUDIES, "{study}"),

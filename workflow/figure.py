@@ -13,6 +13,7 @@ with job(snakemake) as s:  # noqa: F821
         Figure(**json.loads(s.params.style)),
         scalars=s.input.get("scalars", []),
         series=s.input.get("series", []),
+        inferred=s.input.get("inferred", []),
         load=s.params.load,
         temperature=s.params.temperature,
         mark=REHEARSAL if paths.rehearsing() else "",

@@ -83,7 +83,7 @@ def test_what_the_rules_have_is_taken() -> None:
     """Rules, and folders of logs, but for those named by wildcards."""
     files = [paths.PROJECT / "Snakefile", *(paths.PROJECT / "rules").glob("*.smk")]
     text = "\n".join(file.read_text() for file in files)
-    rules = set(re.findall(r"^ *rule (\w+):", text, re.MULTILINE))
+    rules = set(re.findall(r"^ *(?:rule|checkpoint) (\w+):", text, re.MULTILINE))
     rules |= set(re.findall(r" as (\w+) with:", text))
     assert rules - FIGURES.keys() <= names.TARGETS | registry.built_in().keys()
     assert rules >= names.TARGETS

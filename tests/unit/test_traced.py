@@ -23,10 +23,12 @@ from lossatlas.diffusion import toy
 from lossatlas.metrics import registry
 from lossatlas.paths import LIBRARY
 from lossatlas.reach import Library
+from lossatlas.refine import trial
 from lossatlas.simplex import sampling_bias, spirals
 from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES, Cell
 from lossatlas.spec.figures import FIGURES, Figure
 from lossatlas.spec.parts import DataPart, ModelPart, Recipe
+from lossatlas.spec.refining import KINDS
 from lossatlas.spec.shown import REFERENCE_KINDS, STUDY_OF
 from lossatlas.tables import collect
 from lossatlas.training.checkpoints import read_weights
@@ -224,7 +226,7 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traces]:
         patch.setattr("matplotlib.figure.Figure.savefig", lambda _, file, **__: save_pixel(file))
         patch.setattr("matplotlib.figure.Figure.get_tightbbox", lambda one: one.bbox_inches)
         done = Traces(fingerprint.Sources.read().library)
-        for stage in (train, adopt, measure, gather, study, refer, judge, draw):
+        for stage in (train, adopt, measure, gather, refine, study, refer, judge, draw):
             stage(done)
         yield done
 
@@ -241,6 +243,8 @@ def make_studies_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(spirals, "FACES", ((0, 1, 2),))
     patch.setattr(spirals, "STRENGTHS", (0.0,))
     patch.setattr(sampling_bias, "DRAWS", 400)
+    patch.setattr(trial, "STARTS", 1)
+    patch.setattr(trial, "GRIDS", ("straight", "published"))
     for name, value in {"SIDE": 65, "SHOWN": 33, "SURFACES": 2, "WALKERS": 4}.items():
         patch.setattr(toy, name, value)
 
@@ -349,6 +353,33 @@ def gather(done: Traces) -> None:
         output=Named(paths.table("own")),
         params=Named(metrics=["cka", "hessian"]),
     )
+
+
+def refine(done: Traces) -> None:
+    """A round and the inferred cells of a grid of which five cells are measured, to one number."""
+    axes = {f"{x}-{y}": {"width": x, "batch_size": y} for x in (1, 2, 4) for y in (8, 16, 32)}
+    some = [paths.metric(PLAIN.id, f"{kind}0") for kind in KINDS]
+    asked = {
+        "experiment": "own",
+        "axes": axes,
+        "records": dict.fromkeys([*axes][:5], some),
+        "thresholds": {"rule": "nulls"},
+        "bought": [*axes][:5],
+        "count": 2,
+        "most": 2,
+    }
+    params = Named(asked=json.dumps(asked))
+    scripts = {"refine.py": (entries.REFINE, paths.refined("own", 1))}
+    scripts["infer.py"] = (entries.INFER, paths.inferred("own"))
+    for script, (entry, output) in scripts.items():
+        done.run(
+            script,
+            entry,
+            script,
+            output=Named(output),
+            params=params,
+            wildcards=Named(experiment="own"),
+        )
 
 
 def study_tables(name: str) -> dict[str, str]:

@@ -21,6 +21,8 @@ COLLECT: Entries = ("script:collect",)
 TABLE: Entries = ("script:table",)
 REFERENCE: Entries = ("script:reference",)
 ALL_CLAIMS: Entries = ("script:all_claims",)
+REFINE: Entries = ("script:refine",)
+INFER: Entries = ("script:infer",)
 REPORT: Entries = ("script:report",)
 EXPORT: Entries = ("script:export",)
 

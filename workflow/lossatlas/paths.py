@@ -32,7 +32,10 @@ ENTRIES = (  # of ROOT that are no config's
     *("export.zip", "export_with_weights.zip", "report.html", "state", "studies", "tables"),
 )
 # Log folders of jobs whose results belong to one config, and of jobs that all configs share.
-OWN_LOGS = ("claims", "collect", "doctor", "export", "figure", "plan", "report", "status", "table")
+OWN_LOGS = (
+    *("claims", "collect", "doctor", "export", "figure", "plan", "refine", "report", "status"),
+    "table",
+)
 SHARED_LOGS = ("adopt", "dataset", "download", "misspelt", "pbs", "reference", "study", "train")
 LIBRARY = Path(__file__).resolve().parent
 PROJECT = LIBRARY.parent.parent  # of a checkout: an installed library has no project around it
@@ -228,6 +231,16 @@ def series_table(experiment: str, name: str) -> str:
 def table(experiment: str) -> str:
     """One row per scalar of an experiment, all metrics."""
     return f"{_tables(experiment)}.csv"
+
+
+def refined(experiment: str, number: str | int) -> str:
+    """Which cells of an experiment were chosen up to a round of its refinement."""
+    return f"{_tables(experiment)}/refine/{number}.json"
+
+
+def inferred(experiment: str) -> str:
+    """The phases of the cells that a refinement left out, with their probabilities."""
+    return f"{_tables(experiment)}.inferred.csv"
 
 
 def claims() -> str:

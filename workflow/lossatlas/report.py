@@ -7,6 +7,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence, Set
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from lossatlas.spec import needs
 from lossatlas.spec.cost import (
     GPU,
     LAPTOP,
+    Machine,
     job_hours,
     paths_bytes,
     training_hours,
@@ -70,17 +72,36 @@ def plan(
     close: dict[str, Any] = {"box": box.SIMPLE_HEAD, "pad_edge": False, "padding": 0}
     table = _table(title, ("experiment", *names), **close)  # eight columns in a terminal of 80
     table.columns[0].min_width = min(_NAME, max(map(len, plan_.experiments), default=0))
-    for name, ids in plan_.experiments.items():
-        table.add_row(name, *_amounts(plan_, [plan_.cells[cell_id] for cell_id in ids], stale))
+    every: dict[str, PlannedCell] = {}
+    for name in plan_.experiments:
+        cells = _at_most(plan_, name)
+        every |= cells
+        table.add_row(name, *_amounts(plan_, list(cells.values()), stale))
     table.add_section()
-    table.add_row("all, shared cells once", *_amounts(plan_, list(plan_.cells.values()), stale))
+    table.add_row("all, shared cells once", *_amounts(plan_, list(every.values()), stale))
     console = console or Console()
     console.print(table)
     if any(weights_bytes(cell) is None for cell in plan_.cells.values()):
         console.print("Networks of your own have no estimate of time and disk; they count as 0.")
     if rehearsal is not None:
         _lines(console, [_first(rehearsal, files)])
-    _lines(console, [*_extremes(plan_), *why])
+    _lines(console, [*map(partial(_refined, plan_), plan_.refined), *_extremes(plan_), *why])
+
+
+def _at_most(plan_: Plan, experiment: str) -> dict[str, PlannedCell]:
+    """Return the cells of an experiment; of a refinement those that are known, and the dearest."""
+    chosen = {cell_id: plan_.cells[cell_id] for cell_id in plan_.chosen(experiment)}
+    if experiment not in plan_.refined:
+        return chosen
+    rest = [cell_id for cell_id in plan_.experiments[experiment] if cell_id not in chosen]
+    rest.sort(key=lambda cell_id: -_hours(plan_, plan_.cells[cell_id], LAPTOP))
+    most = plan_.refined[experiment].budget
+    return chosen | {one: plan_.cells[one] for one in rest[: max(0, most - len(chosen))]}
+
+
+def _refined(plan_: Plan, experiment: str) -> str:
+    """Return a line on what a refinement buys."""
+    return f"{plan_.told_of(experiment)}; the others count above as the dearest that are left"
 
 
 def _extremes(plan_: Plan) -> list[str]:
@@ -141,11 +162,17 @@ def _amounts(plan_: Plan, cells: list[PlannedCell], stale: Set[str]) -> list[str
     disk += sum(vertices_bytes(cell, settings) for cell, settings in asked)
     hours = []
     for machine in (LAPTOP, GPU):
-        total = sum(training_hours(cell, machine) or 0.0 for cell in cells)
-        total += sum(job_hours(cell, settings, machine) or 0.0 for cell, settings in asked)
+        total = sum(_hours(plan_, cell, machine) for cell in cells)
         hours.append(f"{total:.2f}" if total < 10 else f"{total:,.0f}")
     counts = [f"{count:,}" for count in (len(cells), replicas, jobs, left)]
     return [*counts, size_in_words(disk), *hours]
+
+
+def _hours(plan_: Plan, cell: PlannedCell, machine: Machine) -> float:
+    """Return the hours that a cell takes; what is unknown counts as none."""
+    metrics = (plan_.config.metric(name, cell.cell) for name in cell.metrics)
+    measured = sum(job_hours(cell, metric, machine) or 0.0 for metric in metrics)
+    return (training_hours(cell, machine) or 0.0) + measured
 
 
 def status(
@@ -169,9 +196,11 @@ def status(
     console.print(f"Status of {plan_.config.name}")
     failures: list[str] = []
     mixed: list[str] = []
-    for name, ids in plan_.experiments.items():
+    for name in plan_.experiments:
+        ids = plan_.chosen(name)
         columns = ("step", "done", "missing", "failed", "diverged", "of")
-        table = _table(f"{name}: {len(ids)} cells, {_size(ids)}", columns)
+        of = f" of up to {plan_.refined[name].budget}" if name in plan_.refined else ""
+        table = _table(f"{name}: {len(ids)}{of} cells, {_size(ids)}", columns)
         cells = {cell_id: plan_.cells[cell_id] for cell_id in ids}
         adopted = bool(plan_.config.experiments[name].checkpoints)
         step = "replicas adopted" if adopted else "replicas trained"

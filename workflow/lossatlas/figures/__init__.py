@@ -20,10 +20,13 @@ class Tables:
     Attributes:
         scalars: Rows of the metrics' scalars, concatenated.
         series: Rows of the metrics' series, concatenated.
+        inferred: Phases of the cells that a refinement left out, as `refine.rounds.inferred` makes
+            them; None where all cells are measured, and for figures that do not ask.
     """
 
     scalars: pd.DataFrame
     series: pd.DataFrame
+    inferred: pd.DataFrame | None = None
 
 
 class Drawn(NamedTuple):
@@ -45,6 +48,7 @@ def figure(
     study: bool = False,
     against: bool = False,
     variants: bool = False,
+    inferred: bool = False,
 ) -> Callable[[Function], Function]:
     """Declare a figure: a function (tables, style, load, temperature) -> `Drawn`.
 
@@ -65,6 +69,7 @@ def figure(
             are in the tables, and the column `experiment` tells them apart.
         variants: Compares metrics of one kind: reads the experiment's whole table, in which those
             of later ones are named "cka_raw.cka".
+        inferred: Shows, of a refined experiment, the cells that are not measured as well.
     """
-    del name, scalars, series, axes, category, about, reference, study, against, variants
+    del name, scalars, series, axes, category, about, reference, study, against, variants, inferred
     return lambda function: function

@@ -43,6 +43,7 @@ def draw(
     temperature: str,
     outputs: Mapping[str, Path],
     mark: str = "",
+    inferred: Sequence[Path] = (),
 ) -> None:
     """Draw a figure and write it.
 
@@ -55,12 +56,14 @@ def draw(
         temperature: Name of the temperature axis, likewise.
         outputs: Extension ("png", "pdf" or "csv") -> file.
         mark: A line above the picture, on a strip that is added to its page; "" for none.
+        inferred: The table of the cells that a refinement left out; none for all other figures.
 
     Raises:
         UserError: If a table is missing or damaged, or does not hold what the figure shows.
         ValueError: If an extension is unknown.
     """
-    tables = Tables(_joined(scalars, collect.SCALAR), _joined(series, collect.SERIES))
+    left_out = collect.read_phases(inferred[0]) if inferred else None
+    tables = Tables(_joined(scalars, collect.SCALAR), _joined(series, collect.SERIES), left_out)
     drawn = _drawn(chosen, tables, load, temperature)
     page = whole_page(drawn.figure)
     if mark:

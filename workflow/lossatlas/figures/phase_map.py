@@ -69,6 +69,7 @@ _TRANSITIONS: dict[str, tuple[tuple[str | None, ...], tuple[dict[str, Any], ...]
     "taxonomy_phases",
     scalars=["performance", "hessian", "connectivity", "cka"],
     axes=["load", "temperature"],
+    inferred=True,
 )
 @la.figure(
     "taxonomy_reference_phases",
@@ -92,10 +93,14 @@ def phases(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
     Raises:
         UserError: If the tables do not span the two axes.
     """
-    grid = grid_of(tables.scalars, load, temperature)
-    limits = _limits(tables.scalars, chosen.thresholds)
+    left_out = tables.inferred
+    all_cells = tables.scalars if left_out is None else pd.concat([tables.scalars, left_out])
+    grid = grid_of(all_cells, load, temperature)
+    limits = _limits(tables.scalars, chosen.thresholds, left_out)
     summary = cell_summary(tables.scalars)
     numbers = _phase_numbers(summary, limits, load, temperature)
+    if left_out is not None:
+        numbers = _with_inferred(numbers, left_out, load, temperature)
     named = numbers.rename(columns={"load": load, "temperature": temperature})
     named["index"] = [PHASES.index(p) if p else np.nan for p in named["phase"]]
     index = grid.matrix(named, "index")
@@ -114,6 +119,8 @@ def phases(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
         _mark_unlearned(axes, grid, unlearned)
         open_ = grid.matrix(named.assign(no=phase_marks.undecided(named)), "no") == 1
         phase_marks.hatch(axes, grid, open_, inks)
+        if left_out is not None:
+            phase_marks.frame(axes, grid, _inferred(grid, named), inks)
         _write(axes, grid, named, index, colours, inks)
         banded = phase_marks.bands(axes, grid, named)
         lines = _transitions(axes, grid, index)
@@ -121,11 +128,23 @@ def phases(tables: Tables, chosen: Style, load: str, temperature: str) -> Drawn:
     return Drawn(figure, numbers.drop(columns="diverged"))
 
 
-def _limits(scalars: pd.DataFrame, given: Thresholds) -> Thresholds:
-    """Return thresholds whose rule is chosen: the published one for the published results."""
+def _limits(
+    scalars: pd.DataFrame, given: Thresholds, left_out: pd.DataFrame | None = None
+) -> Thresholds:
+    """Return thresholds whose rule is chosen: the published one for the published results.
+
+    Of a refined experiment, a median is that of all cells, inferred ones too: those that are
+    measured lie where phases meet.
+    """
     published = set(scalars["experiment"]) == {taxonomy_tables.EXPERIMENT}
     rule = given.rule or ("published" if published else "nulls")
-    return given.model_copy(update={"rule": rule})
+    limits = given.model_copy(update={"rule": rule})
+    if left_out is None or left_out.empty or limits.number("log_hessian_trace") is not None:
+        return limits
+    median = float(left_out["flat_limit"].iloc[0])
+    return (
+        limits.model_copy(update={"log_hessian_trace": median}) if np.isfinite(median) else limits
+    )
 
 
 def _phase_numbers(
@@ -144,6 +163,29 @@ def _phase_numbers(
     columns = ["load", "temperature", "phase", "probability", *PROBABILITIES, "probability_status"]
     columns += [*second, "learned", *_BESIDE, "status", "diverged"]
     return cells[columns].reset_index(drop=True)
+
+
+def _with_inferred(
+    numbers: pd.DataFrame, left_out: pd.DataFrame, load: str, temperature: str
+) -> pd.DataFrame:
+    """Add the cells that are not measured, and say which these are."""
+    rows = left_out.rename(columns={load: "load", temperature: "temperature"})
+    unlearned = rows["p_unlearned"] > rows[[f"p_{phase}" for phase in PHASES]].max(axis=1)
+    told = np.where(rows["probability"].isna(), "undefined", "ok")
+    rows = rows.assign(
+        probability_status=told, status=told, diverged=0, measured="no",
+        learned=np.where(unlearned, "no", "yes"),
+    )  # fmt: skip
+    second = phase_marks.runners_up(rows)
+    rows["runner_up"] = second["runner_up"].to_numpy()
+    rows["p_runner_up"] = second["p_runner_up"].to_numpy(float)
+    every = pd.concat([numbers.assign(measured="yes"), rows], ignore_index=True)
+    return every[[*numbers.columns, "measured"]]
+
+
+def _inferred(grid: Grid, named: pd.DataFrame) -> tiles.Bools:
+    found: tiles.Bools = grid.matrix(named.assign(no=named["measured"] == "no"), "no") == 1
+    return found
 
 
 def _opacity(sure: Floats) -> Floats:
@@ -304,6 +346,8 @@ def _marks(numbers: pd.DataFrame) -> list[tuple[Any, str]]:
     if (numbers["learned"] == "no").any():
         none = Line2D([], [], linestyle="", **{k: v for k, v in _CIRCLE.items() if k != "gid"})
         marks.append((none, "no phase: at chance"))
+    if "measured" in numbers and (numbers["measured"] == "no").any():
+        marks.append((phase_marks.framed(), "inferred, not measured"))
     if numbers["probability"].notna().any():
         marks.append((Line2D([], [], linestyle=""), "paler: less probable, or unknown"))
     elif (numbers["phase"] != "").any():

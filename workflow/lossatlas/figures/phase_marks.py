@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 
 from lossatlas.figures import style, tiles
 from lossatlas.figures.grid import Floats, Grid
@@ -47,6 +47,25 @@ def hatch(axes: Axes, grid: Grid, which: tiles.Bools, inks: tiles.Inks) -> None:
         look: dict[str, Any] = {"fill": False, "hatch": DOTS, "edgecolor": inks[i, j]}
         tile.set(**look, linewidth=0, alpha=0.55, gid="undecided")
         axes.add_patch(tile)
+
+
+_FRAME: dict[str, Any] = {"fill": False, "linewidth": 0.8, "linestyle": (0, (2, 1.5))}
+
+
+def frame(axes: Axes, grid: Grid, which: tiles.Bools, inks: tiles.Inks) -> None:
+    """Draw a dashed frame into the tiles that are inferred from others, and not measured."""
+    for i, j in np.argwhere(which):
+        tile = grid.tile(i, j)
+        wide, high = tile.get_width(), tile.get_height()
+        place = (tile.get_x() + 0.07 * wide, tile.get_y() + 0.07 * high)
+        inside = Rectangle(place, 0.86 * wide, 0.86 * high, gid="inferred", zorder=3)
+        inside.set(**_FRAME, edgecolor=inks[i, j])
+        axes.add_patch(inside)
+
+
+def framed() -> Patch:
+    """Return the sample of such a tile."""
+    return Patch(**_FRAME, edgecolor=style.INK)
 
 
 def corner(axes: Axes, grid: Grid, i: int, j: int, phase: str) -> None:

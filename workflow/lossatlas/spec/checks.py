@@ -12,7 +12,7 @@ from lossatlas import plugins
 from lossatlas.errors import UserError, nearest
 from lossatlas.metrics import registry
 from lossatlas.metrics.base import Asked, Metric
-from lossatlas.spec import figure_checks, fits, names, own, subset, varying
+from lossatlas.spec import figure_checks, fits, names, own, refining, subset, varying
 from lossatlas.spec.catalogue import NETWORKS, data_source
 from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES, Cell, axis_target
 from lossatlas.spec.complaints import explain
@@ -179,6 +179,7 @@ def _check_experiment(config: Config, name: str) -> None:
         raise UserError("two points of the grid are the same cell", where=where)
     fits.check_blocks(config.recipe(name), one.together, where)
     _check_enough(config, name, cells, where)
+    refining.check(config, name)
 
 
 def _check_subset(config: Config, name: str) -> None:

@@ -18,6 +18,7 @@ from lossatlas.spec import (
     elsewhere,
     kinds,
     owndata,
+    refining,
     rehearsal,
     starts,
     subset,
@@ -78,6 +79,9 @@ class Experiment(Strict):
         ge=1,
         le=MOST_SEEDS,
         description="most replicas of a narrow network that one job trains, vectorised",
+    )
+    refine: refining.Refine | None = Field(
+        None, description="measure the cells that tell most of the phases; default: all cells"
     )
 
     @field_validator("seeds")

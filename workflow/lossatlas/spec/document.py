@@ -20,6 +20,7 @@ from lossatlas.spec.cells import LOAD_AXES, TEMPERATURE_AXES
 from lossatlas.spec.config import Config, Experiment, json_schema
 from lossatlas.spec.figures import FIGURES, Figure, Thresholds
 from lossatlas.spec.parts import Augment, DataPart, EarlyStop, ModelPart, Recipe, Recording, Text
+from lossatlas.spec.refining import Refine
 from lossatlas.spec.varying import Varying
 
 README = paths.PROJECT / "config" / "README.md"
@@ -253,6 +254,7 @@ def markdown() -> str:
         _section("recipes.&lt;name&gt;.augment", Augment, _AUGMENT),
         _section("recipes.&lt;name&gt;.record", Recording, ""),
         _section("experiments.&lt;name&gt;", Experiment, _axes_text()),
+        _section("experiments.&lt;name&gt;.refine", Refine, ""),
         f"{_ELSEWHERE}\n",
         METRICS,
         _section("metrics.&lt;name&gt;.&lt;setting&gt;", Varying, _VARYING),

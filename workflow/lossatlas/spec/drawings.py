@@ -16,7 +16,7 @@ OWN = "figures of your own"
 _TEXTS, _LISTS, _FLAGS = (
     ("name", "category", "about"),
     ("scalars", "series", "axes"),
-    ("reference", "study", "against", "variants"),
+    ("reference", "study", "against", "variants", "inferred"),
 )
 # From the first decorator to the end of the docstring: whole files take ten times as long.
 _HEAD = re.compile(r'^@la\.figure\(.*?""".*?"""', re.DOTALL | re.MULTILINE)
@@ -40,6 +40,7 @@ class Drawing:
         study: Whether it is drawn from a study that has no cells.
         against: Whether it compares the experiment with a second one, and reads its tables, too.
         variants: Whether it compares metrics of one kind: it reads the experiment's whole table.
+        inferred: Whether it shows cells that a refinement left out, too.
     """
 
     target: str
@@ -53,6 +54,7 @@ class Drawing:
     study: bool = False
     against: bool = False
     variants: bool = False
+    inferred: bool = False
 
     @property
     def subcategory(self) -> str:

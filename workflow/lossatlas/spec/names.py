@@ -38,10 +38,11 @@ TARGETS = frozenset(
             "diffusion_metric",
             "download",
             "figure",
+            "infer",
             "metric",
             "misspelt",
         ),
-        *("reference", "simplexes", "study", "table", "train_replicas", "verdicts"),
+        *("reference", "refine", "simplexes", "study", "table", "train_replicas", "verdicts"),
     ]
 )
 _LOGS = frozenset({*paths.OWN_LOGS, *paths.SHARED_LOGS})

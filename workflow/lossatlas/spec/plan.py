@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from lossatlas import paths
 from lossatlas.errors import UserError
 from lossatlas.spec.cells import Cell
 from lossatlas.spec.config import Config
 from lossatlas.spec.elsewhere import Checkpoint
+from lossatlas.spec.refining import MOST, Refined, refined
 from lossatlas.spec.sizes import parameter_count
 
 NARROW = 500_000  # parameters up to which replicas may share a job; wider ones fill a device alone
@@ -25,6 +29,9 @@ class PlannedCell:
 
     Attributes:
         files: Seed -> the file with its weights, of a cell that was trained elsewhere.
+        further: Seeds that a refinement may add, after `seeds`; none is trained unless it does.
+        further_blocks: Blocks of these.
+        sure: Whether it is made whatever a refinement chooses.
     """
 
     cell: Cell
@@ -34,6 +41,9 @@ class PlannedCell:
     together: int = 1
     blocks: dict[str, list[int]] = field(default_factory=dict)
     files: dict[int, Checkpoint] = field(default_factory=dict)
+    further: list[int] = field(default_factory=list)
+    further_blocks: dict[str, list[int]] = field(default_factory=dict)
+    sure: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,31 @@ class Plan:
     config: Config
     cells: dict[str, PlannedCell]
     experiments: dict[str, list[str]]
+    refined: dict[str, Refined] = field(default_factory=dict)
+
+    def chosen(self, experiment: str) -> list[str]:
+        """Return the cells of an experiment that are known to be made, in the order of the grid.
+
+        Of a refinement those of its first round, and those of the rounds that are on disk.
+        """
+        every = self.experiments[experiment]
+        if experiment not in self.refined:
+            return every
+        one = self.refined[experiment]
+        known = {*one.start}
+        for number in range(1, len(one.counts) + 1):
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                text = Path(paths.refined(experiment, number)).read_text(encoding="utf-8")
+                known |= {*json.loads(text)["bought"]}
+        return [cell for cell in every if cell in known]
+
+    def told_of(self, experiment: str) -> str:
+        """Return in words what a refinement buys."""
+        return (
+            f"{experiment} is refined, up to {self.refined[experiment].budget} cells of"
+            f" {len(self.experiments[experiment])} (or fewer with more replicas), of which"
+            f" {len(self.chosen(experiment))} are known"
+        )
 
     @property
     def corruptions(self) -> set[str]:
@@ -66,6 +101,7 @@ def make_plan(
     """
     cells: dict[str, PlannedCell] = {}
     experiments: dict[str, list[str]] = {}
+    refinements: dict[str, Refined] = {}
     for name, experiment in config.experiments.items():
         found = {cell.id: cell for cell in config.cells(name)}
         experiments[name] = list(found)
@@ -78,6 +114,10 @@ def make_plan(
             planned.metrics += [m for m in experiment.metrics if m not in planned.metrics]
             planned.experiments.append(name)
             planned.together = max(planned.together, experiment.together)
+        if experiment.refine:
+            refinements[name] = refined(config, name, experiments[name])
+        for cell_id in refinements[name].start if name in refinements else found:
+            cells[cell_id].sure = True
     for cell_id, planned in cells.items():
         if planned.cell.adopted:
             planned.blocks = {block_name([seed]): [seed] for seed in planned.seeds}
@@ -85,7 +125,26 @@ def make_plan(
         size = parameter_count(planned.cell)
         most = planned.together if size is None or size <= NARROW else 1
         planned.blocks = partition(planned.seeds, most, blocks_on_disk(cell_id))
-    return Plan(config, cells, experiments)
+        bought = [
+            len(config.experiments[name].seed_list)
+            for name in planned.experiments
+            if name in refinements
+        ]
+        for count in bought:
+            _add_further(planned, count, most, blocks_on_disk(cell_id))
+    return Plan(config, cells, experiments, refinements)
+
+
+def _add_further(planned: PlannedCell, count: int, most: int, existing: list[str]) -> None:
+    """Note the seeds that `refining.MOST` purchases of so many replicas may add to a cell."""
+    first = max(planned.seeds) + 1
+    lacking = max(0, MOST * count - len(planned.seeds))
+    seeds = list(range(first, first + lacking))
+    if len(seeds) > len(planned.further):
+        planned.further, planned.further_blocks = seeds, {}
+        for start in range(0, len(seeds), count):
+            chunk = seeds[start : start + count]
+            planned.further_blocks |= partition(chunk, most, existing)
 
 
 def _add_files(planned: PlannedCell, files: Mapping[int, Checkpoint], experiment: str) -> None:

@@ -51,7 +51,8 @@ def shrunk(config: Config) -> Config:
     small = _with(small, recipes=recorded)
     seeds = {name: _seeds(small, name) for name in small.experiments}
     experiments = {
-        name: one.model_copy(update={"seeds": seeds[name]}) for name, one in axes.items()
+        name: one.model_copy(update={"seeds": seeds[name], "refine": None})
+        for name, one in axes.items()
     }
     return _with(small, experiments=experiments)
 

@@ -21,6 +21,7 @@ STUDY_OF = {
     "sampling_bias": "lossatlas.simplex.sampling_bias:study",
     "regression": "lossatlas.simplex.regression:study",
     "toy_walkers": "lossatlas.diffusion.toy:study",
+    "refinement": "lossatlas.refine.trial:study",
 }
 SIMPLEX_KINDS = ["simplex", "simplex_volume", "espro", "espro_strength"]
 PAPERS = {"taxonomy": set(REFERENCE_KINDS), "simplex": {*SIMPLEX_KINDS}, "diffusion": {"diffusion"}}
@@ -178,6 +179,13 @@ class Shown:
         if self.drawing.variants and which == "scalars":
             return [paths.table(self.experiment)]
         return [path(one, self.metric(kind, one)) for one in self.experiments for kind in kinds]
+
+    @property
+    def inferred(self) -> list[str]:
+        """The table of the cells that are not measured, if it shows some."""
+        one = self.config.experiments.get(self.experiment)
+        refined = self.drawing.inferred and one is not None and one.refine is not None
+        return [paths.inferred(self.experiment)] if refined else []
 
     def axis(self, which: str) -> str:
         """Return the name of the load or temperature axis, "" where there is none."""

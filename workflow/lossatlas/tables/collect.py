@@ -211,6 +211,27 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
         raise UserError(f"not a table: {words}", where=str(path), fix=fix) from None
 
 
+def read_phases(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a table of phases of a refinement, number for number.
+
+    Raises:
+        UserError: If it is missing, cut off or damaged.
+    """
+    made.check_whole(path)
+    try:
+        table = fields(Path(path)).drop(columns=MARK, errors="ignore")
+        first = [*FIRST, *axes_of(table), "phase"]
+        for name in table:
+            if name not in first:
+                table[name] = floats(table[name])
+            elif name not in (*FIRST, "phase"):
+                table[name] = axis_values(table[name])
+        return table
+    except (OSError, ValueError, OverflowError) as error:
+        fix = "delete it and run the same command again: it will be made anew"
+        raise UserError(f"not a table: {error}", where=str(path), fix=fix) from None
+
+
 def _known_columns(table: pd.DataFrame) -> list[str]:
     """Return the columns that have the same meaning in all tables of its sort.
 
