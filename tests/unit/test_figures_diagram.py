@@ -38,7 +38,7 @@ def words(axes):
 
 def key(figure):
     (legend,) = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
-    return " ".join(text.get_text() for text in legend.get_texts())
+    return " ".join(" ".join(text.get_text() for text in legend.get_texts()).split())
 
 
 def test_numbers_are_the_summary_of_the_tables():

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import lossatlas as la
-from lossatlas.figures import Tables
+from lossatlas.figures import Tables, phase_map
 from lossatlas.figures.phase_map import phases
 from lossatlas.figures.refinement import refinement
 from lossatlas.spec.figures import Figure, Thresholds
@@ -41,11 +41,11 @@ def test_inferred_cells_are_framed_and_have_their_phase() -> None:
 
 def test_the_median_is_that_of_all_cells() -> None:
     shares = [0.1, 0.6, 0.1, 0.1, 0.1, 0.0]
-    drawn = phases(tables(left_out("II", shares)), Figure(), "width", "batch_size")
-    assert "Hessian: ln tr H = 1.25" in texts(drawn)
-    given = Figure(thresholds=Thresholds(log_hessian_trace=3.0))
-    drawn = phases(tables(left_out("II", shares)), given, "width", "batch_size")
-    assert "Hessian: ln tr H = 3" in texts(drawn)
+    scalars, inferred = tables(None).scalars, left_out("II", shares)
+    found = phase_map._limits(scalars, Thresholds(), inferred)
+    assert found.number("log_hessian_trace") == 1.25
+    found = phase_map._limits(scalars, Thresholds(log_hessian_trace=3.0), inferred)
+    assert found.number("log_hessian_trace") == 3.0
 
 
 def test_inferred_cells_that_have_not_learned_or_cannot_be_told() -> None:

@@ -59,7 +59,10 @@ def _by_rank(axes: Axes, shown: Walks, ranks: list[int]) -> None:
     """Draw the moduli of one replica's eigenvalues, a line per rank; open marks are negative."""
     shades = colormaps["viridis"]
     for rank in ranks:
-        x, y = shown.curves("eigenvalue", rank=rank)[0]
+        found = shown.curves("eigenvalue", rank=rank)
+        if not found:
+            continue
+        x, y = found[0]
         colour = shades(0.9 * (rank - 1) / max(len(ranks) - 1, 1))
         axes.plot(x, np.abs(y), color=colour, linewidth=0.8)
         for sign, fill in ((y >= 0, colour), (y < 0, "white")):
