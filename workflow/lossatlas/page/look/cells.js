@@ -1,7 +1,7 @@
 "use strict";
 // What is known of the chosen cells: numbers, curves, specification, command.
 
-const PREFERRED = ["train_loss of training", "hessian_density", "train_loss", "msd", "plane", "volume", "eigenvalue"];
+const PREFERRED = ["train_loss of training", "share_above", "train_loss", "msd", "plane", "volume", "eigenvalue"];
 const SCALES = ["auto", "linear", "log", "symlog"];
 
 function curvesOf(experiment, cell) {
