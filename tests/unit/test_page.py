@@ -8,7 +8,6 @@ import re
 import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import page_tables
