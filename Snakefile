@@ -21,11 +21,12 @@ include: "rules/run.smk"
 
 
 rule all:
-    """The whole atlas: all figures and claims of the config (the default)."""
+    """The whole atlas: all figures and claims of the config, or its tables if it draws nothing."""
     default_target: True
     input:
         figure_files(FIGURE_NAMES),
         CLAIMS,
+        [] if CONFIG.figures else [paths.table(experiment) for experiment in CONFIG.experiments],
 
 
 DEFAULT_TARGET = workflow.default_target  # an include forgets it: for workflow/Snakefile

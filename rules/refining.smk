@@ -33,9 +33,9 @@ def record_of(experiment, cell, metric, times):
 
 
 def decisive(experiment):
-    """Return the metrics that decide the phases of an experiment."""
+    """Return the metrics that decide the phases of an experiment, as far as it has them."""
     firsts = CONFIG.firsts(experiment)
-    return [firsts[kind] for kind in refining.KINDS]
+    return [firsts[kind] for kind in refining.KINDS if kind in firsts]
 
 
 def records_known(wildcards):

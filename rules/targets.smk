@@ -148,7 +148,7 @@ rule report:
 
 
 rule export:
-    """All results without weights as one file to hand on: export.zip of the config."""
+    """All results as one file to hand on: export.zip; with the other target, weights as well."""
     input:
         figures=figure_files(FIGURE_NAMES),
         claims=CLAIMS,

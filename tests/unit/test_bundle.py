@@ -94,7 +94,9 @@ def test_what_goes_in_comes_out(project: Path, tmp_path: Path) -> None:
     assert (sorted(imported.new), imported.same, imported.kept) == (sorted(FILES), [], [])
     assert imported.config == "own.yaml"
     again = bundle.unpack(archives[0])
-    assert (again.new, sorted(again.same), again.config) == ([], sorted(FILES), "")
+    assert (again.new, sorted(again.same), again.config) == ([], sorted(FILES), "own.yaml")
+    Path("own.yaml").write_text("name: other\n")
+    assert "another own.yaml was there" in " ".join(bundle.told(bundle.unpack(archives[0])))
 
 
 def test_what_is_there_stays(
@@ -131,6 +133,8 @@ BAD_NAMES = [
     "results/.hidden/a/evil.csv",
     "results\\cells\\evil.csv",
     "results/cells/evil\x00.csv",
+    f"results/cells/{'a' * 300}.csv",
+    "results/" + "a/" * 300 + "evil.csv",
     "C:/results/cells/evil.csv",
     "Snakefile",
 ]
@@ -155,7 +159,8 @@ def told(**changes: Any) -> Callable[[dict[str, Any]], None]:
 WRONG = [
     *(lacking(key) for key in ("schema", "files", "name", "config", "accepted")),
     *(told(schema=99), told(schema="x"), told(files=[1]), told(files={"results/a/b.csv": 3})),
-    *(told(name="../own"), told(name=""), told(accepted=3)),
+    *(told(name="../own"), told(name=""), told(name="a" * 300), told(name=3), told(accepted=3)),
+    *(told(config=config) for config in (3, None, "a: [\x00", "- 1")),
     told(accepted={"results/own/tables/claims.csv": 3}),
     told(files={"results/cells/not/there.csv": [1, "0"]}),
     told(files={file: [len(content) + 1, "0"] for file, content in FILES.items()}),
@@ -174,6 +179,24 @@ def test_a_file_that_is_not_what_the_list_says(project: Path, tmp_path: Path) ->
     with pytest.raises(UserError, match=r"cka\.h5 is not what its list says"):
         bundle.unpack(written(tmp_path / "a.zip", FILES, listed=listed))
     assert not Path("results/cells/a-w2-1/metrics/cka.h5").exists()
+
+
+def test_an_encrypted_file(project: Path, tmp_path: Path) -> None:
+    archive = Path(written(tmp_path / "a.zip", FILES))
+    data = bytearray(archive.read_bytes())
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(mark) + place] |= 1
+    archive.write_bytes(data)
+    with pytest.raises(UserError, match="is no archive of results"):
+        bundle.unpack(str(archive))
+
+
+def test_a_file_in_the_place_of_a_folder(project: Path, tmp_path: Path) -> None:
+    Path("results").mkdir()
+    Path("results/own").write_text("mine")
+    with pytest.raises(UserError, match="results/own: is no folder"):
+        bundle.unpack(written(tmp_path / "a.zip", FILES))
+    assert everything(project) == {"results/own": b"mine"}
 
 
 def test_more_than_the_disk_holds(project: Path, tmp_path: Path) -> None:

@@ -13,15 +13,8 @@ import torch
 from lossatlas import cli
 from lossatlas.paths import PROJECT
 
-NET = """
-from torch import nn
-
-class Net(nn.Sequential):
-    def __init__(self, num_classes, in_channels=3, image_size=32, hidden=32):
-        pixels = in_channels * image_size**2
-        layers = nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, num_classes)
-        super().__init__(nn.Flatten(), *layers)
-"""
+README = (PROJECT / "README.md").read_text("utf-8")
+(NET,) = re.findall(r"^```python\n(.*?class Net.*?)^```", README, re.MULTILINE | re.DOTALL)
 PAGES = sorted([PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")])
 COMMANDS = sorted(
     {

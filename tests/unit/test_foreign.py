@@ -331,3 +331,18 @@ def test_shards_that_are_not_whole(net: nn.Module, tmp_path: Path) -> None:
         index.write_text(text)
         with pytest.raises(UserError, match="is no index of shards"):
             read_state(str(index))
+
+
+@pytest.mark.parametrize("text", ['{"weight_map": {"a": "self.index.json"}}', "[" * 100_000])
+def test_an_index_that_leads_nowhere(text: str, tmp_path: Path) -> None:
+    index = tmp_path / "self.index.json"
+    index.write_text(text)
+    with pytest.raises(UserError, match=r"is no index of shards|which is no file beside it"):
+        read_state(str(index))
+
+
+def test_a_shard_of_a_name_that_no_file_has(tmp_path: Path) -> None:
+    index = tmp_path / "one.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "a" * 300}}))
+    with pytest.raises(UserError, match="is not there, one of 1 shards"):
+        read_state(str(index))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -471,10 +472,10 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a list of texts": (lambda: lossatlas.msd(["a"] * 20), "weights: point 0: is a str"),
     "no lags": (
-        lambda: lossatlas.msd(np.ones((50, 2)), fit=[30, 10]),
+        lambda: lossatlas.msd(np.arange(100.0).reshape(50, 2), fit=[30, 10]),
         r"fit: \[30.0, 10.0\] is not",
     ),
-    "few lags": (lambda: lossatlas.msd(np.ones((50, 2)), fit=[10, 10.5]), "fit: "),
+    "few lags": (lambda: lossatlas.msd(np.arange(100.0), fit=[10, 10.5]), "fit: "),
 }
 
 
@@ -522,3 +523,18 @@ def test_an_operator_takes_tensors_of_one_length(given: tuple, says: str) -> Non
 
     with pytest.raises(UserError, match=says):
         hessian_of(net(0), *given)
+
+
+def test_a_path_that_was_not_copied() -> None:
+    with pytest.raises(UserError, match=r"all 300 points are equal \(keep copies"):
+        lossatlas.msd([torch.ones(4)] * 300)
+
+
+def test_a_checkpoint_by_its_path(tmp_path: Path) -> None:
+    model = nn.Linear(2, 2)
+    torch.save(model.state_dict(), tmp_path / "a.pt")
+    read = lossatlas.read_checkpoint(nn.Linear(2, 2), tmp_path / "a.pt")
+    assert torch.equal(read.weight, model.weight)
+    for wrong in (3, model.state_dict(), [1]):
+        with pytest.raises(UserError, match="give the name of a file"):
+            lossatlas.read_checkpoint(model, wrong)

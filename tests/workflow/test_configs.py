@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import commands
-from conftest import Project
+from conftest import Elsewhere, Project
 from lossatlas.paths import PROJECT
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("atlas")]
@@ -71,6 +71,13 @@ def first_config() -> str:
     return next(block for block in whole if "\nexperiments:" in block)
 
 
+def first_network() -> str:
+    """Return the network that README.md shows."""
+    text = (PROJECT / "README.md").read_text()
+    (found,) = re.findall(r"^```python\n(.*?class Net.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return found
+
+
 def shrink(path: Path) -> None:
     """Leave two values of each axis: the same targets, and a plan of seconds."""
     content = yaml.safe_load(path.read_text())
@@ -84,7 +91,7 @@ def test_documented_commands(project: Project, monkeypatch: pytest.MonkeyPatch) 
     """Each is read as it is meant, and what it asks for can be planned."""
     from snakemake.cli import parse_args
 
-    (project.root / "mynet.py").write_text("class Net:\n    def __init__(self, hidden, **_): ...\n")
+    (project.root / "mynet.py").write_text(first_network())
     for name in ("first.yaml", "theirs.yaml"):
         (project.root / name).write_text(first_config())
     shutil.copy(project.root / "config/smoke.yaml", project.root / "FILE")
@@ -114,3 +121,17 @@ def test_documented_commands(project: Project, monkeypatch: pytest.MonkeyPatch) 
     for (project.config, profile), targets in asked.items():
         options = ["--profile", profile] if profile else []
         project.snakemake(*sorted(targets), "-n", "--quiet", "all", *options)
+
+
+@pytest.mark.parametrize("name", ["dataset", "figure", "metric", "model", "refine", "task"])
+def test_examples_make_their_tables(name: str, tmp_path: Path) -> None:
+    """Also those that draw nothing, and those without the metrics that decide phases."""
+    shutil.copytree(PROJECT / "examples" / name, tmp_path / name)
+    example = Elsewhere(tmp_path / name, "config.yaml")
+    content = yaml.safe_load((example.root / "config.yaml").read_text())
+    wanted = example.jobs()
+    assert wanted["train_replicas"] >= 1
+    assert wanted["collect"] >= 1
+    whole = example.jobs("metrics")
+    least = sum(len(one["metrics"]) for one in content["experiments"].values())
+    assert whole["collect"] >= (least if name != "refine" else 0)

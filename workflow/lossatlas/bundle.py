@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import yaml
+
 from lossatlas import __version__, paths
 from lossatlas.errors import UserError
 from lossatlas.files import atomic
@@ -29,6 +31,7 @@ _PART = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._=+-]*")  # of a path of ours
 _ENDINGS = (".h5", ".csv", ".png", ".pdf", ".yaml", ".made", ".safetensors")
 _WEIGHTS = ("train", "ends", "vertices")  # folders of a cell whose safetensors are weights
 _MOST = 1 << 27  # bytes of a manifest
+_LONGEST, _DEEPEST = 150, 12  # characters and parts of a path: file systems take names of 255 bytes
 _CHUNK = 1 << 20
 
 
@@ -41,7 +44,7 @@ class Imported:
         new: Files that were written.
         same: Files that were there already, with the same content.
         kept: Files that were there with another content, and stay.
-        config: The file that the config was written to; "" if one of that name was there.
+        config: The file that holds the config; "" if another one of that name was there.
     """
 
     name: str
@@ -138,10 +141,13 @@ def unpack(archive: str) -> Imported:
             about = _manifest(read, archive)
             files = about["files"]
             _check_room(files, archive)
+            _check_folders(files)
             done: dict[str, list[str]] = {"new": [], "same": [], "kept": []}
             for file, (size, digest) in files.items():
                 done[_put(read, file, size, digest, archive)].append(file)
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except UserError:
+        raise
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error) or "it is cut off"
         raise _refused(reason, archive) from None
     accepted = {key: value for key, value in about["accepted"].items() if key in done["new"]}
@@ -161,24 +167,27 @@ def _manifest(read: zipfile.ZipFile, archive: str) -> dict[str, Any]:
             raise _refused("its list is too long", archive)
         about = json.loads(read.read(MANIFEST))
         schema, files = int(about["schema"]), dict(about["files"])
-        name, config, accepted = str(about["name"]), str(about["config"]), dict(about["accepted"])
+        name, config, accepted = about["name"], about["config"], dict(about["accepted"])
+        if not (isinstance(name, str) and isinstance(yaml.safe_load(config), dict)):
+            raise TypeError
         files = {str(file): (int(size), str(digest)) for file, (size, digest) in files.items()}
         accepted = {
             str(file): {str(key): str(value) for key, value in entry.items()}
             for file, entry in accepted.items()
         }
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
         raise _refused(f"it has no {MANIFEST} as it should be", archive) from None
     if schema != SCHEMA:
         raise _refused(f"it is of schema {schema}, and this version reads {SCHEMA}", archive)
-    if not _PART.fullmatch(name):
+    if not _PART.fullmatch(name) or len(name) > _LONGEST:
         raise _refused("the name of its config is none", archive)
     sizes = {one.filename: one.file_size for one in read.infolist()}
     for file, (size, _) in files.items():
         parts = PurePosixPath(file).parts
-        ours = len(parts) > 2 and parts[0] == paths.ROOT and _is_ours(file)
+        fits = 2 < len(parts) <= _DEEPEST and max(map(len, parts)) <= _LONGEST
+        ours = fits and parts[0] == paths.ROOT and _is_ours(file)
         if not ours or ".." in parts or "/".join(parts) != file:
-            raise _refused(f"it would write {file!r}", archive)
+            raise _refused(f"it would write {file[:_LONGEST]!r}", archive)
         if file not in sizes or sizes[file] != size:
             raise _refused(f"{file} is not as its list says", archive)
     return {"name": name, "config": config, "accepted": accepted, "files": files}
@@ -189,6 +198,15 @@ def _check_room(files: Mapping[str, tuple[int, str]], archive: str) -> None:
     if needed > free:
         what = f"its files take {needed / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free"
         raise UserError(what, where=archive, fix="free some space, or start on another disk")
+
+
+def _check_folders(files: Iterable[str]) -> None:
+    """Refuse what stands in the place of a folder, before anything is written."""
+    parents = {str(parent) for file in files for parent in PurePosixPath(file).parents}
+    for folder in sorted(parents - {"."}):
+        if os.path.lexists(folder) and not os.path.isdir(folder):
+            fix = "move it away, then import again"
+            raise UserError("is no folder, and results are to come into it", where=folder, fix=fix)
 
 
 def _put(read: zipfile.ZipFile, file: str, size: int, digest: str, archive: str) -> str:
@@ -221,7 +239,8 @@ def _write_config(about: Mapping[str, Any]) -> str:
     """Write the config beside the results, if there is none of its name."""
     file = f"{about['name']}.yaml"
     if os.path.lexists(file):
-        return ""
+        same = os.path.isfile(file) and Path(file).read_bytes() == about["config"].encode()
+        return file if same else ""
     with atomic(file) as temporary:
         temporary.write_text(about["config"], encoding="utf-8")
     return file
@@ -240,7 +259,7 @@ def told(found: Imported) -> list[str]:
         )
     config = found.config or f"{found.name}.yaml"
     if not found.config:
-        lines.append(f"{config} was there, and was kept")
+        lines.append(f"another {config} was there, and was kept: these results are not its")
     else:
         lines.append(f"its config: {config}")
     if Path("Snakefile").exists():

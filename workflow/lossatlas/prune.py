@@ -125,6 +125,10 @@ def prune(configs: Sequence[str], *, remove: bool) -> int:
         UserError: If there is no Snakemake, no workflow, or one of another version.
     """
     check_snakemake()
+    for file in configs or [f"{paths.DEFAULT}.yaml"]:
+        if not os.path.isfile(file):
+            fix = "give --configfile FILE, and start in the folder of the results"
+            raise UserError("there is no such config here", where=file, fix=fix)
     command = [sys.executable, "-m", "snakemake", *ALL_RESULTS, "-s", str(find_snakefile()), "-n"]
     command += ["--configfile", *configs] if configs else []
     environment = {**os.environ, VARIABLE: "remove" if remove else "list"}

@@ -175,6 +175,10 @@ def accept(chosen: Accept, configs: Sequence[str]) -> int:
         UserError: If there is no Snakemake, no workflow, or one of another version.
     """
     check_snakemake()
+    for file in configs or [f"{paths.DEFAULT}.yaml"]:
+        if not os.path.isfile(file):
+            fix = "give --configfile FILE, and start in the folder of the results"
+            raise UserError("there is no such config here", where=file, fix=fix)
     snakefile = ["-s", str(find_snakefile())]
     command = [sys.executable, "-m", "snakemake", *ALL_RESULTS, *snakefile, "--dry-run"]
     command += ["--configfile", *configs] if configs else []

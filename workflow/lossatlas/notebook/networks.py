@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -176,7 +177,7 @@ def _moved(inputs: Inputs, device: torch.device, dtype: torch.dtype) -> Inputs:
     return found.to(dtype) if found.is_floating_point() else found
 
 
-def read_checkpoint(model: nn.Module, file: str) -> nn.Module:
+def read_checkpoint(model: nn.Module, file: Any) -> nn.Module:
     """Return a copy of a module, in evaluation mode, with the weights of a file.
 
     Args:
@@ -189,7 +190,11 @@ def read_checkpoint(model: nn.Module, file: str) -> nn.Module:
         UserError: If the file cannot be read or holds weights of another network.
     """
     (module,) = modules_of(model)
-    functional = Functional(module)
+    if not isinstance(file, (str, os.PathLike)):
+        what = f"is a {type(file).__name__}"
+        raise UserTypeError(what, where="file", fix="give the name of a file; of a dictionary of"
+                            " tensors, call load_state_dict of the module")  # fmt: skip
+    file, functional = os.fspath(file), Functional(module)
     params, buffers = divide(functional, unwrapped(functional, read_state(file), file), file)
     return module_at(module, {**params, **buffers})
 

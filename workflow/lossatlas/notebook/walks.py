@@ -74,6 +74,9 @@ def _path(weights: Any) -> Path:
     if len(points) < least:
         what = f"{len(points)} points are too few for exponents"
         raise UserValueError(what, where="weights", fix=f"give {least} or more")
+    if (points == points[0]).all():
+        fix = "keep copies: optimisers change tensors in place (.detach().clone() after each step)"
+        raise UserValueError(f"all {len(points)} points are equal", where="weights", fix=fix)
     starts = range(0, points.shape[1], _COLUMNS)
     try:
         return path_of_chunks(

@@ -30,7 +30,7 @@ def read_state(file: str) -> dict[str, Tensor]:
     Raises:
         UserError: If it is missing, or holds anything but named tensors.
     """
-    if not Path(file).exists():
+    if not _exists(file):
         raise UserError("no such file", where=file)
     if Path(file).is_dir():
         file = shards.file_in(file)
@@ -43,6 +43,13 @@ def read_state(file: str) -> dict[str, Tensor]:
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", where=file) from None
     return state_in(content, file)
+
+
+def _exists(file: str) -> bool:
+    try:
+        return Path(file).exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _put_together(index: str) -> dict[str, Tensor]:

@@ -31,6 +31,13 @@ def file_in(folder: str) -> str:
     raise UserError(what, where=folder, fix="give a folder with one, or a file")
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def shards(index: str) -> dict[str, list[str]]:
     """Return the files that an index names, each with the names of its tensors.
 
@@ -40,16 +47,16 @@ def shards(index: str) -> dict[str, list[str]]:
     try:
         given = json.loads(Path(index).read_text(encoding="utf-8"))
         named = {str(name): str(file) for name, file in given["weight_map"].items()}
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         what, fix = "is no index of shards", "give one with a 'weight_map', or a file of weights"
         raise UserError(what, where=index, fix=fix) from None
     files = list(dict.fromkeys(named.values()))
     for file in files:
-        if Path(file).name != file or file in ("", ".", ".."):
-            what = f"names '{file}', which is no file beside it"
+        if Path(file).name != file or file in ("", ".", "..") or file.endswith(INDEX):
+            what = f"names '{file[:100]}', which is no file beside it"
             raise UserError(what, where=index, fix="put all shards into its folder")
-        if not (Path(index).parent / file).is_file():
-            what = f"'{file}' is not there, one of {len(files)} shards"
+        if not _is_file(Path(index).parent / file):
+            what = f"'{file[:100]}' is not there, one of {len(files)} shards"
             raise UserError(what, where=index, fix="put all shards beside the index")
     parent = Path(index).parent
     return {str(parent / file): [n for n, own in named.items() if own == file] for file in files}
