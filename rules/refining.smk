@@ -28,7 +28,8 @@ def cells_of(experiment):
 def record_of(experiment, cell, metric, times):
     """Return the record of a cell that was bought so often: with all replicas, if it decides phases."""
     count = times * len(CONFIG.experiments[experiment].seed_list)
-    further = metric in decisive(experiment) and count > len(PLAN.cells[cell].seeds)
+    more = times > 1 and count > len(PLAN.cells[cell].seeds)
+    further = more and metric in decisive(experiment)
     return paths.metric(cell, f"{metric}.{count}" if further else metric)
 
 
