@@ -224,6 +224,24 @@ def _axes(series: pd.DataFrame, cell: str) -> dict[str, float]:
     return {axis: first[axis] for axis in ("depth", "learning_rate", "batch_size")}
 
 
+def refinement() -> Case:
+    """Shares of right labels on five grids, of three ways of choosing cells, from three starts."""
+    rows = [
+        {"grid": grid, "strategy": way, "size": 180, "start": start, "cells": cells}
+        | {"share": min(0.6 + 0.004 * cells + 0.01 * start + 0.02 * k, 1.0)}
+        for grid in ("straight", "island", "wavy", "tongue", "published")
+        for k, way in enumerate(("random", "regular", "adaptive"))
+        for start in range(3)
+        for cells in (16, 30, 45)
+    ]
+    series = pd.DataFrame(rows).astype({"size": "Int64", "cells": "Int64"})
+    names = {"experiment": "studies", "cell": "refinement", "series": "labels_right"}
+    rest = dict.fromkeys(("replica", "partner", "x", "y", "stderr", "df"), np.nan)
+    order = ["experiment", "cell", "series", "replica", "partner", *series.columns]
+    series = series.assign(**names, **rest, status="ok")
+    return Case(Tables(whole(), series[[*order, "x", "y", "stderr", "df", "status"]]))
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "taxonomy_phase_diagram": grid,
     "taxonomy_phases": grid,
@@ -233,6 +251,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "taxonomy_curves": curves,
     "taxonomy_spectra": spectra,
     "taxonomy_decay_gain": gain,
+    "taxonomy_refinement": refinement,
     "taxonomy_ablations": lambda: Case(Tables(whole(), ft.no_series()), *TAXONOMY),
     "simplex_planes": lambda: Case(of_parts(planes())),
     "simplex_complex_3d": complex_,

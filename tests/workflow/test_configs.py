@@ -96,7 +96,8 @@ def test_documented_commands(project: Project, monkeypatch: pytest.MonkeyPatch) 
         (project.root / name).write_text(first_config())
     shutil.copy(project.root / "config/smoke.yaml", project.root / "FILE")
     for path in (project.root / "config").glob("*.yaml"):
-        shrink(path)
+        if path.name != "config.yaml":  # the default atlas, as deployment tools find it
+            shrink(path)
     monkeypatch.chdir(project.root)
     asked: dict[tuple[str, str], set[str]] = defaultdict(set)
     found = {

@@ -19,7 +19,7 @@ from lossatlas.paths import PROJECT
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("atlas")]
 
 SMALL = ("--config", "rehearse=true")
-CONFIGS = ["config.yaml", *sorted(f"config/{path.name}" for path in PROJECT.glob("config/*.yaml"))]
+CONFIGS = sorted(f"config/{path.name}" for path in PROJECT.glob("config/*.yaml"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
