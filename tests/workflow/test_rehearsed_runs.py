@@ -19,7 +19,9 @@ from lossatlas.paths import PROJECT
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("atlas")]
 
 SMALL = ("--config", "rehearse=true")
-CONFIGS = sorted(f"config/{path.name}" for path in PROJECT.glob("config/*.yaml"))
+CONFIGS = sorted(  # config/config.yaml leads to the default one
+    str(path.resolve().relative_to(PROJECT)) for path in PROJECT.glob("config/*.yaml")
+)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
