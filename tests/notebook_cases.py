@@ -1,13 +1,11 @@
 """Small networks and data as a user has them in a notebook."""
 
-import importlib
-import sys
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset, IterableDataset
 
 
 def net(seed: int, hidden: int = 6) -> nn.Sequential:
@@ -40,35 +38,19 @@ def values(count: int = 40) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(inputs), torch.from_numpy(inputs[:, :2] + 0.1 * noise)
 
 
-NETWORK = """
-from torch import nn
+class Pairs(Dataset):
+    """Examples of `rows` one by one, as NumPy arrays and whole numbers."""
+
+    def __len__(self) -> int:
+        return len(rows()[0])
+
+    def __getitem__(self, place: int) -> tuple[np.ndarray, int]:
+        inputs, targets = rows()
+        return inputs[place].numpy(), int(targets[place])
 
 
-class Net(nn.Module):
-    def __init__(self, num_classes, hidden=4):
-        super().__init__()
-        self.first = nn.Linear(64, hidden)
-        self.norm = nn.BatchNorm1d(hidden)
-        self.last = nn.Linear(hidden, num_classes)
+class Stream(IterableDataset):
+    """The same, which can only be gone through."""
 
-    def forward(self, x):
-        return self.last(self.norm(self.first(x.flatten(1)).relu()))
-"""
-CHECKPOINTS = ["0.pt", "1.pt", "2.pt"]
-
-
-def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fill a folder with a network, three checkpoints and data, and go there."""
-    (folder / "mynet.py").write_text(NETWORK)
-    monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(folder)
-    monkeypatch.delitem(sys.modules, "mynet", raising=False)
-    built = importlib.import_module("mynet").Net
-    rng = np.random.default_rng(0)
-    images, labels = rng.integers(0, 255, (90, 8, 8, 1), dtype=np.uint8), np.arange(90) % 10
-    for seed, file in enumerate(CHECKPOINTS):
-        torch.manual_seed(seed)
-        torch.save(built(10).state_dict(), folder / file)
-    train = {"train_images": images[:60], "train_labels": labels[:60]}
-    test = {"test_images": images[60:], "test_labels": labels[60:]}
-    np.savez(folder / "data.npz", **train, **test)
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(zip(*rows(), strict=True))

@@ -8,8 +8,9 @@ import torch
 from test_diffusion_measure import brownian, recorded_of
 from torch import Tensor, nn
 
+import cli_cases
 import lossatlas
-import notebook_cases
+from cli_cases import CHECKPOINTS
 from lossatlas import custom, store
 from lossatlas.data.loading import open_data
 from lossatlas.diffusion.measure import measure
@@ -23,7 +24,7 @@ from lossatlas.metrics.landscape import Landscape
 from lossatlas.metrics.simplex import Simplex
 from lossatlas.notebook.results import Result
 from lossatlas.store import Record
-from notebook_cases import CHECKPOINTS, line, values
+from notebook_cases import line, values
 
 
 def numbers(record: Record) -> dict[tuple, tuple]:
@@ -139,18 +140,18 @@ def test_msd_of_a_straight_path_and_of_a_random_walk() -> None:
 # --- the same numbers as `lossatlas metric` -------------------------------------------------------
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    notebook_cases.enter(tmp_path, monkeypatch)
+    cli_cases.enter(tmp_path, monkeypatch)
 
 
 def opened(count: int) -> list[nn.Module]:
     """Return the networks of the files, in memory."""
-    from mynet import Net
+    from cli_net import Net
 
     return [lossatlas.read_checkpoint(Net(10), file) for file in CHECKPOINTS[:count]]
 
 
 def at_the_command_line(metric: Metric, count: int) -> Record:
-    return custom.measure_custom(metric, CHECKPOINTS[:count], "mynet:Net", {}, "data.npz")
+    return custom.measure_custom(metric, CHECKPOINTS[:count], "cli_net:Net", {}, "data.npz")
 
 
 def pairs() -> dict[str, tuple[Tensor, Tensor]]:
@@ -201,7 +202,7 @@ def test_grow_simplex_as_at_the_command_line(files: None) -> None:
 
 def test_plane_as_at_the_command_line(files: None) -> None:
     data = pairs()["data"]
-    wanted = custom.plane_custom(CHECKPOINTS, "mynet:Net", {}, "data.npz", points=5, images=30)
+    wanted = custom.plane_custom(CHECKPOINTS, "cli_net:Net", {}, "data.npz", points=5, images=30)
     found = lossatlas.plane(opened(3), data, points=5, examples=30)
     assert str(numbers(found.record)) == str(numbers(wanted))
     assert np.array_equal(found.record.tables[0].columns["loss"], wanted.tables[0].columns["loss"])

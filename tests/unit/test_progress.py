@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+import cli_cases
 import lossatlas
 import notebook_cases
 from lossatlas import cli, progress
@@ -123,8 +124,8 @@ def test_the_command_line_shows_progress_on_a_terminal_alone(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    notebook_cases.enter(tmp_path, monkeypatch)
-    own = ["--checkpoint", "0.pt", "1.pt", "--model", "mynet:Net", "--data", "data.npz"]
+    cli_cases.enter(tmp_path, monkeypatch)
+    own = ["--checkpoint", "0.pt", "1.pt", "--model", "cli_net:Net", "--data", "data.npz"]
     words = ["metric", "hessian", *own, "--set", "samples=9", "--pixels", "unit"]
     assert cli.main(words) == 0
     alone = capsys.readouterr()

@@ -8,17 +8,13 @@ that is asked for later trains them again.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from lossatlas import paths, store
 from lossatlas.errors import UserError
-from lossatlas.installed import check_snakemake
-from lossatlas.installed import snakefile as find_snakefile
-from lossatlas.reruns import ALL_RESULTS
+from lossatlas.reruns import dry_run
 from lossatlas.spec.plan import Plan, PlannedCell
 
 VARIABLE = "LOSSATLAS_PRUNE"  # tells a dry run to look for weights: "list" or "remove"
@@ -66,7 +62,12 @@ def unneeded(plan: Plan, stale: Set[str]) -> list[Unneeded]:
         plan: What the config asks for.
         stale: First outputs of results that are there and not valid.
     """
-    found = (_of_cell(planned, stale) for planned in plan.cells.values())
+    refined = {*plan.refined}  # a round to come may ask more replicas of a cell that is done
+    found = (
+        _of_cell(planned, stale)
+        for planned in plan.cells.values()
+        if refined.isdisjoint(planned.experiments)
+    )
     return [one for one in found if one is not None and one.files]
 
 
@@ -122,17 +123,6 @@ def prune(configs: Sequence[str], *, remove: bool) -> int:
         The exit code of Snakemake.
 
     Raises:
-        UserError: If there is no Snakemake, no workflow, or one of another version.
+        UserError: As `reruns.dry_run`.
     """
-    check_snakemake()
-    for file in configs or [f"{paths.DEFAULT}.yaml"]:
-        if not os.path.isfile(file):
-            fix = "give --configfile FILE, and start in the folder of the results"
-            raise UserError("there is no such config here", where=file, fix=fix)
-    command = [sys.executable, "-m", "snakemake", *ALL_RESULTS, "-s", str(find_snakefile()), "-n"]
-    command += ["--configfile", *configs] if configs else []
-    environment = {**os.environ, VARIABLE: "remove" if remove else "list"}
-    done = subprocess.run(  # noqa: S603 -- our own interpreter
-        command, env=environment, check=False, stdout=subprocess.DEVNULL
-    )
-    return done.returncode
+    return dry_run(configs, VARIABLE, "remove" if remove else "list")

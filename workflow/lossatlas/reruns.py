@@ -174,6 +174,23 @@ def accept(chosen: Accept, configs: Sequence[str]) -> int:
     Raises:
         UserError: If there is no Snakemake, no workflow, or one of another version.
     """
+    return dry_run(configs, VARIABLE, chosen.told())
+
+
+def dry_run(configs: Sequence[str], variable: str, value: str) -> int:
+    """Let the workflow look at all jobs of the project in the working folder, and run none.
+
+    Args:
+        configs: Files, as after `--configfile`; none: config.yaml.
+        variable: Of the environment, which tells `rules/run.smk` what is asked.
+        value: Of that variable.
+
+    Returns:
+        The exit code of Snakemake.
+
+    Raises:
+        UserError: If there is no Snakemake, no workflow, one of another version, or no such config.
+    """
     check_snakemake()
     for file in configs or [f"{paths.DEFAULT}.yaml"]:
         if not os.path.isfile(file):
@@ -182,7 +199,7 @@ def accept(chosen: Accept, configs: Sequence[str]) -> int:
     snakefile = ["-s", str(find_snakefile())]
     command = [sys.executable, "-m", "snakemake", *ALL_RESULTS, *snakefile, "--dry-run"]
     command += ["--configfile", *configs] if configs else []
-    environment = {**os.environ, VARIABLE: chosen.told()}
+    environment = {**os.environ, variable: value}
     done = subprocess.run(  # noqa: S603 -- our own interpreter
         command, env=environment, check=False, stdout=subprocess.DEVNULL
     )

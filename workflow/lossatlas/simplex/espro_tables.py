@@ -6,6 +6,7 @@ their samples, and its temperature is fitted on held-out images.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,26 +84,35 @@ def _together(logs: np.ndarray) -> Floats:
     return ensembles.mixture(np.stack([ensembles.mixture(one) for one in logs]))
 
 
-def reliability_table(methods: list[Method], labels: dict[str, np.ndarray], most: int) -> Rows:
-    """Collect confidence and accuracy in bins, of the first `most` components."""
-    found = Rows()
+def _sure(
+    methods: list[Method], labels: dict[str, np.ndarray], most: int
+) -> Iterator[tuple[int, float, Floats, np.ndarray]]:
+    """Yield method, whether it is scaled (1 or 0), confidence (N,) and right answers (N,).
+
+    Of the ensemble of the first `most` components.
+    """
     for method in methods:
         test, held_out = (_together(method.logs[split][:most]) for split in ("test", "held_out"))
         t = ensembles.temperature(held_out, labels["held_out"])
         for calm, logs in ((0.0, test), (1.0, ensembles.scaled(test, t))):
-            confidence = np.exp(logs.max(axis=1))
-            right = logs.argmax(axis=1) == labels["test"]
-            places = np.minimum((confidence * ensembles.BINS).astype(int), ensembles.BINS - 1)
-            for place in np.unique(places):
-                here = places == place
-                found.add(
-                    method=method.code,
-                    scaled=calm,
-                    bin=float(place),
-                    share=float(here.mean()),
-                    confidence=float(confidence[here].mean()),
-                    accuracy=float(right[here].mean()),
-                )
+            yield method.code, calm, np.exp(logs.max(axis=1)), logs.argmax(axis=1) == labels["test"]
+
+
+def reliability_table(methods: list[Method], labels: dict[str, np.ndarray], most: int) -> Rows:
+    """Collect confidence and accuracy in bins, of the first `most` components."""
+    found = Rows()
+    for method, calm, confidence, right in _sure(methods, labels, most):
+        places = np.minimum((confidence * ensembles.BINS).astype(int), ensembles.BINS - 1)
+        for place in np.unique(places):
+            here = places == place
+            found.add(
+                method=method,
+                scaled=calm,
+                bin=float(place),
+                share=float(here.mean()),
+                confidence=float(confidence[here].mean()),
+                accuracy=float(right[here].mean()),
+            )
     return found
 
 
@@ -112,23 +122,18 @@ def equal_mass_table(methods: list[Method], labels: dict[str, np.ndarray], most:
     Of the first `most` components, as in `reliability_table`.
     """
     found = Rows()
-    for method in methods:
-        test, held_out = (_together(method.logs[split][:most]) for split in ("test", "held_out"))
-        t = ensembles.temperature(held_out, labels["held_out"])
-        for calm, logs in ((0.0, test), (1.0, ensembles.scaled(test, t))):
-            confidence = np.exp(logs.max(axis=1))
-            right = logs.argmax(axis=1) == labels["test"]
-            order = np.argsort(confidence, kind="stable")
-            for place, here in enumerate(np.array_split(order, MASS_BINS)):
-                if len(here):
-                    found.add(
-                        method=method.code,
-                        scaled=calm,
-                        bin=place,
-                        images=len(here),
-                        right=int(right[here].sum()),
-                        confidence=float(confidence[here].mean()),
-                    )
+    for method, calm, confidence, right in _sure(methods, labels, most):
+        order = np.argsort(confidence, kind="stable")
+        for place, here in enumerate(np.array_split(order, MASS_BINS)):
+            if len(here):
+                found.add(
+                    method=method,
+                    scaled=calm,
+                    bin=place,
+                    images=len(here),
+                    right=int(right[here].sum()),
+                    confidence=float(confidence[here].mean()),
+                )
     return found
 
 

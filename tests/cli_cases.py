@@ -62,16 +62,19 @@ number = 3
 """
 
 
+CHECKPOINTS = ["0.pt", "1.pt", "2.pt"]
+
+
 def write_network(folder: Path) -> None:
     (folder / "cli_net.py").write_text(NETWORK)
 
 
 def write_rest(tmp_path: Path) -> None:
-    """Write two checkpoints in both formats, and data; the network can be imported."""
-    for seed in (0, 1):
+    """Write checkpoints in both formats, and data; the network can be imported."""
+    for seed, file in enumerate(CHECKPOINTS):
         torch.manual_seed(seed)
         net = models.build("cli_net:Net", {}, num_classes=10, in_channels=1, image_size=8)
-        torch.save(net.state_dict(), tmp_path / f"{seed}.pt")
+        torch.save(net.state_dict(), tmp_path / file)
         save_file(net.state_dict(), tmp_path / f"{seed}.safetensors")
     random = np.random.default_rng(0)
     images = random.integers(0, 255, (90, 8, 8, 1), dtype=np.uint8)
