@@ -157,7 +157,7 @@ def test_weights_that_are_no_numbers_have_diverged(name: str, value: float) -> N
 
 def test_files_that_do_not_fit() -> None:
     state = network().state_dict()
-    assert "a.pt: lacks the parameter 'stem.weight'" in refused({"x": torch.ones(1)})
+    assert "a.pt: lacks the parameters 'stem.weight'" in refused({"x": torch.ones(1)})
     wide = network(Cell(DATA, ModelPart(builder="resnet18", width=2), Recipe(), "elsewhere"))
     assert "'stem.weight' has shape (2, 1, 3, 3), the model wants (1, 1, 3, 3)" in refused(
         wide.state_dict()
@@ -174,7 +174,7 @@ def test_files_that_do_not_fit() -> None:
     whole = Path("a.pt")
     torch.save(state, whole)
     whole.write_bytes(whole.read_bytes()[:-2000])
-    assert "a.pt: not a file of tensors" in refused(None)
+    assert "a.pt: is cut off or damaged" in refused(None)
 
 
 def test_files_that_vanish_or_change() -> None:

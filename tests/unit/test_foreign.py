@@ -2,10 +2,12 @@
 
 import argparse
 import datetime
+import io
 import json
 import os
 import pickle
 import sys
+import zipfile
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -268,7 +270,7 @@ def test_a_prefix_that_only_the_network_has(net: nn.Module, tmp_path: Path) -> N
     assert torch.equal(found["body.a.weight"], net.a.weight)
     with pytest.raises(UserError) as told:
         read(Wrapped(head=True), net.state_dict(), tmp_path)
-    assert "lacks the parameter 'head.weight', 'head.bias' of 6 tensors" in str(told.value)
+    assert "lacks the parameters 'head.weight', 'head.bias' of 6 tensors" in str(told.value)
 
 
 def test_a_prefix_that_only_the_file_has(net: nn.Module, tmp_path: Path) -> None:
@@ -280,7 +282,9 @@ def test_a_prefix_that_only_the_file_has(net: nn.Module, tmp_path: Path) -> None
 def test_other_weights_are_named_with_what_is_missing(net: nn.Module, tmp_path: Path) -> None:
     with pytest.raises(UserError) as told:
         read(net, {f"conv{k}.weight": torch.ones(2) for k in range(5)}, tmp_path)
-    assert "lacks the parameter 'a.weight', 'a.bias', 'b.weight' and 1 more of 4" in str(told.value)
+    assert "lacks the parameters 'a.weight', 'a.bias', 'b.weight' and 1 more of 4" in str(
+        told.value
+    )
     assert "holds 'conv0.weight', 'conv1.weight', 'conv2.weight' and 2 more" in str(told.value)
     with pytest.raises(UserError, match="holds 'z', unknown to the network"):
         read(net, {**net.state_dict(), "z": torch.ones(2)}, tmp_path)
@@ -346,3 +350,77 @@ def test_a_shard_of_a_name_that_no_file_has(tmp_path: Path) -> None:
     index.write_text(json.dumps({"weight_map": {"a": "a" * 300}}))
     with pytest.raises(UserError, match="is not there, one of 1 shards"):
         read_state(str(index))
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.e, self.o = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
+        self.o.weight = self.e.weight
+
+
+def test_tied_weights_that_differ() -> None:
+    one = torch.ones(2, 2)
+    params, _ = divide(Functional(Tied()), {"e.weight": one, "o.weight": one.clone()}, "a.pt")
+    assert list(params) == ["e.weight"]
+    with pytest.raises(UserError, match=r"'e\.weight' and 'o\.weight' are one parameter"):
+        divide(Functional(Tied()), {"e.weight": one, "o.weight": 0 * one}, "a.pt")
+
+
+def test_norms_of_older_files_counted_no_batches() -> None:
+    module = nn.BatchNorm1d(2)
+    state = {name: t + 1 for name, t in module.state_dict().items() if "num" not in name}
+    _, buffers = divide(Functional(module), state, "a.pt")
+    assert int(buffers["num_batches_tracked"]) == 0
+    assert torch.equal(buffers["running_mean"], torch.ones(2))
+
+
+def squeezed(tensors: dict[str, torch.Tensor]) -> bytes:
+    """Return a file of `torch.save` whose parts are compressed."""
+    plain, made = io.BytesIO(), io.BytesIO()
+    torch.save(tensors, plain)
+    with zipfile.ZipFile(plain) as read, zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as out:
+        for name in read.namelist():
+            out.writestr(name, read.read(name))
+    return made.getvalue()
+
+
+def saved(tensors: dict[str, torch.Tensor]) -> bytes:
+    made = io.BytesIO()
+    torch.save(tensors, made)
+    return made.getvalue()
+
+
+def no_files() -> dict[str, tuple[bytes, str]]:
+    zeros = {"a": torch.zeros(10_000)}
+    return {
+        "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        "page": (b"\n<!DOCTYPE html><html>404</html>", "is a web page"),
+        "empty": (b"", "is empty"),
+        "cut": (saved(zeros)[:-300], "is cut off or damaged"),
+        "bomb": (squeezed({"a": torch.zeros(1_000_000)}), r"holds 4,0\d\d,\d+ bytes in"),
+        "meta": (saved({"a": torch.zeros(2, device="meta")}), "has a shape and no values"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["lfs", "page", "empty", "cut", "bomb", "meta"])
+def test_what_a_file_is_instead(kind: str, tmp_path: Path) -> None:
+    content, says = no_files()[kind]
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(UserError, match=says):
+        read_state(str(tmp_path / "a.pt"))
+
+
+def test_safetensors_under_another_name(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(2)}, tmp_path / "a.pt")
+    assert torch.equal(read_state(str(tmp_path / "a.pt"))["a"], torch.ones(2))
+
+
+def test_names_out_of_files_are_no_codes_of_the_terminal(tmp_path: Path) -> None:
+    torch.save({"\x1b[31mred\n" + "x" * 100_000: torch.ones(2)}, tmp_path / "a.pt")
+    module = nn.Linear(2, 2)
+    with pytest.raises(UserError) as told:
+        divide(Functional(module), read_state(str(tmp_path / "a.pt")), "a.pt")
+    assert str(told.value).isprintable()
+    assert len(str(told.value)) < 2100
+    assert r"\x1b[31mred" in str(told.value)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _LISTED = 40
+_LONGEST = 2000  # characters of a message
 
 
 class UserError(Exception):
@@ -23,7 +24,13 @@ class UserError(Exception):
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         self.what, self.where, self.fix = what, where, fix
         message = f"{where}: {what}" if where else what
-        super().__init__(f"{message} ({fix})" if fix else message)
+        super().__init__(_one_line(f"{message} ({fix})" if fix else message))
+
+
+def _one_line(text: str) -> str:
+    """Return a text for a terminal: names out of files may hold line breaks and colours."""
+    cut = text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
 
 
 class UserValueError(UserError, ValueError):

@@ -13,6 +13,8 @@ from lossatlas.errors import UserError, told
 from lossatlas.models.functional import Functional, Tensors, devices_of
 from lossatlas.tasks import Task
 
+_APART = 1e-3  # of the largest output: far above rounding, in half precision too
+
 
 def outputs_of(split: Split) -> int:
     """Return how many classes, or values per example, the targets have."""
@@ -63,6 +65,8 @@ def check_outputs(
                 raise
             except Exception as error:  # a user's module may fail in any way
                 raise _failed(error, some.images, functional.name) from error
+            if not mode and len(some) > 1:
+                _check_apart(functional, leaves, fresh, split, out)
             try:
                 split.task.check(out, some.labels, classes, functional.name)
                 if mode:
@@ -74,6 +78,31 @@ def check_outputs(
                     raise again from error
                 where = f"task {split.task.name}"
                 raise UserError(f"fails: {told(error)}", where=where, fix="mend it") from error
+
+
+def _check_apart(
+    functional: Functional, params: Tensors, buffers: Tensors, split: Split, together: Tensor
+) -> None:
+    """Refuse a network whose output for an example depends on the other examples of its batch.
+
+    A network that draws in evaluation mode is left to the metrics that cannot have it.
+    """
+    two, one = split.take(slice(0, 2)), split.take(slice(0, 1))
+    with torch.no_grad():
+        again = functional(params, buffers, two.images.clone(), train=False)
+        if not torch.equal(again, together):
+            return
+        try:
+            alone = functional(params, buffers, one.images.clone(), train=False)
+        except Exception:  # noqa: BLE001 -- of one example alone a user's module may fail
+            return
+    if alone.shape != together[:1].shape or not bool(torch.isfinite(together).all()):
+        return
+    size = float(together.abs().max())
+    if float((alone - together[:1]).abs().max()) > _APART * size:
+        what = "the output for an example depends on the other examples of its batch"
+        fix = "in evaluation mode let each example be computed by itself"
+        raise UserError(what, where=functional.name, fix=fix)
 
 
 def _check_loss(task: Task, outputs: Tensor, targets: Tensor) -> None:

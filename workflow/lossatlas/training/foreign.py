@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, Tensors
-from lossatlas.training import beside, checkpoints, shards
+from lossatlas.training import beside, checkpoints, formats, shards
 
 
 def read_state(file: str) -> dict[str, Tensor]:
@@ -87,7 +87,9 @@ def state_in(content: bytes, file: str) -> dict[str, Tensor]:
     Raises:
         UserError: If it holds anything but named tensors.
     """
-    if file.endswith(".safetensors"):
+    if why := formats.no_weights(content):
+        raise UserError(why[0], where=file, fix=why[1])
+    if file.endswith(".safetensors") or formats.is_safetensors(content):
         try:
             return safetensors.torch.load(content)
         except (ValueError, safetensors.SafetensorError) as error:
@@ -168,6 +170,9 @@ def _checked(state: Mapping[object, object], file: str) -> dict[str, Tensor]:
         elif not isinstance(value, Tensor):
             what = f"'{name}' is a {type(value).__name__}, not a tensor"
             raise UserError(f"holds no state dict: {what}", where=file, fix=_SAVE)
+        elif value.is_meta:
+            what, fix = f"'{name}' has a shape and no values", "save it from a device with memory"
+            raise UserError(what, where=file, fix=fix)
         elif value.layout != torch.strided or value.is_quantized:
             fix = "save it as plain numbers: tensor.dequantize() or tensor.to_dense()"
             kind = "quantised" if value.is_quantized else "sparse"
@@ -284,8 +289,11 @@ def divide(
     own = dict(module.named_buffers())
     again = held.keys() - names.keys() - own.keys()  # further names of tied buffers
     rest = {name: t for name, t in state.items() if name not in again}
+    _check_tied(names, rest, where)
     params = {names.get(name, name): t for name, t in rest.items() if name not in own}
     buffers = {name: b for name, b in own.items() if name not in held}
+    # Older versions of torch counted no batches; torch itself reads their files, too.
+    buffers |= {name: b for name, b in own.items() if name.endswith("num_batches_tracked")}
     buffers |= {name: t for name, t in rest.items() if name in own}
     _check_names(list(functional.shapes), list(own), [*params, *buffers], where)
     checkpoints.match(functional, params, buffers, where)
@@ -295,6 +303,15 @@ def divide(
         for part in (params, buffers)
     )
     return next(cast), next(cast)
+
+
+def _check_tied(names: Mapping[str, str], state: Mapping[str, Tensor], where: str) -> None:
+    """Refuse two tensors for one parameter that the network has under two names."""
+    for name, first in names.items():
+        both = name != first and name in state and first in state
+        if both and not torch.equal(*(state[key].nan_to_num() for key in (first, name))):
+            what = f"'{first}' and '{name}' are one parameter of the network, and differ here"
+            raise UserError(what, where=where, fix="give the model that these weights are of")
 
 
 def _check_names(
@@ -312,6 +329,7 @@ def _check_names(
     if missing:
         instead = f", and holds {_some(others)} instead" if others else ""
         kind = "parameter" if missing[0] in parameters else "buffer"
+        kind += "s" * (len(missing) > 1)
         what = f"lacks the {kind} {_some(missing)} of {len(known)} tensors{instead}"
         raise UserError(what, where=where, fix=fix)
     if others:
