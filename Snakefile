@@ -1,11 +1,18 @@
 """Loss Atlas: data -> training -> metrics -> tables -> figures. See README.md."""
 
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 min_version("9.27")
 
 # A config file given with --configfile stands alone; one without experiments changes config.yaml.
 if "experiments" not in config:
+    if not Path("config.yaml").is_file():
+        raise WorkflowError(
+            "no config.yaml in this folder (name a config: --configfile FILE; or start in the checkout)"
+        )
 
     configfile: "config.yaml"
 

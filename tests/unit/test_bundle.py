@@ -181,6 +181,13 @@ def test_a_file_that_is_not_what_the_list_says(project: Path, tmp_path: Path) ->
     assert not Path("results/cells/a-w2-1/metrics/cka.h5").exists()
 
 
+def test_files_that_no_list_names(project: Path, tmp_path: Path) -> None:
+    archive = written(tmp_path / "a.zip", {**FILES, "results/cells/a/x.csv": b"1"}, listed=FILES)
+    with pytest.raises(UserError, match="other files than its list names"):
+        bundle.unpack(archive)
+    assert everything(project) == {}
+
+
 def test_an_encrypted_file(project: Path, tmp_path: Path) -> None:
     archive = Path(written(tmp_path / "a.zip", FILES))
     data = bytearray(archive.read_bytes())

@@ -42,8 +42,32 @@ class Strange(nn.Module):
         return self.layer(x), x
 
 
+class OfTheBatch(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x - x.mean(0))
+
+
+def of_one(_: Tensor) -> None: ...
+
+
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     # models
+    "a batch": (
+        lambda: lossatlas.hessian(OfTheBatch(4, 3), (X, Y)),
+        "depends on the other examples of its batch",
+    ),
+    "no graph": (
+        lambda: lossatlas.hessian(net(0), (X, Y), loss=lambda o, t: (o.detach().sum(1) - t) ** 2),
+        "Hessian: the loss does not depend on the parameters",
+    ),
+    "a loss that fails": (
+        lambda: lossatlas.hessian(net(0), (X, Y), loss=of_one),
+        r"loss of_one: fails: TypeError.*called as loss\(outputs, targets\)",
+    ),
+    "no whole number": (
+        lambda: lossatlas.hessian(net(0), (X, Y), samples="many"),
+        "samples: Input should be a valid integer.*, not 'many'",
+    ),
     "a name": (lambda: lossatlas.hessian("a.pt", (X, Y)), "model: is a str .*read_checkpoint"),
     "a class": (
         lambda: lossatlas.hessian(Strange, (X, Y)),
@@ -186,7 +210,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "a negative seed": (lambda: lossatlas.connect(net(0), net(1), (X, Y), seed=-1), "seed: "),
     "no such setting": (
         lambda: lossatlas.hessian(net(0), (X, Y), sample=3),
-        r"hessian has no setting 'sample' \(did you mean 'samples'\?\)",
+        r"hessian: has no setting 'sample' \(did you mean 'samples'\?\)",
     ),
     "fixed settings": (
         lambda: lossatlas.connect(net(0), net(1), (X, Y), pairs="all"),

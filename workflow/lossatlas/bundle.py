@@ -182,13 +182,15 @@ def _manifest(read: zipfile.ZipFile, archive: str) -> dict[str, Any]:
     if not _PART.fullmatch(name) or len(name) > _LONGEST:
         raise _refused("the name of its config is none", archive)
     sizes = {one.filename: one.file_size for one in read.infolist()}
+    if sorted([*files, MANIFEST]) != sorted(read.namelist()):
+        raise _refused("it holds other files than its list names", archive)
     for file, (size, _) in files.items():
         parts = PurePosixPath(file).parts
         fits = 2 < len(parts) <= _DEEPEST and max(map(len, parts)) <= _LONGEST
         ours = fits and parts[0] == paths.ROOT and _is_ours(file)
         if not ours or ".." in parts or "/".join(parts) != file:
             raise _refused(f"it would write {file[:_LONGEST]!r}", archive)
-        if file not in sizes or sizes[file] != size:
+        if sizes[file] != size:
             raise _refused(f"{file} is not as its list says", archive)
     return {"name": name, "config": config, "accepted": accepted, "files": files}
 

@@ -82,7 +82,10 @@ def plan(
     console = console or Console()
     console.print(table)
     if any(weights_bytes(cell) is None for cell in plan_.cells.values()):
-        console.print("Networks of your own have no estimate of time and disk; they count as 0.")
+        told = (
+            "?: networks of your own have no estimate of time and disk. Rehearse, and see the log."
+        )
+        console.print(told)
     if rehearsal is not None:
         _lines(console, [_first(rehearsal, files)])
     _lines(console, [*map(partial(_refined, plan_), plan_.refined), *_extremes(plan_), *why])
@@ -160,11 +163,13 @@ def _amounts(plan_: Plan, cells: list[PlannedCell], stale: Set[str]) -> list[str
         (cell, plan_.config.metric(name, cell.cell)) for cell in cells for name in cell.metrics
     ]
     disk += sum(vertices_bytes(cell, settings) for cell, settings in asked)
+    counts = [f"{count:,}" for count in (len(cells), replicas, jobs, left)]
+    if any(weights_bytes(cell) is None for cell in cells):
+        return [*counts, "?", "?", "?"]
     hours = []
     for machine in (LAPTOP, GPU):
         total = sum(_hours(plan_, cell, machine) for cell in cells)
         hours.append(f"{total:.2f}" if total < 10 else f"{total:,.0f}")
-    counts = [f"{count:,}" for count in (len(cells), replicas, jobs, left)]
     return [*counts, size_in_words(disk), *hours]
 
 

@@ -77,7 +77,7 @@ class HessianOperator:
 
     Raises:
         UserError: If no parameter is picked, an operation has no second derivative, the network
-            draws random numbers in evaluation mode, or the loss is no mean over images.
+            draws random numbers in evaluation mode, or the loss is no mean, or of no parameter.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class HessianOperator:
         differences: bool = False,
     ) -> None:
         self.names = pick(functional.trainable, parameters)
+        self._some = bool(parameters)  # of which no loss need depend
         self._fixed = {name: p.detach() for name, p in params.items()}
         self._leaves = {name: self._fixed[name].clone().requires_grad_() for name in self.names}
         self._functional, self._buffers = functional, buffers
@@ -205,6 +206,9 @@ class HessianOperator:
     def _graph(self, x: Inputs, y: Tensor) -> Tensor:
         """Return the gradient (P,) of the mean loss over one pass, with its graph."""
         value = self._value(self._leaves, x, y)
+        if not (value.requires_grad or self._some):
+            what, fix = "the loss does not depend on the parameters", "leave out .detach()"
+            raise UserError(what, where="Hessian", fix=fix)
         _refuse_once_differentiable(value)
         return _flat(_grad(value, list(self._leaves.values()), create_graph=True))
 

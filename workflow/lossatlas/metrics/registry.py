@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=Metric)
 GROUP = "lossatlas.metrics"
 _PER = ("replica", "pair", "cell")
+_SHOWN = 50  # characters of a wrong value in a message
 
 
 @cache
@@ -85,11 +86,15 @@ def with_settings(metric: type[M], given: Mapping[str, Any], where: str = "", **
         key = str(first["loc"][0]) if first["loc"] else ""
         if first["type"] == "extra_forbidden":
             fix = nearest(key, metric.model_fields)
-            what = f"{metric.kind} has no setting '{key}'"
+            whose = f"{metric.kind} " if where else ""
+            what = f"{whose}has no setting '{key}'"
             raise UserTypeError(what, where=place, fix=fix) from None
         message = first["msg"].removeprefix("Value error, ")
-        if not isinstance(first["input"], str | int | float | list | dict | None):
-            message += f", not a {type(first['input']).__name__}"
+        given_ = first["input"]
+        if not isinstance(given_, str | int | float | list | dict | None):
+            message += f", not a {type(given_).__name__}"
+        elif message.startswith("Input should"):
+            message += f", not {repr(given_)[:_SHOWN]}"
         what = f"{key}: {message}" if key else message
         raise UserValueError(what, where=place) from None
 

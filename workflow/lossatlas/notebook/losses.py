@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossatlas import tasks
-from lossatlas.errors import UserTypeError, UserValueError
+from lossatlas.errors import UserError, UserTypeError, UserValueError, out_of_memory, told
 from lossatlas.tasks import Task
 from lossatlas.tasks.values import MultiLabel, Regression
 
@@ -115,7 +115,13 @@ class OfFunction(Task):
 
     def _called(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean over the examples, a scalar, or losses (N, ...)."""
-        found = self._loss(outputs, targets)
+        try:
+            found = self._loss(outputs, targets)
+        except Exception as error:  # the user's loss may fail in any way
+            if isinstance(error, UserError) or out_of_memory(error):
+                raise
+            fix = "it is called as loss(outputs, targets)"
+            raise UserValueError(f"fails: {told(error)}", where=self._where, fix=fix) from error
         if not isinstance(found, Tensor):
             what = f"returns a {_kind(found)}"
             raise UserTypeError(what, where=self._where, fix="return a tensor")
@@ -127,12 +133,12 @@ class OfFunction(Task):
 
     def check_mean(self, outputs: Tensor, targets: Tensor) -> None:
         """Refuse a loss of a batch that is not the mean of those of its examples."""
-        whole = self._whole(outputs, targets)
         mean = float(self.per_example(outputs, targets).double().mean())
+        whole = self._whole(outputs, targets)
         if isinstance(whole, Tensor) and not whole.dim():
-            told = float(whole)
-            if abs(told - mean) > _CLOSE * max(abs(mean), abs(told), 1e-6):
-                what = f"is {told:.6g} of {len(targets)} examples, and {mean:.6g} as their mean"
+            value = float(whole)
+            if abs(value - mean) > _CLOSE * max(abs(mean), abs(value), 1e-6):
+                what = f"is {value:.6g} of {len(targets)} examples, and {mean:.6g} as their mean"
                 fix = "let it return the mean, or a number for each example"
                 raise UserValueError(what, where=self._where, fix=fix)
 

@@ -132,8 +132,8 @@ class Connection(Result):
         Raises:
             UserError: If t lies outside, or training the curve diverged.
         """
-        if not 0 <= t <= 1:
-            raise UserValueError(f"{t} lies outside of the curve", where="t", fix="from 0 to 1")
+        if not isinstance(t, int | float) or not 0 <= t <= 1:
+            raise UserValueError(f"{t!r} lies outside of the curve", where="t", fix="from 0 to 1")
         if not math.isfinite(self["mode_connectivity"].value):
             fix = "a smaller learning_rate"
             raise UserValueError("training the curve diverged", where="connect", fix=fix)
@@ -162,12 +162,15 @@ class Simplexes(Result):
             weights: Of vertices by name, as `module(w0=0.5, c0=0.5)`; their sum is 1.
 
         Raises:
-            UserError: If there is no such vertex, or the weights have another sum.
+            UserError: If there is no such vertex, a weight is negative, or they have another sum.
         """
         for name in weights:
             if name not in self.names:
                 fix = nearest(name, self.names)
                 raise UserValueError(f"no vertex '{name}'", where="module", fix=fix)
+        if any(not isinstance(one, int | float) or one < 0 for one in weights.values()):
+            what = "a weight is below 0, or no number"
+            raise UserValueError(what, where="module", fix="mixtures lie inside of the simplexes")
         total = sum(weights.values())
         if not math.isclose(total, 1.0, abs_tol=1e-6):
             what = f"the weights have the sum {total:g}"

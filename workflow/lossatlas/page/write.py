@@ -23,7 +23,7 @@ from lossatlas.figures.style import PHASE_COLOURS
 from lossatlas.files import atomic
 from lossatlas.page import assets
 
-WIDTH = 1600  # pixels of a figure on the page, at most; whole ones lie beside it
+WIDTH = 1300  # pixels of a figure on the page, at most; whole ones lie beside it
 _QUALITY = 82
 _ADDRESS = re.compile(r' (?:href|src)="(?!https?://|#)[^"]*"')  # as javascript:
 
