@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cli_cases
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+import cli_cases
 from lossatlas import models, paths, store
 from lossatlas.cli import main
 from lossatlas.differences import differences

@@ -4,10 +4,10 @@ import os
 import sys
 from pathlib import Path
 
-import cli_cases
 import pytest
 import torch
 
+import cli_cases
 import lossatlas
 import parallel_corpus
 from lossatlas import entry, installed, models, paths, plugins, reruns, store

@@ -263,7 +263,6 @@ def test_an_output_of_two_metrics(own) -> None:
 
 def test_a_metric_by_the_command_line(own, tmp_path: Path, capsys, monkeypatch) -> None:
     import cli_cases
-
     from lossatlas.cli import main
 
     monkeypatch.delitem(sys.modules, "cli_net", raising=False)

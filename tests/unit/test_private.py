@@ -7,12 +7,12 @@ import sys
 import time
 from pathlib import Path
 
-import cli_cases
 import h5py
 import numpy as np
 import pytest
 import torch
 
+import cli_cases
 from lossatlas import private, slots, store, warm
 from lossatlas.cli import main
 from lossatlas.errors import UserError

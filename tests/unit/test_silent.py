@@ -3,12 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-import cli_cases
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import cli_cases
 from lossatlas import store
 from lossatlas.cli import main
 from lossatlas.connectivity import linear_barrier
