@@ -84,6 +84,12 @@ def test_the_intervals_of_how_sure_we_are() -> None:
     assert space["half_width"](0.5, 2, 0.95) == pytest.approx(0.5 * 4.3027, abs=1e-3)
 
 
+def test_the_first_config_is_the_same_on_both_pages() -> None:
+    page = (PROJECT / "docs/own.md").read_text("utf-8")
+    first = re.findall(r"^```(?:python|yaml)\n.*?^```", README, re.MULTILINE | re.DOTALL)[:2]
+    assert all(one in page for one in first)
+
+
 def block(page: str) -> str:
     """Return the one block of Python of a page."""
     (found,) = re.findall(
