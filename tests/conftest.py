@@ -2,6 +2,10 @@
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -10,3 +14,14 @@ os.environ.setdefault("MPLBACKEND", "agg")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import lossatlas  # noqa: E402, F401 -- sets MKL_CBWR before a test calls torch
+
+
+@pytest.fixture(autouse=True)
+def own_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Forget modules that a test imported from its folder: another test has its own `mynet`."""
+    yield
+    base = os.path.join(str(tmp_path_factory.getbasetemp()), "")
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(base):
+            del sys.modules[name]
+    sys.path[:] = [entry for entry in sys.path if not entry.startswith(base)]

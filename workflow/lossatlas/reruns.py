@@ -192,11 +192,11 @@ def dry_run(configs: Sequence[str], variable: str, value: str) -> int:
         UserError: If there is no Snakemake, no workflow, one of another version, or no such config.
     """
     check_snakemake()
+    snakefile = ["-s", str(find_snakefile())]
     for file in configs or [f"{paths.DEFAULT}.yaml"]:
         if not os.path.isfile(file):
             fix = "give --configfile FILE, and start in the folder of the results"
             raise UserError("there is no such config here", where=file, fix=fix)
-    snakefile = ["-s", str(find_snakefile())]
     command = [sys.executable, "-m", "snakemake", *ALL_RESULTS, *snakefile, "--dry-run"]
     command += ["--configfile", *configs] if configs else []
     environment = {**os.environ, variable: value}

@@ -13,7 +13,7 @@ from lossatlas.errors import UserError, told
 from lossatlas.models.functional import Functional, Tensors, devices_of
 from lossatlas.tasks import Task
 
-_APART = 1e-3  # of the largest output: far above rounding, in half precision too
+_APART = 1e-3  # of the larger loss: far above rounding, in half precision too
 
 
 def outputs_of(split: Split) -> int:
@@ -65,10 +65,10 @@ def check_outputs(
                 raise
             except Exception as error:  # a user's module may fail in any way
                 raise _failed(error, some.images, functional.name) from error
-            if not mode and len(some) > 1:
-                _check_apart(functional, leaves, fresh, split, out)
             try:
                 split.task.check(out, some.labels, classes, functional.name)
+                if not mode and len(some) > 1:
+                    _check_apart(functional, leaves, fresh, split, out)
                 if mode:
                     _check_loss(split.task, out, some.labels)
             except UserError:
@@ -83,11 +83,12 @@ def check_outputs(
 def _check_apart(
     functional: Functional, params: Tensors, buffers: Tensors, split: Split, together: Tensor
 ) -> None:
-    """Refuse a network whose output for an example depends on the other examples of its batch.
+    """Refuse a network whose loss on an example depends on the other examples of its batch.
 
-    A network that draws in evaluation mode is left to the metrics that cannot have it.
+    Losses are compared, not outputs: those at padding may be anything. A network that draws in
+    evaluation mode is left to the metrics that cannot have it.
     """
-    two, one = split.take(slice(0, 2)), split.take(slice(0, 1))
+    two, one, task = split.take(slice(0, 2)), split.take(slice(0, 1)), split.task
     with torch.no_grad():
         again = functional(params, buffers, two.images.clone(), train=False)
         if not torch.equal(again, together):
@@ -96,11 +97,14 @@ def _check_apart(
             alone = functional(params, buffers, one.images.clone(), train=False)
         except Exception:  # noqa: BLE001 -- of one example alone a user's module may fail
             return
-    if alone.shape != together[:1].shape or not bool(torch.isfinite(together).all()):
+        if alone.shape != together[:1].shape:
+            return
+        losses = task.per_example(together, two.labels), task.per_example(alone, one.labels)
+    if not all(isinstance(each, Tensor) and bool(each.isfinite().all()) for each in losses):
         return
-    size = float(together.abs().max())
-    if float((alone - together[:1]).abs().max()) > _APART * size:
-        what = "the output for an example depends on the other examples of its batch"
+    among, by_itself = losses[0].flatten()[0], losses[1].flatten()[0]
+    if float((by_itself - among).abs()) > _APART * float(losses[0].abs().max()):
+        what = "the loss on an example depends on the other examples of its batch"
         fix = "in evaluation mode let each example be computed by itself"
         raise UserError(what, where=functional.name, fix=fix)
 
