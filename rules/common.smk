@@ -3,6 +3,7 @@ import contextlib
 import dataclasses
 import functools
 import gc
+import importlib.metadata
 import inspect
 import json
 import os
@@ -32,12 +33,12 @@ if not os.path.isdir(f"{LIBRARY}/lossatlas"):
 # Snakemake puts the folders of its files first: one's own yaml.py there would take that one's place.
 sys.path[:] = [LIBRARY, *(part for part in sys.path if part not in (str(HERE), str(HERE.parent)))]
 
-from lossatlas import entries, fingerprint, paths, warm
+from lossatlas import entries, fingerprint, paths, timing, warm
 from lossatlas.entry import find_user_modules, leave_warnings_to_scripts, share_imports
 from lossatlas.errors import UserError, nearest
 from lossatlas.metrics import registry
 from lossatlas.page import assets
-from lossatlas.spec import atlas, names, needs, refining, spelling, starts, told
+from lossatlas.spec import atlas, calibration, names, needs, refining, spelling, starts, told
 from lossatlas.spec.catalogue import corrupted_source, data_source, data_sources, files_of, identity
 from lossatlas.spec.cells import ADOPTED_ID, TRAINED_ID, canonical
 from lossatlas.spec.config import load
@@ -303,6 +304,39 @@ def threads_of(wildcards):
 def whole_gpu(wildcards):
     """Return 1 for a network that is wide enough to have a GPU for itself (profiles/gpu)."""
     return int(needs.wide(planned(wildcards)))
+
+
+def calibrated():
+    """Return, as JSON, the passes whose cost `calibrate` measures."""
+    return compact([dataclasses.asdict(case) for case in calibration.cases(PLAN)])
+
+
+def most_threads():
+    """Return the threads of the config's largest job."""
+    return max(needs.threads(planned) for planned in PLAN.cells.values())
+
+
+def most_mb(attempt):
+    """Return the memory in MB of the config's largest training."""
+    cells = [(one, max(map(len, one.blocks.values()))) for one in PLAN.cells.values()]
+    return max(needs.training_mb(planned, count, attempt) for planned, count in cells)
+
+
+def torch_here():
+    """Return the version of torch that this process would import; "" if there is none."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version("torch")
+    return ""
+
+
+def device_here():
+    """Return what `plan` must know to say whether a calibration holds for the jobs of this run."""
+    return {
+        "asked": os.environ.get("LOSSATLAS_DEVICE", ""),
+        "torch": torch_here(),
+        "threads": most_threads(),
+        "cpu": timing.processor() if workflow.local_exec else "",
+    }
 
 
 # --- tables and figures -----------------------------------------------------------------------

@@ -72,8 +72,32 @@ rule plan:
         stale=lambda w: stale(),
         why=lambda w: [*CONFIG.missing, *[stale(), RERUNS.summary()][1]],
         files=lambda w: given_files(),
+        here=lambda w: device_here(),
     script:
         "../workflow/plan.py"
+
+
+rule calibrate:
+    """Measure what steps cost on the device of the jobs, in a minute or two; then see `plan`."""
+    output:
+        paths.calibration(),
+    log:
+        paths.log("calibrate", "calibrate"),
+    conda:
+        "../envs/torch.yaml"
+    threads: most_threads()
+    resources:
+        mem_mb=lambda wildcards, attempt: most_mb(attempt),
+        runtime=lambda wildcards, attempt: 15 * attempt,
+        gpu=needs.gpu(),
+        whole_gpu=1,
+    params:
+        cases=lambda w: calibrated(),
+        device=lambda w: os.environ.get("LOSSATLAS_DEVICE", ""),
+        torch=lambda w: torch_here(),
+        warm=lambda w: workflow.local_exec and sys.platform == "linux",
+    script:
+        "../workflow/calibrate.py"
 
 
 rule status:

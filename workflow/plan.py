@@ -3,11 +3,18 @@
 from lossatlas.entry import job
 
 with job(snakemake, quiet=False) as s:  # noqa: F821
-    from lossatlas import report
+    from lossatlas import paths, report
+    from lossatlas.spec import calibration
     from lossatlas.spec.config import load
     from lossatlas.spec.plan import make_plan
 
     config = load(s.config)
     small = None if config.rehearse else make_plan(load({**s.config, "rehearse": True}))
-    told = {"why": s.params.why, "stale": set(s.params.stale)}
-    report.plan(make_plan(config), rehearsal=small, files=s.params.files, **told)
+    plan = make_plan(config)
+    found, told = calibration.find(paths.calibration(), **s.params.here)
+    if calibration.unknown(plan):
+        from lossatlas import calibrate
+
+        calibrate.count_own(plan)
+    given = {"why": s.params.why, "stale": set(s.params.stale), "files": s.params.files}
+    report.plan(plan, rehearsal=small, measured=found, times=told, **given)

@@ -19,7 +19,10 @@ EXTRAS = {  # what is imported -> the extra of pyproject.toml that installs it
     "snakemake": "workflow",
     "torchvision": "vision",
 }
-TARGETS = ("all", "claims", "data", "doctor", "figures", "metrics", "plan", "report", "status")
+TARGETS = (
+    *("all", "calibrate", "claims", "data", "doctor", "figures", "metrics", "plan", "report"),
+    "status",
+)
 _VERSION = re.compile(r'^__version__ = "([^"]+)"', re.MULTILINE)
 
 

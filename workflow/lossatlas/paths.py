@@ -19,6 +19,7 @@ STUDIES = "studies"  # small experiments that have no cells
 ENTRIES = (  # of ROOT that are no config's
     *(
         "accepted.json",
+        "calibration.json",
         "cells",
         "config.txt",
         "data",
@@ -33,7 +34,18 @@ ENTRIES = (  # of ROOT that are no config's
 )
 # Log folders of jobs whose results belong to one config, and of jobs that all configs share.
 OWN_LOGS = (
-    *("claims", "collect", "doctor", "export", "figure", "plan", "refine", "report", "status"),
+    *(
+        "calibrate",
+        "claims",
+        "collect",
+        "doctor",
+        "export",
+        "figure",
+        "plan",
+        "refine",
+        "report",
+        "status",
+    ),
     "table",
 )
 SHARED_LOGS = ("adopt", "dataset", "download", "misspelt", "pbs", "reference", "study", "train")
@@ -292,6 +304,11 @@ def own_results() -> list[str]:
 def archive(*, weights: bool = False) -> str:
     """All results of the config as one file, to hand on."""
     return f"{_own}/{'export_with_weights' if weights else 'export'}.zip"
+
+
+def calibration() -> str:
+    """What passes through the config's networks take on the device of its jobs."""
+    return f"{_own}/calibration.json"
 
 
 def page() -> str:

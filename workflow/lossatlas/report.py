@@ -19,11 +19,12 @@ from lossatlas import paths, store
 from lossatlas.claims import conditions
 from lossatlas.errors import UserError
 from lossatlas.prune import is_measured, size_in_words
-from lossatlas.spec import needs
+from lossatlas.spec import calibration, needs
+from lossatlas.spec.calibration import NO_FILE, Calibration
 from lossatlas.spec.cost import (
     GPU,
     LAPTOP,
-    Machine,
+    Device,
     job_hours,
     paths_bytes,
     training_hours,
@@ -53,6 +54,8 @@ def plan(
     stale: Set[str] = frozenset(),
     rehearsal: Plan | None = None,
     files: Sequence[str] = (),
+    measured: Calibration | None = None,
+    times: str = NO_FILE,
 ) -> None:
     """Print cells, replicas, jobs, disk and estimated time per experiment and in all.
 
@@ -65,10 +68,17 @@ def plan(
         stale: First outputs of results that are there and not valid: they are left to do.
         rehearsal: What its rehearsal does; None for none.
         files: The config's files, for the command that starts it.
+        measured: What passes take on the device of the jobs; None: it is estimated.
+        times: Says which it is.
     """
-    names = ("cells", "replicas", "jobs", "left", "disk", "CPU h", "GPU h")
+    devices: list[Device] = [LAPTOP, GPU] if measured is None else [measured]
+    columns = ("CPU h", "GPU h") if measured is None else ("hours",)
+    names = ("cells", "replicas", "jobs", "left", "disk", *columns)
     what = f"the rehearsal of {plan_.config.name}" if plan_.config.rehearse else plan_.config.name
-    title = f"Plan of {what} (estimates; hours of one CPU core, or of one GPU)"
+    told = "estimates; hours of one CPU core, or of one GPU"
+    if measured is not None:
+        told = f"hours of jobs on {measured.name}"
+    title = f"Plan of {what} ({told})"
     close: dict[str, Any] = {"box": box.SIMPLE_HEAD, "pad_edge": False, "padding": 0}
     table = _table(title, ("experiment", *names), **close)  # eight columns in a terminal of 80
     table.columns[0].min_width = min(_NAME, max(map(len, plan_.experiments), default=0))
@@ -76,19 +86,29 @@ def plan(
     for name in plan_.experiments:
         cells = _at_most(plan_, name)
         every |= cells
-        table.add_row(name, *_amounts(plan_, list(cells.values()), stale))
+        table.add_row(name, *_amounts(plan_, list(cells.values()), stale, devices))
     table.add_section()
-    table.add_row("all, shared cells once", *_amounts(plan_, list(every.values()), stale))
+    table.add_row("all, shared cells once", *_amounts(plan_, list(every.values()), stale, devices))
     console = console or Console()
     console.print(table)
-    if any(weights_bytes(cell) is None for cell in plan_.cells.values()):
-        told = (
-            "?: networks of your own have no estimate of time and disk. Rehearse, and see the log."
-        )
-        console.print(told)
+    _lines(console, _about_times(plan_, measured, times))
     if rehearsal is not None:
         _lines(console, [_first(rehearsal, files)])
-    _lines(console, [*map(partial(_refined, plan_), plan_.refined), *_extremes(plan_), *why])
+    extremes = _extremes(plan_, devices[::-1])
+    _lines(console, [*map(partial(_refined, plan_), plan_.refined), *extremes, *why])
+
+
+def _about_times(plan_: Plan, measured: Calibration | None, times: str) -> list[str]:
+    """Return lines on what the hours rest on."""
+    found = [f"Times: {times}"]
+    if measured is None:
+        found.append("CPU h and GPU h are alternatives: all jobs on CPU cores, or all on GPUs.")
+    elif lacking := measured.lacks(plan_):
+        found.append(f"Not measured but estimated: {', '.join(lacking)} (snakemake calibrate)")
+    if calibration.unknown(plan_):
+        told = "networks of your own that cannot be built here have no estimate of time and disk."
+        found.append(f"?: {told} Rehearse, and see the log.")
+    return found
 
 
 def _at_most(plan_: Plan, experiment: str) -> dict[str, PlannedCell]:
@@ -97,7 +117,8 @@ def _at_most(plan_: Plan, experiment: str) -> dict[str, PlannedCell]:
     if experiment not in plan_.refined:
         return chosen
     rest = [cell_id for cell_id in plan_.experiments[experiment] if cell_id not in chosen]
-    rest.sort(key=lambda cell_id: -_hours(plan_, plan_.cells[cell_id], LAPTOP))
+    dear = {one: -_hours(plan_, plan_.cells[one], LAPTOP) for one in rest}
+    rest.sort(key=lambda one: 0.0 if math.isnan(dear[one]) else dear[one])
     most = plan_.refined[experiment].budget
     return chosen | {one: plan_.cells[one] for one in rest[: max(0, most - len(chosen))]}
 
@@ -107,26 +128,26 @@ def _refined(plan_: Plan, experiment: str) -> str:
     return f"{plan_.told_of(experiment)}; the others count above as the dearest that are left"
 
 
-def _extremes(plan_: Plan) -> list[str]:
-    """Return lines on the longest job, by a GPU and by one CPU core, and on the largest."""
+def _extremes(plan_: Plan, devices: Sequence[Device]) -> list[str]:
+    """Return lines on the longest job, on each device, and on the largest."""
     jobs: list[tuple[str, list[float], int]] = []
     for cell_id, cell in plan_.cells.items():
         blocks = max(1, len(cell.blocks))
         largest = max(map(len, cell.blocks.values()), default=0)
         if not cell.cell.adopted:
-            each = [(training_hours(cell, machine) or 0.0) / blocks for machine in (GPU, LAPTOP)]
+            each = [(training_hours(cell, device) or 0.0) / blocks for device in devices]
             jobs.append((f"training of {cell_id}", each, needs.training_mb(cell, largest)))
         for name in cell.metrics:
             metric = plan_.config.metric(name, cell.cell)
-            alone = [job_hours(cell, metric, machine) or 0.0 for machine in (GPU, LAPTOP)]
+            alone = [job_hours(cell, metric, device) or 0.0 for device in devices]
             jobs.append((f"{name} of {cell_id}", alone, needs.metric_mb(cell, metric)))
     if not jobs:
         return []
     limit: float = plan_.config.walltime
     found: list[str] = []
-    for number, machine in enumerate((GPU, LAPTOP)):
+    for number, device in enumerate(devices):
         name, hours, _ = max(jobs, key=lambda job: job[1][number])
-        line = f"Longest job on {machine.name}: {name}, about {hours[number]:.3g} h"
+        line = f"Longest job on {device.name}: {name}, about {hours[number]:.3g} h"
         times = math.ceil(hours[number] / limit)
         if times > 1:
             line += (
@@ -141,7 +162,7 @@ def _extremes(plan_: Plan) -> list[str]:
 def _first(rehearsal: Plan, files: Sequence[str]) -> str:
     """Return a line on what a rehearsal costs and how it is started."""
     cells = list(rehearsal.cells.values())
-    _, replicas, jobs, _, disk, cpu, _ = _amounts(rehearsal, cells, frozenset())
+    _, replicas, jobs, _, disk, cpu = _amounts(rehearsal, cells, frozenset(), [LAPTOP])
     config = f"--configfile {' '.join(files)} " if files else ""
     cost = f"{replicas} replicas, {jobs} jobs, {disk}, about {cpu} CPU core hours"
     return f"Rehearse it first ({cost}): snakemake {config}--config rehearse=true"
@@ -152,7 +173,9 @@ def _lines(console: Console, lines: Iterable[str]) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _amounts(plan_: Plan, cells: list[PlannedCell], stale: Set[str]) -> list[str]:
+def _amounts(
+    plan_: Plan, cells: list[PlannedCell], stale: Set[str], devices: Sequence[Device]
+) -> list[str]:
     replicas = sum(len(cell.seeds) for cell in cells)
     measured = [paths.metric(cell.cell.id, name) for cell in cells for name in cell.metrics]
     jobs = sum(len(cell.blocks) for cell in cells) + len(measured)
@@ -164,20 +187,18 @@ def _amounts(plan_: Plan, cells: list[PlannedCell], stale: Set[str]) -> list[str
     ]
     disk += sum(vertices_bytes(cell, settings) for cell, settings in asked)
     counts = [f"{count:,}" for count in (len(cells), replicas, jobs, left)]
-    if any(weights_bytes(cell) is None for cell in cells):
-        return [*counts, "?", "?", "?"]
-    hours = []
-    for machine in (LAPTOP, GPU):
-        total = sum(_hours(plan_, cell, machine) for cell in cells)
-        hours.append(f"{total:.2f}" if total < 10 else f"{total:,.0f}")
-    return [*counts, size_in_words(disk), *hours]
+    known = all(weights_bytes(cell) is not None for cell in cells)
+    hours = [sum(_hours(plan_, cell, device) for cell in cells) for device in devices]
+    told = [f"{total:.2f}" if total < 10 else f"{total:,.0f}" for total in hours]
+    told = ["?" if math.isnan(total) else text for total, text in zip(hours, told, strict=True)]
+    return [*counts, size_in_words(disk) if known else "?", *told]
 
 
-def _hours(plan_: Plan, cell: PlannedCell, machine: Machine) -> float:
-    """Return the hours that a cell takes; what is unknown counts as none."""
+def _hours(plan_: Plan, cell: PlannedCell, device: Device) -> float:
+    """Return the hours that a cell takes; NaN if that is not known."""
     metrics = (plan_.config.metric(name, cell.cell) for name in cell.metrics)
-    measured = sum(job_hours(cell, metric, machine) or 0.0 for metric in metrics)
-    return (training_hours(cell, machine) or 0.0) + measured
+    parts = [training_hours(cell, device), *(job_hours(cell, one, device) for one in metrics)]
+    return sum(math.nan if part is None else part for part in parts)
 
 
 def status(

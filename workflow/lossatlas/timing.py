@@ -10,6 +10,16 @@ from collections.abc import Callable
 from typing import Any
 
 
+def processor() -> str:
+    """Return the name of this machine's processor."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            rows = [line.partition(":") for line in file if line.startswith("model name")]
+    except OSError:
+        rows = []
+    return rows[0][2].strip() if rows else platform.processor() or platform.machine() or "CPU"
+
+
 def stopwatch() -> Callable[[], dict[str, Any]]:
     """Start measuring; the function returned tells what was used since.
 

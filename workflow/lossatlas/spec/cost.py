@@ -1,13 +1,15 @@
 """What cells cost: a model of time and disk for `plan`, from counts of multiply-adds.
 
-A step takes the longer of a floor (launching its kernels) and its arithmetic (6 floating-point
-operations per multiply-add for a training step, 2 for a forward pass). Estimates, not promises.
+Where nothing was measured (`calibration`), a step takes the longer of a floor (launching its
+kernels) and its arithmetic (6 floating-point operations per multiply-add for a training step, 2 for
+a forward pass). Estimates, not promises.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 from lossatlas.metrics.base import Metric
 from lossatlas.spec.plan import PlannedCell
@@ -20,8 +22,35 @@ from lossatlas.spec.sizes import (
     window_pairs,
 )
 
-START = 4.0 / 3600  # hours that any job takes to start Python and torch
+START = 4.0 / 3600  # hours that any job takes to start Python and torch, where it was not measured
 LAYERS = 20  # of which a step takes the least time of a device
+
+
+class Device(Protocol):
+    """What passes through networks take on a device: as estimated, or as measured."""
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        ...
+
+    @property
+    def start(self) -> float:
+        """Seconds that a job takes to start."""
+        ...
+
+    def seconds(
+        self, planned: PlannedCell, factor: float, images: float, replicas: int = 0
+    ) -> float | None:
+        """Return the seconds of a pass; None if they are not known.
+
+        Args:
+            planned: Cell of the network.
+            factor: Operations per multiply-add.
+            images: Of each network.
+            replicas: That are trained together; 0: a metric's pass of one network.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -39,6 +68,17 @@ class Machine:
     seconds_per_step: float
     flops: float
     narrow: float = 0.0
+    start: float = START * 3600
+
+    def seconds(
+        self, planned: PlannedCell, factor: float, images: float, replicas: int = 0
+    ) -> float | None:
+        """Return the seconds of a pass, as `Device`: replicas share the launches."""
+        macs = multiplications(planned.cell)
+        if macs is None:
+            return None
+        work = max(1, replicas) * factor * images * macs
+        return max(self.floor(planned), work / self.rate(planned))
 
     def floor(self, planned: PlannedCell) -> float:
         """Return the least seconds of a step of a cell's network."""
@@ -71,7 +111,7 @@ def vertices_bytes(planned: PlannedCell, metric: Metric) -> int:
     return 4 * (parameter_count(planned.cell) or 0) * count
 
 
-def training_hours(planned: PlannedCell, machine: Machine) -> float | None:
+def training_hours(planned: PlannedCell, device: Device) -> float | None:
     """Return the hours that a cell's replicas take to train, or None if unknown.
 
     Those that were trained elsewhere take none.
@@ -79,34 +119,31 @@ def training_hours(planned: PlannedCell, machine: Machine) -> float | None:
     recipe = planned.cell.recipe
     if planned.cell.adopted:
         return 0.0
-    replicas, blocks = len(planned.seeds), len(planned.blocks)
-    steps = -(-images_of(planned) // recipe.batch_size) * recipe.epochs
-    work = _work(planned, 6 * recipe.batch_size)
-    if work is None:
+    if multiplications(planned.cell) is None:
         return None
-    floor = machine.floor(planned) * blocks  # replicas of a block share the launches
-    return steps * max(floor, replicas * work / machine.rate(planned)) / 3600 + blocks * START
-
-
-def job_hours(planned: PlannedCell, metric: Metric, machine: Machine) -> float | None:
-    """Return the hours that one metric of a cell takes, or None if unknown."""
-    seconds = metric.seconds(planned)
-    if seconds is None:
-        passes, work = metric.passes(planned), _work(planned, 1)
-        if work is None:
+    steps = -(-images_of(planned) // recipe.batch_size) * recipe.epochs
+    total = 0.0
+    for count in map(len, planned.blocks.values()):
+        seconds = device.seconds(planned, 6, recipe.batch_size, count)
+        if seconds is None:
             return None
-        floor, rate = machine.floor(planned), machine.rate(planned)
-        seconds = sum(
-            count * max(floor, factor * images * work / rate) for count, factor, images in passes
-        )
-    return seconds / 3600 + START
+        total += steps * seconds + device.start
+    return total / 3600
+
+
+def job_hours(planned: PlannedCell, metric: Metric, device: Device) -> float | None:
+    """Return the hours that one metric of a cell takes, or None if unknown."""
+    total = metric.seconds(planned)
+    if total is None:
+        total = 0.0
+        for count, factor, images in metric.passes(planned):
+            seconds = device.seconds(planned, factor, images)
+            if seconds is None:
+                return None
+            total += count * seconds
+    return (total + device.start) / 3600
 
 
 def paths_bytes(planned: PlannedCell) -> int:
     """Return the size of the recorded paths of a cell's replicas."""
     return len(planned.seeds) * 4 * (path_floats(planned) + window_pairs(planned))
-
-
-def _work(planned: PlannedCell, factor: float) -> float | None:
-    macs = multiplications(planned.cell)
-    return None if macs is None else factor * macs

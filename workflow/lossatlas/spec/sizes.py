@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from lossatlas.spec.catalogue import NETWORKS, data_source
@@ -24,9 +25,27 @@ def multiplications(cell: Cell) -> int | None:
     return None if counts is None else counts[1]
 
 
+_known: dict[str, Counts] = {}
+
+
+def network_key(cell: Cell) -> str:
+    """Name a cell's network on its data: what parameters and multiply-adds depend on."""
+    source = data_source(cell.data.source)
+    name = source.stands_for or source.name
+    words = [cell.model.builder, cell.model.arguments, name]
+    return json.dumps(words, sort_keys=True, default=str)
+
+
+def know(key: str, counts: Counts) -> None:
+    """Make parameters and multiply-adds of a user's own network known, as they were counted."""
+    _known[key] = counts
+
+
 def _counts(cell: Cell) -> Counts | None:
     network, source = NETWORKS.get(cell.model.builder), data_source(cell.data.source)
-    if network is None or not source.known:
+    if network is None:
+        return _known.get(network_key(cell))
+    if not source.known:
         return None
     arguments = {**network.arguments, **cell.model.arguments}
     return network.cost(arguments, source.classes, source.channels, source.image_size)
