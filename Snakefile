@@ -49,6 +49,10 @@ include: "rules/studies.smk"
 include: "rules/figures.smk"
 
 
+if CONFIG.pilot:  # which ends with its table
+    workflow.default_target = DEFAULT_TARGET = rule_called("pilot").name
+
+
 from lossatlas import kept
 
 

@@ -89,8 +89,8 @@ if workflow.is_main_process:
     plainly(spelling.check_files, workflow.configfiles)
 config["name"] = plainly(names.name_of, config, workflow.configfiles)
 CONFIG = plainly(load, config)
-config["rehearse"] = CONFIG.rehearse
-paths.use(CONFIG.name, rehearsal=CONFIG.rehearse)
+config["rehearse"], config["pilot"] = CONFIG.rehearse, CONFIG.pilot
+paths.use(CONFIG.name, rehearsal=CONFIG.rehearse, pilot=CONFIG.pilot)
 plainly(names.check_origin, CONFIG.name, workflow.configfiles)
 PLAN = plainly(make_plan, CONFIG)
 FIGURE_NAMES = list(CONFIG.figures)
@@ -406,6 +406,28 @@ def all_weights():
         for block in planned.blocks
         if planned.sure
     ]
+
+
+def all_of_pilot(wildcards):
+    """Return what all cells of a pilot are measured with; refuse a run that is none."""
+    if not CONFIG.pilot:
+        fix = "snakemake --config pilot=true"
+        raise SystemExit(str(UserError("a pilot has settings of its own", where="pilot", fix=fix)))
+    cells = PLAN.cells.items()
+    trained = [paths.history(c, block) for c, one in cells for block in one.blocks]
+    return trained + [paths.metric(c, name) for c, one in cells for name in one.metrics]
+
+
+def rule_of_metric(name):
+    """Return the rule that measures a named metric, as --set-resources calls it."""
+    return rule_called(RULE_OF.get(KIND_OF[name], "metric")).name
+
+
+def given_resources():
+    """Return rule -> what --set-resources gives its jobs, as far as these are numbers."""
+    given = workflow.resource_settings.overwrite_resources.items()
+    whole = {rule: {k: v for k, v in some.items() if isinstance(v, int)} for rule, some in given}
+    return {rule: some for rule, some in whole.items() if some}
 
 
 def told_of(wildcards):

@@ -5,7 +5,7 @@ from collections import Counter
 
 from lossatlas import missing, prune
 
-TELL = ("plan", "status", "doctor")  # rules that write no results
+TELL = ("plan", "pilot", "status", "doctor")  # rules that write no results
 
 
 def executor_name():

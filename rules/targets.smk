@@ -8,6 +8,7 @@ localrules:
     taxonomy,
     simplex,
     diffusion,
+    pilot,
     plan,
     status,
     doctor,
@@ -75,6 +76,22 @@ rule plan:
         here=lambda w: device_here(),
     script:
         "../workflow/plan.py"
+
+
+rule pilot:
+    """What the smallest and the largest cell take, against what they ask for: --config pilot=true."""
+    input:
+        all_of_pilot,
+    log:
+        paths.own_log("pilot"),
+    retries: 0
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        rules=lambda w: {name: rule_of_metric(name) for name in CONFIG.metrics_measured},
+        given=lambda w: given_resources(),
+    script:
+        "../workflow/pilot.py"
 
 
 rule calibrate:

@@ -9,7 +9,8 @@ with job(snakemake, quiet=False) as s:  # noqa: F821
     from lossatlas.spec.plan import make_plan
 
     config = load(s.config)
-    small = None if config.rehearse else make_plan(load({**s.config, "rehearse": True}))
+    trial = config.rehearse or config.pilot
+    small = None if trial else make_plan(load({**s.config, "rehearse": True}))
     plan = make_plan(config)
     found, told = calibration.find(paths.calibration(), **s.params.here)
     if calibration.unknown(plan):

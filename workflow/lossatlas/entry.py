@@ -21,6 +21,7 @@ from lossatlas.errors import UserError, out_of_memory
 from lossatlas.files import sweep, unwritable
 from lossatlas.lease import lease
 
+_TRIALS = {"rehearsal": "rehearse", "pilot": "pilot"}
 _INTERRUPTED = "interrupted; the same command goes on from here"
 
 
@@ -94,10 +95,11 @@ def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
 
 
 def _use_folders(snakemake: Any) -> None:
-    """Let `paths` know whose results these are: of which config, and whether it is rehearsed."""
+    """Let `paths` know whose results these are: of which config, and of which trial of it."""
     config = getattr(snakemake, "config", {})
     name = str(config.get("name", paths.DEFAULT))
-    paths.use(name, rehearsal=config.get("rehearse") is True)
+    trial = {key: config.get(name) is True for key, name in _TRIALS.items()}
+    paths.use(name, **trial)
 
 
 def _begin(snakemake: Any) -> None:

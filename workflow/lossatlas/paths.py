@@ -2,8 +2,8 @@
 
 Every function also accepts Snakemake wildcards ("{cell}") in place of values. Cells, data,
 downloads and studies are shared by all configs of a project; figures, tables, the page and their
-logs belong to one config, which `use` chooses. All that a rehearsal makes lies in a folder of its
-own, laid out like the folder of results.
+logs belong to one config, which `use` chooses. All that a rehearsal makes, or a pilot, lies in a
+folder of its own, laid out like the folder of results; pilots share data and downloads.
 """
 
 from __future__ import annotations
@@ -28,25 +28,15 @@ ENTRIES = (  # of ROOT that are no config's
         "logs",
         "README.md",
         "reference",
+        "pilot",
         "rehearsal",
     ),
     *("export.zip", "export_with_weights.zip", "report.html", "state", "studies", "tables"),
 )
 # Log folders of jobs whose results belong to one config, and of jobs that all configs share.
 OWN_LOGS = (
-    *(
-        "calibrate",
-        "claims",
-        "collect",
-        "doctor",
-        "export",
-        "figure",
-        "plan",
-        "refine",
-        "report",
-        "status",
-    ),
-    "table",
+    *("calibrate", "claims", "collect", "doctor", "export", "figure", "pilot", "plan", "refine"),
+    *("report", "status", "table"),
 )
 SHARED_LOGS = ("adopt", "dataset", "download", "misspelt", "pbs", "reference", "study", "train")
 LIBRARY = Path(__file__).resolve().parent
@@ -62,30 +52,36 @@ FILES = Path(".snakemake/lossatlas-files.json")  # SHA-256 of files of the user'
 DATASETS_TABLE = _RESOURCES / "datasets.tsv"
 
 
-_rehearsing = False
+_trial = ""  # "rehearsal" or "pilot": the folder of what is no result
 _own = ROOT
 
 
-def use(config: str, *, rehearsal: bool = False) -> None:
+def use(config: str, *, rehearsal: bool = False, pilot: bool = False) -> None:
     """Choose the config, by its name, to which figures, tables, the page and their logs belong.
 
     Args:
         config: Its name.
         rehearsal: Whether it is rehearsed.
+        pilot: Whether this is its pilot.
     """
-    global _rehearsing, _own
-    _rehearsing = rehearsal
+    global _trial, _own
+    _trial = "rehearsal" if rehearsal else "pilot" if pilot else ""
     _own = _root(config)
 
 
 def rehearsing() -> bool:
-    """Say whether results of this process are those of a rehearsal."""
-    return _rehearsing
+    """Say whether results of this process are those of a rehearsal, or of a pilot: are none."""
+    return bool(_trial)
 
 
 def base() -> str:
-    """The folder of all results, or of all those of rehearsals."""
-    return f"{ROOT}/rehearsal" if _rehearsing else ROOT
+    """The folder of all results, or of all those of rehearsals, or pilots."""
+    return f"{ROOT}/{_trial}" if _trial else ROOT
+
+
+def _base_of_data() -> str:
+    """The folder of data: pilots have the real ones, which nothing but their source decides."""
+    return ROOT if _trial == "pilot" else base()
 
 
 def _root(config: str) -> str:
@@ -116,12 +112,12 @@ def imported() -> str:
 
 def download(file: str) -> str:
     """An archive as it came from its mirror."""
-    return f"{base()}/downloads/{file}"
+    return f"{_base_of_data()}/downloads/{file}"
 
 
 def dataset(name: str) -> str:
     """A data set, converted once: images, labels, normalisation."""
-    return f"{base()}/data/{name}.h5"
+    return f"{_base_of_data()}/data/{name}.h5"
 
 
 def cell(cell_id: str) -> str:

@@ -74,7 +74,8 @@ def plan(
     devices: list[Device] = [LAPTOP, GPU] if measured is None else [measured]
     columns = ("CPU h", "GPU h") if measured is None else ("hours",)
     names = ("cells", "replicas", "jobs", "left", "disk", *columns)
-    what = f"the rehearsal of {plan_.config.name}" if plan_.config.rehearse else plan_.config.name
+    of = {plan_.config.rehearse: "the rehearsal of ", plan_.config.pilot: "the pilot of "}
+    what = of.get(True, "") + plan_.config.name
     told = "estimates; hours of one CPU core, or of one GPU"
     if measured is not None:
         told = f"hours of jobs on {measured.name}"

@@ -158,6 +158,12 @@ class Config(Strict):
         description="run the same jobs small first, on few examples and for few steps, in"
         " results/rehearsal/; `snakemake --config rehearse=true`",
     )
+    pilot: bool = Field(
+        False,
+        description="run the smallest and the largest cell of each experiment for one epoch, in"
+        " results/pilot/, and compare what jobs take with what they ask for; `snakemake --config"
+        " pilot=true`",
+    )
     datasets: dict[str, DataPart] = Field(description="named data sets")
     models: dict[str, ModelPart] = Field(description="named networks")
     recipes: dict[str, Recipe] = Field({}, description="named recipes")
@@ -167,6 +173,7 @@ class Config(Strict):
 
     _made: dict[tuple[str, str], Metric] = PrivateAttr(default_factory=dict)
     _found: dict[str, elsewhere.Found] = PrivateAttr(default_factory=dict)
+    _picked: dict[str, list[Mapping[str, int | float]]] = PrivateAttr(default_factory=dict)
 
     def metric(self, name: str, cell: Cell | None = None) -> Metric:
         """Return a named metric with its settings.
@@ -198,6 +205,8 @@ class Config(Strict):
 
     def grid(self, experiment: str) -> list[dict[str, int | float]]:
         """Return axis -> value of each cell of an experiment, as the config gives them."""
+        if experiment in self._picked:  # of a pilot
+            return [dict(point) for point in self._picked[experiment]]
         one, found = self.experiments[experiment], self._found.get(experiment)
         asked = subset.conditions(one.only, f"experiments.{experiment}.only")
         asked += subset.conditions(self.only, "only")
@@ -212,6 +221,12 @@ class Config(Strict):
         """Return, for each cell of an experiment that was trained elsewhere, seed -> its file."""
         points = self._found[experiment].points
         return [points[tuple(point.values())] for point in self.grid(experiment)]
+
+    @property
+    def metrics_measured(self) -> list[str]:
+        """The names of all metrics that are measured."""
+        found = (name for one in self.experiments.values() for name in one.metrics)
+        return list(dict.fromkeys(found))
 
     @property
     def missing(self) -> list[str]:
@@ -280,16 +295,24 @@ def load(raw: Mapping[str, Any]) -> Config:
     started = {name: starts.resolve(one, f"models.{name}") for name, one in config.models.items()}
     config = _adopted(config.model_copy(update={"models": started}))
     checks.check(config)
-    return _rehearsed(config) if config.rehearse else config
+    if config.rehearse and config.pilot:
+        raise UserError("is a pilot as well", where="rehearse", fix="choose one of the two")
+    if config.rehearse:
+        return _standing("in a rehearsal", rehearsal.shrunk(config))
+    if not config.pilot:
+        return config
+    from lossatlas.spec.piloting import piloted  # which asks for the plan of a config
+
+    return _standing("in a pilot", piloted(config))
 
 
-def _rehearsed(config: Config) -> Config:
-    """Return the config that stands for this one in a rehearsal, checked as any other."""
-    small = _adopted(rehearsal.shrunk(config))
+def _standing(where: str, small: Config) -> Config:
+    """Return the config that stands for another one, checked as any other."""
+    small = _adopted(small)
     try:
         checks.check(small)
     except UserError as error:
-        raise UserError(error.what, where=f"in a rehearsal: {error.where}", fix=error.fix) from None
+        raise UserError(error.what, where=f"{where}: {error.where}", fix=error.fix) from None
     return small
 
 
@@ -314,7 +337,7 @@ def _adopted(config: Config) -> Config:
 
 def _with_names(raw: dict[str, Any]) -> dict[str, Any]:
     """Fill in what a part is when its own name says so (a data set called digits is digits)."""
-    for key in ("plugins", "rehearse"):  # of a command line, where they are texts
+    for key in ("plugins", "rehearse", "pilot"):  # of a command line, where they are texts
         if isinstance(raw.get(key), str) and raw[key].lower() in _WORDS:
             raw[key] = _WORDS[raw[key].lower()]
     for section, key in (("datasets", "source"), ("models", "builder"), ("figures", "draws")):

@@ -29,7 +29,7 @@ TARGETS = frozenset(
     [
         *("all", "calibrate", "claims", "data", "doctor", "export", "export_with_weights"),
         "figures",
-        *("metrics", "plan", "report", "status"),
+        *("metrics", "pilot", "plan", "report", "status"),
         *("taxonomy", "taxonomy_import", "simplex", "diffusion", "train"),
         *(
             "adopt",

@@ -36,37 +36,37 @@ def shrunk(config: Config) -> Config:
     Args:
         config: As it was checked, with the axes and seeds of networks trained elsewhere filled in.
     """
-    small = _with(
+    small = with_parts(
         config,
         only="",  # conditions are on values of the whole grid
         datasets={name: _data(part) for name, part in config.datasets.items()},
-        metrics={**config.metrics, **{name: _metric(config, name) for name in _measured(config)}},
+        metrics={
+            **config.metrics,
+            **{name: _metric(config, name) for name in config.metrics_measured},
+        },
     )
-    small = _with(small, models={name: _model(small, name) for name in small.models})
+    small = with_parts(small, models={name: _model(small, name) for name in small.models})
     limits = {name: _limit(small, name) for name in small.recipes}
     axes = {name: _axes(small, name, limits) for name in small.experiments}
-    small = _with(small, experiments=axes)
-    small = _with(small, recipes={name: _recipe(small, name, limits) for name in small.recipes})
+    small = with_parts(small, experiments=axes)
+    small = with_parts(
+        small, recipes={name: _recipe(small, name, limits) for name in small.recipes}
+    )
     recorded = {name: _recorded(config, small, name) for name in small.recipes}
-    small = _with(small, recipes=recorded)
+    small = with_parts(small, recipes=recorded)
     seeds = {name: _seeds(small, name) for name in small.experiments}
     experiments = {
         name: one.model_copy(update={"seeds": seeds[name], "refine": None})
         for name, one in axes.items()
     }
-    return _with(small, experiments=experiments)
+    return with_parts(small, experiments=experiments)
 
 
-def _with(config: Config, **parts: Any) -> Config:
+def with_parts(config: Config, **parts: Any) -> Config:
     """Return a config with other parts, and its metrics made anew."""
     found = config.model_copy(update=parts)
     found._made = {}  # noqa: SLF001 -- metrics with the settings before
     return found
-
-
-def _measured(config: Config) -> list[str]:
-    """Return the names of all metrics that are measured."""
-    return list(dict.fromkeys(name for one in config.experiments.values() for name in one.metrics))
 
 
 def _metric(config: Config, name: str) -> dict[str, Any]:
@@ -177,20 +177,20 @@ def _recipe(config: Config, name: str, limits: Mapping[str, int]) -> Recipe:
     if not _experiments(config, name):
         return recipe
     epochs = min(EPOCHS, recipe.epochs)
-    return _changed(
+    return changed(
         recipe,
         epochs=epochs,
         batch_size=min(recipe.batch_size, limits[name]),
-        decay_epochs=_decays(recipe, epochs),
+        decay_epochs=decays(recipe, epochs),
         warmup_steps=min(recipe.warmup_steps, epochs),
-        early_stop=recipe.early_stop and EarlyStop(**{**_given(recipe.early_stop), **_EARLY}),
+        early_stop=recipe.early_stop and EarlyStop(**{**_given(recipe.early_stop), **EARLY}),
     )
 
 
-_EARLY = {"after": 1, "epochs": 1}
+EARLY = {"after": 1, "epochs": 1}
 
 
-def _decays(recipe: Recipe, epochs: int) -> list[int]:
+def decays(recipe: Recipe, epochs: int) -> list[int]:
     """Return the epochs of decays in a run of so many."""
     at = {round(epoch * epochs / recipe.epochs) for epoch in recipe.decay_epochs}
     return sorted({min(max(epoch, 1), epochs - 1) for epoch in at}) if epochs > 1 else []
@@ -207,7 +207,7 @@ def _recorded(before: Config, config: Config, name: str) -> Recipe:
     start = min(record.start, REHEARSED_WINDOW // 10)
     windows = min([WINDOWS, *(_windows(before, one) for one in experiments)])
     steps = start + (windows - 1) * stride + length - 1
-    epochs = -(-steps // min(_steps_per_epoch(config, one) for one in experiments))
+    epochs = -(-steps // min(steps_per_epoch(config, one) for one in experiments))
     small = Recording(
         **{
             **_given(record),
@@ -218,8 +218,8 @@ def _recorded(before: Config, config: Config, name: str) -> Recipe:
             "snapshots": -(-epochs // 3) if record.snapshots else 0,
         }
     )
-    decays = _decays(before.recipes[name], epochs)
-    return _changed(recipe, epochs=epochs, record=small, decay_epochs=decays)
+    at = decays(before.recipes[name], epochs)
+    return changed(recipe, epochs=epochs, record=small, decay_epochs=at)
 
 
 _RECORD = {"projection": 64, "gradients": 64, "after": 2, "whole": 5}  # at most
@@ -234,7 +234,7 @@ def _windows(config: Config, name: str) -> int:
     return max(1, min(found))
 
 
-def _steps_per_epoch(config: Config, name: str) -> int:
+def steps_per_epoch(config: Config, name: str) -> int:
     """Return the least steps of an epoch that a run of an experiment has."""
     found = []
     for cell in config.cells(name):
@@ -248,7 +248,7 @@ def _given(part: Strict) -> dict[str, Any]:
     return part.model_dump(exclude_unset=True)
 
 
-def _changed(recipe: Recipe, **changes: Any) -> Recipe:
+def changed(recipe: Recipe, **changes: Any) -> Recipe:
     """Return a recipe with other values, checked; keys that keep theirs stay unset."""
     changed = {key: value for key, value in changes.items() if getattr(recipe, key) != value}
     return Recipe(**{**_given(recipe), **changed})
