@@ -425,9 +425,11 @@ def rule_of_metric(name):
 
 def given_resources():
     """Return rule -> what --set-resources gives its jobs, as far as these are numbers."""
-    given = workflow.resource_settings.overwrite_resources.items()
-    whole = {rule: {k: v for k, v in some.items() if isinstance(v, int)} for rule, some in given}
-    return {rule: some for rule, some in whole.items() if some}
+    found = {}
+    for rule, some in workflow.resource_settings.overwrite_resources.items():
+        plain = {name: one.value for name, one in some.items() if not one.is_evaluable()}
+        found[rule] = {name: value for name, value in plain.items() if isinstance(value, int)}
+    return found
 
 
 def told_of(wildcards):

@@ -12,6 +12,7 @@ import os
 from lossatlas.metrics.base import Memory, Metric
 from lossatlas.spec.catalogue import NETWORKS, data_source
 from lossatlas.spec.cost import GPU, LAPTOP, job_hours, training_hours
+from lossatlas.spec.networks import Network
 from lossatlas.spec.plan import NARROW, PlannedCell
 from lossatlas.spec.sizes import (
     images_of,
@@ -85,7 +86,9 @@ def _mb(planned: PlannedCell, held: Memory, attempt: int) -> int:
     source = data_source(planned.cell.data.source)
     pixels = source.channels * source.image_size**2
     data = 3 * pixels * (images_of(planned) + source.test)
-    activations = NETWORKS[planned.cell.model.builder].activations * work / math.sqrt(parameters)
+    network = NETWORKS.get(planned.cell.model.builder)  # None: a user's own, that was counted
+    multiple = network.activations if network else Network.activations
+    activations = multiple * work / math.sqrt(parameters)
     numbers = data + held.numbers + held.vectors * parameters + held.images * activations
     return _at_least(numbers, attempt)
 
