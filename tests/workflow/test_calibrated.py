@@ -45,6 +45,15 @@ def test_calibrate_then_plan(project: Project) -> None:
     assert "Traceback" not in printed
 
 
+@pytest.mark.parametrize("config", ["config.yaml", "config/smoke.yaml"])
+def test_the_plan_counts_every_job(project: Project, config: str) -> None:
+    project.config = config
+    printed = project.snakemake("plan", "--cores", "1")
+    (told,) = re.findall(r"^Jobs in all: ([\d,]+);", printed, re.MULTILINE)
+    jobs = project.jobs("all", "train", "metrics")
+    assert int(told.replace(",", "")) == sum(jobs.values())
+
+
 def test_no_gpu_is_one_line(project: Project) -> None:
     tiny(project)
     project.variables = {"LOSSATLAS_DEVICE": "cuda"}

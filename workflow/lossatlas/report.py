@@ -33,6 +33,7 @@ from lossatlas.spec.cost import (
 )
 from lossatlas.spec.plan import Plan, PlannedCell
 from lossatlas.spec.shown import PAPERS
+from lossatlas.spec.steps import besides
 
 STOPPED = ("lossatlas: interrupted; ", "lossatlas: told to leave; ")
 
@@ -92,11 +93,19 @@ def plan(
     table.add_row("all, shared cells once", *_amounts(plan_, list(every.values()), stale, devices))
     console = console or Console()
     console.print(table)
-    _lines(console, _about_times(plan_, measured, times))
+    _lines(console, [_all_jobs(plan_, list(every.values())), *_about_times(plan_, measured, times)])
     if rehearsal is not None:
         _lines(console, [_first(rehearsal, files)])
     extremes = _extremes(plan_, devices[::-1])
     _lines(console, [*map(partial(_refined, plan_), plan_.refined), *extremes, *why])
+
+
+def _all_jobs(plan_: Plan, cells: Sequence[PlannedCell]) -> str:
+    """Return a line on the jobs that are neither trainings nor metrics."""
+    others = besides(plan_)
+    count = sum(len(cell.blocks) + len(cell.metrics) for cell in cells) + sum(others.values())
+    told = ", ".join(f"{kind} {number}" for kind, number in others.items())
+    return f"Jobs in all: {count:,}; besides trainings and metrics: {told}"
 
 
 def _about_times(plan_: Plan, measured: Calibration | None, times: str) -> list[str]:
