@@ -160,9 +160,8 @@ def _over(metrics: Sequence[str], cells: Sequence[str]) -> dict[str, list[str]]:
         files = (Path(paths.metric(cell, metric)) for cell in cells)
         if file := next((one for one in files if one.is_file()), None):
             found |= {one.name: lines.axes_of(one) for one in store.read(file).series}
-    if spectra.RITZ in found:
-        found[spectra.SHARE] = spectra.AXES
-    return found
+    shares = filter(None, map(spectra.shares_of, found))
+    return found | dict.fromkeys(shares, spectra.AXES)
 
 
 def _phases(summary: pd.DataFrame, thresholds: Thresholds, order: Mapping[str, int]) -> Json:
