@@ -101,6 +101,13 @@ def test_hours_follow_from_what_was_measured() -> None:
     assert job_hours(one, metric, found) == pytest.approx((seconds + 1.5) / 3600)
 
 
+def test_passes_of_other_operations_are_like_the_nearest() -> None:
+    plan = planned()
+    found, one = measured(plan), next(iter(plan.cells.values()))
+    assert found.seconds(one, 8, 64) == pytest.approx(8 / 6 * (found.seconds(one, 6, 64) or 0))
+    assert found.seconds(one, 20, 64) == pytest.approx(20 / 12 * (found.seconds(one, 12, 64) or 0))
+
+
 def printed(plan: Plan, **given: Any) -> str:
     stream = io.StringIO()
     report.plan(plan, Console(file=stream, width=200), **given)
@@ -119,7 +126,7 @@ def test_the_plan_says_what_its_hours_rest_on() -> None:
     assert "CPU h" not in text
     hours = sum(report._hours(plan, cell, found) for cell in plan.cells.values())
     (line,) = [one for one in text.splitlines() if "all, shared cells once" in one]
-    assert float(line.split()[-1].replace(",", "")) == pytest.approx(hours, rel=0.01)
+    assert float(line.split()[-1].replace(",", "")) == pytest.approx(hours, rel=0.04)
     assert "Longest job on a processor" in text
 
 

@@ -223,12 +223,13 @@ class Calibration:
 
         Args:
             planned: Its cell.
-            factor: Operations per multiply-add: 2, 6 or 12.
+            factor: Operations per multiply-add.
             images: Of each network.
             replicas: That are trained together, by the cell's recipe; 0: a metric's pass of one
                 network.
         """
-        cell, kind = planned.cell, "train" if replicas else _KINDS[factor]
+        cell, near = planned.cell, min(_KINDS, key=lambda operations: abs(operations - factor))
+        kind: Kind = "train" if replicas else _KINDS[near]
         size, work = parameter_count(cell), multiplications(cell)
         constants = self.constants.get((group_of(cell), kind))
         if size is None or work is None:
@@ -238,7 +239,8 @@ class Calibration:
                 planned, factor, images, replicas
             )
         row = Row(kind, "", max(1, replicas), images, size, work, depth_of(cell), 0.0)
-        return sum(a * x for a, x in zip(constants, row.features(), strict=True))
+        found = sum(a * x for a, x in zip(constants, row.features(), strict=True))
+        return found * factor / near
 
     def use(self) -> Calibration:
         """Let the sizes of users' networks be known, as they were counted; return itself."""
