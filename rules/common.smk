@@ -33,7 +33,7 @@ if not os.path.isdir(f"{LIBRARY}/lossatlas"):
 # Snakemake puts the folders of its files first: one's own yaml.py there would take that one's place.
 sys.path[:] = [LIBRARY, *(part for part in sys.path if part not in (str(HERE), str(HERE.parent)))]
 
-from lossatlas import entries, fingerprint, paths, timing, warm
+from lossatlas import attempts, entries, fingerprint, paths, timing, warm
 from lossatlas.entry import find_user_modules, leave_warnings_to_scripts, share_imports
 from lossatlas.errors import UserError, nearest
 from lossatlas.metrics import registry
@@ -272,21 +272,34 @@ def predictions_of(wildcards):
 
 
 # --- what jobs ask a scheduler for ------------------------------------------------------------
+def times_of_training(wildcards, attempt, what):
+    """Return how many times as much of memory or time this attempt asks for."""
+    return attempts.times(paths.log("train", f"{wildcards.cell}.{wildcards.block}"), attempt, what)
+
+
 def training_mb(wildcards, attempt):
-    return needs.training_mb(planned(wildcards), len(seeds_in(wildcards.block)), attempt)
+    times = times_of_training(wildcards, attempt, "memory")
+    return needs.training_mb(planned(wildcards), len(seeds_in(wildcards.block)), times)
 
 
 def training_minutes(wildcards, attempt):
-    return needs.training_minutes(planned(wildcards), attempt, CONFIG.walltime)
+    times = times_of_training(wildcards, attempt, "time")
+    return needs.training_minutes(planned(wildcards), times, CONFIG.walltime)
+
+
+def times_of_metric(wildcards, attempt, what):
+    """Return how many times as much of memory or time this attempt asks for."""
+    return attempts.times(paths.log(wildcards.metric, wildcards.cell), attempt, what)
 
 
 def metric_mb(wildcards, attempt):
-    return needs.metric_mb(planned_replicas(wildcards), metric_of(wildcards), attempt)
+    times = times_of_metric(wildcards, attempt, "memory")
+    return needs.metric_mb(planned_replicas(wildcards), metric_of(wildcards), times)
 
 
 def metric_minutes(wildcards, attempt):
-    cell = planned_replicas(wildcards)
-    return needs.metric_minutes(cell, metric_of(wildcards), attempt, CONFIG.walltime)
+    cell, times = planned_replicas(wildcards), times_of_metric(wildcards, attempt, "time")
+    return needs.metric_minutes(cell, metric_of(wildcards), times, CONFIG.walltime)
 
 
 def metric_threads(wildcards):

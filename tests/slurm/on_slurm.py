@@ -208,10 +208,10 @@ def logs(project: Project) -> list[Path]:
 
 
 def test_requests_reach_the_scheduler(cluster: Cluster) -> None:
-    """GPU, memory and time of four first attempts; three second ones ask for twice as much."""
+    """GPU, memory and time of four first attempts; three second ones ask for twice the time."""
     jobs = list(of_rule(cluster, "train_replicas").values())
     asked = [(j["TresPerJob"], memory_of(j), j["TimeLimit"]) for j in jobs]
-    once, twice = ("gres:gpu:1", "2000M", "00:30:00"), ("gres:gpu:1", "4000M", "01:00:00")
+    once, twice = ("gres:gpu:1", "2000M", "00:30:00"), ("gres:gpu:1", "2000M", "01:00:00")
     late = [j["JobState"] for j in jobs].index("TIMEOUT")
     asked[late] = (*asked[late][:2], once[2])  # the test has shortened this one's
     assert asked == [once] * 4 + [twice] * 3

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from lossatlas import fingerprint, installed, kept, made, paths, slots, warm, watch
+from lossatlas import attempts, fingerprint, installed, kept, made, paths, slots, warm, watch
 from lossatlas.errors import UserError, out_of_memory
 from lossatlas.files import sweep, unwritable
 from lossatlas.lease import lease
@@ -78,16 +78,17 @@ def job(snakemake: Any, *, quiet: bool = True) -> Iterator[Any]:
             _place(snakemake, stack)
             _log(snakemake, stack, quiet)
             try:
-                _begin(snakemake)
+                _begin(snakemake, log)
                 yield snakemake
                 made.write_sidecars(map(str, snakemake.output))
                 _keep(snakemake)
+                attempts.forget(log)
             except UserError as error:
                 _leave(str(error), 1)
             except KeyboardInterrupt:  # here, where the line reaches the log too
                 _leave(_INTERRUPTED, 130)
             except Exception as error:  # noqa: BLE001 -- the last one to see it
-                _fault(error)
+                _fault(error, log)
             finally:
                 made.end()
     except KeyboardInterrupt:
@@ -102,8 +103,10 @@ def _use_folders(snakemake: Any) -> None:
     paths.use(name, **trial)
 
 
-def _begin(snakemake: Any) -> None:
-    """Note what makes the results of this job, if it is of a rule whose code is fingerprinted."""
+def _begin(snakemake: Any, log: str) -> None:
+    """Note that an attempt begins, and what makes its results, if their code is fingerprinted."""
+    if snakemake.output:
+        attempts.begin(log)
     if snakemake.output and (code := snakemake.params.get("code")):
         if asked := fingerprint.entries_of(code):
             fingerprint.check(asked, code)
@@ -138,14 +141,16 @@ def _opened(log: str) -> TextIO:
     return io.TextIOWrapper(file, "utf-8", errors="backslashreplace", line_buffering=True)
 
 
-def _fault(error: Exception) -> None:
+def _fault(error: Exception, log: str) -> None:
     """Leave after an error that is not the user's."""
     if type(error).__name__ == "Preempted":
+        attempts.lacked(log, "time")
         _leave("told to leave; state saved, run the same command again to go on", 75)
     traceback.print_exc()
     if isinstance(error, ModuleNotFoundError) and (lacking := installed.lacking(error)):
         _leave(str(lacking), 1)
     if out_of_memory(error):
+        attempts.lacked(log, "memory")
         _leave("out of memory (with --retries 2, each attempt asks for more of it)", 1)
     _leave(f"{type(error).__name__}: {error} (a fault of ours: the log has the details)", 1)
 

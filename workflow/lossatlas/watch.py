@@ -15,6 +15,8 @@ import signal
 import sys
 from typing import NoReturn
 
+from lossatlas import attempts
+
 PASSED_ON = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 _STOPS = (*PASSED_ON, signal.SIGTSTP, signal.SIGCONT)
 _MEMORY = (
@@ -136,6 +138,10 @@ def _tell(number: int, log: str) -> None:
     print(text, file=sys.stderr, flush=True)
     if not log:
         return
+    if number == signal.SIGKILL:
+        attempts.lacked(log, "memory")
+    elif number in PASSED_ON:
+        attempts.lacked(log, "time")
     with contextlib.suppress(OSError), open(log, "a+b") as file:
         start = file.seek(0, os.SEEK_END)
         file.seek(max(0, start - 1))

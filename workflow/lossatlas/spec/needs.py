@@ -1,7 +1,8 @@
 """What a job asks a scheduler for: threads, memory, minutes, a GPU; as functions of its work.
 
 Generous on purpose: a job that is stopped for asking too little costs more than one that waits for
-a larger place. Each further attempt asks for more.
+a larger place. Each further attempt asks for more of what the one before lacked (`attempts`): the
+functions here are told how many times as much.
 """
 
 from __future__ import annotations
