@@ -101,6 +101,22 @@ def test_hours_follow_from_what_was_measured() -> None:
     assert job_hours(one, metric, found) == pytest.approx((seconds + 1.5) / 3600)
 
 
+def test_beyond_what_was_measured_the_estimate_scales() -> None:
+    plan = planned(changed("experiments.grid.load.width", [2, 4]))
+    found = measured(plan)
+    wide = planned(changed("experiments.grid.load.width", [2, 4, 128]))
+    assert found.beyond(plan) == []
+    assert found.beyond(wide) == ["resnet18 on digits"]
+    one = list(wide.cells.values())[-1]
+    work, size = multiplications(one.cell) or 0, parameter_count(one.cell) or 0
+    assert size > 1e7
+    nearest = max(found.rows, key=lambda row: row.work)
+    known = LAPTOP.estimate(6 * nearest.work, nearest.parameters, 0)
+    expected = nearest.seconds * LAPTOP.estimate(6 * 64 * work, size, 0) / known
+    assert found.seconds(one, 6, 64) == pytest.approx(expected)
+    assert "Beyond the networks that were measured" in printed(wide, measured=found, times="x")
+
+
 def test_passes_of_other_operations_are_like_the_nearest() -> None:
     plan = planned()
     found, one = measured(plan), next(iter(plan.cells.values()))

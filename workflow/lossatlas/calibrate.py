@@ -43,7 +43,8 @@ REPEATS = 3  # in each round
 BLOCK = 0.1  # seconds of a repeat, at least
 MOST_STEPS = 40  # of a repeat
 SLOW = 2.0  # seconds of a pass that is timed once
-BUDGET = 120.0  # seconds after which no further case is begun
+BUDGET = 120.0  # seconds in all; what would take longer is left out
+CALLS = 4  # of a pass at least, to warm up and to be timed
 SHARE = 0.6  # seconds of a job that Snakemake and its files take
 _WARM = "import snakemake.script, lossatlas.entry"
 _COLD = "import snakemake.script, lossatlas.training.job"
@@ -69,11 +70,13 @@ def calibrate(
     wanted.sort(key=_size)  # so that peaks of memory are each case's own
     rows: dict[str, Row] = {}
     bench = Bench(device)
+    rate = math.inf  # operations a second of the largest pass so far
     for case in wanted * ROUNDS:
-        if time.monotonic() - clock > BUDGET:
-            _log(f"not measured, {BUDGET:g} s are over: {_words(case)}")
+        if time.monotonic() - clock + CALLS * _size(case)[0] / rate > BUDGET:
+            _log(f"not measured, more than {BUDGET:g} s in all: {_words(case)}")
         elif (row := _measured(bench, case)) is not None:
             _log(f"{_words(case)}: {1e3 * row.seconds:.3g} ms")
+            rate = _size(case)[0] / row.seconds
             rows[_words(case)] = min(row, rows.get(_words(case), row), key=lambda one: one.seconds)
     if not rows:
         raise UserError("nothing could be measured", where="calibrate", fix="see the log")
@@ -169,6 +172,8 @@ def _measured(bench: Bench, case: Case) -> Row | None:
     """Return a row; None, and a line in the log, for what does not run on the device."""
     devices.set_threads(case.threads)
     cell, used = from_spec(case.spec), stopwatch()
+    if bench.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     try:
         seconds = bench.seconds(case, cell)
     except UserError as error:
@@ -189,6 +194,7 @@ def _measured(bench: Bench, case: Case) -> Row | None:
         depth_of(cell),
         seconds,
         int(used()["peak_memory_bytes"]),
+        devices.peak_gpu().get("peak_gpu_bytes", 0),
     )
 
 

@@ -113,8 +113,17 @@ def _about_times(plan_: Plan, measured: Calibration | None, times: str) -> list[
     found = [f"Times: {times}"]
     if measured is None:
         found.append("CPU h and GPU h are alternatives: all jobs on CPU cores, or all on GPUs.")
-    elif lacking := measured.lacks(plan_):
-        found.append(f"Not measured but estimated: {', '.join(lacking)} (snakemake calibrate)")
+    else:
+        peak, gpu = (
+            max(getattr(row, kind) for row in measured.rows) for kind in ("peak_bytes", "gpu_bytes")
+        )
+        on_gpu = f", {gpu / 1e9:.2g} GB of a GPU" if gpu else ""
+        found.append(f"Most memory of what was measured: {peak / 1e9:.2g} GB{on_gpu}")
+        if beyond := measured.beyond(plan_):
+            told = "Beyond the networks that were measured, scaled as estimated"
+            found.append(f"{told}: {', '.join(beyond)}")
+        if lacking := measured.lacks(plan_):
+            found.append(f"Not measured but estimated: {', '.join(lacking)} (snakemake calibrate)")
     if calibration.unknown(plan_):
         told = "networks of your own that cannot be built here have no estimate of time and disk."
         found.append(f"?: {told} Rehearse, and see the log.")

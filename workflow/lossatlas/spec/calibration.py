@@ -6,7 +6,8 @@ The time of a pass of G networks of P parameters and W multiply-adds per image o
 
 with A = W / sqrt(P), which activations are proportional to, and with constants that are not
 negative, fitted by least relative squares to what was measured. Each kind of pass has its own, of
-each network that the config names: a builder on a data set.
+each network that the config names: a builder on a data set. Constants hold between the networks
+that they were fitted to; beyond these the nearest time is scaled as the estimate of `cost` is.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from lossatlas.spec.sizes import know, multiplications, network_key, parameter_c
 SCHEMA = 1
 PRODUCT_IMAGES = 256  # of a product with the Hessian
 EVALUATED = (128, 1024)  # images of an evaluation pass
+REACH = 4.0  # times more or less multiply-adds than a measured network: constants still hold
 NO_FILE = "estimated: no calibration (snakemake calibrate)"
 
 Kind = Literal["train", "gradient", "product", "evaluate"]
@@ -62,7 +64,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured: the seconds of a pass, and the peak memory of the process so far."""
+    """What was measured: the seconds of a pass; the peak memory of the process, and on a GPU."""
 
     kind: Kind
     group: str
@@ -73,12 +75,17 @@ class Row:
     depth: float
     seconds: float
     peak_bytes: int = 0
+    gpu_bytes: int = 0
+
+    @property
+    def work(self) -> float:
+        """Multiply-adds of all images."""
+        return max(1.0, float(self.replicas * self.images) * self.multiplications)
 
     def features(self) -> list[float]:
         """Return what the constants are multiplied with."""
-        size, work = max(1, self.parameters), self.multiplications
-        examples = float(self.replicas * self.images)
-        each = [float(self.replicas * size), examples * work, examples * work / math.sqrt(size)]
+        size = max(1, self.parameters)
+        each = [float(self.replicas * size), self.work, self.work / math.sqrt(size)]
         return [1.0, self.depth, *each]
 
 
@@ -204,12 +211,17 @@ class Calibration:
         return self.device
 
     @cached_property
+    def measured(self) -> dict[tuple[str, Kind], list[Row]]:
+        """(group, kind) -> its rows."""
+        found: dict[tuple[str, Kind], list[Row]] = {}
+        for row in self.rows:
+            found.setdefault((row.group, row.kind), []).append(row)
+        return found
+
+    @cached_property
     def constants(self) -> dict[tuple[str, Kind], list[float]]:
         """(group, kind) -> constants."""
-        groups: dict[tuple[str, Kind], list[Row]] = {}
-        for row in self.rows:
-            groups.setdefault((row.group, row.kind), []).append(row)
-        return {key: fit(rows) for key, rows in groups.items()}
+        return {key: fit(rows) for key, rows in self.measured.items()}
 
     def lacks(self, plan: Plan) -> list[str]:
         """Return the groups of a plan's cells that were not measured."""
@@ -231,16 +243,41 @@ class Calibration:
         cell, near = planned.cell, min(_KINDS, key=lambda operations: abs(operations - factor))
         kind: Kind = "train" if replicas else _KINDS[near]
         size, work = parameter_count(cell), multiplications(cell)
-        constants = self.constants.get((group_of(cell), kind))
+        key = group_of(cell), kind
         if size is None or work is None:
             return None
-        if constants is None:
-            return (GPU if self.kind == "cuda" else LAPTOP).seconds(
-                planned, factor, images, replicas
-            )
+        estimate = GPU if self.kind == "cuda" else LAPTOP
+        if key not in self.measured:
+            return estimate.seconds(planned, factor, images, replicas)
         row = Row(kind, "", max(1, replicas), images, size, work, depth_of(cell), 0.0)
-        found = sum(a * x for a, x in zip(constants, row.features(), strict=True))
-        return found * factor / near
+        if self._holds(key, work):
+            pairs = zip(self.constants[key], row.features(), strict=True)
+            return factor / near * sum(constant * feature for constant, feature in pairs)
+        nearest = min(self.measured[key], key=lambda one: abs(math.log(one.work / row.work)))
+        told = [
+            estimate.estimate(factor * one.work, one.parameters, one.depth)
+            for one in (row, nearest)
+        ]
+        return nearest.seconds * told[0] / told[1]
+
+    def _holds(self, key: tuple[str, Kind], work: int) -> bool:
+        """Say whether a network of these multiply-adds lies between those that were measured."""
+        sizes = {row.multiplications for row in self.measured[key]}
+        inside = min(sizes) / REACH <= work <= REACH * max(sizes)
+        return inside and (len(sizes) > 1 or sizes == {work})
+
+    def beyond(self, plan: Plan) -> list[str]:
+        """Return the groups with networks beyond those that were measured."""
+        found = {
+            group
+            for planned in plan.cells.values()
+            for group, kind in self.measured
+            if group == group_of(planned.cell)
+            and kind != "product"
+            and (work := multiplications(planned.cell))
+            and not self._holds((group, kind), work)
+        }
+        return sorted(found)
 
     def use(self) -> Calibration:
         """Let the sizes of users' networks be known, as they were counted; return itself."""

@@ -77,17 +77,18 @@ class Machine:
         macs = multiplications(planned.cell)
         if macs is None:
             return None
+        depth = planned.cell.axis("depth") or 0
         work = max(1, replicas) * factor * images * macs
-        return max(self.floor(planned), work / self.rate(planned))
+        return self.estimate(work, parameter_count(planned.cell) or 1, depth)
 
-    def floor(self, planned: PlannedCell) -> float:
-        """Return the least seconds of a step of a cell's network."""
-        depth = planned.cell.axis("depth")
-        return self.seconds_per_step * max(1.0, depth / LAYERS if depth else 1.0)
+    def estimate(self, work: float, parameters: int, depth: float) -> float:
+        """Return the seconds of so many operations of a network of these parameters and layers."""
+        floor = self.seconds_per_step * max(1.0, depth / LAYERS)
+        return max(floor, work / self.rate(parameters))
 
-    def rate(self, planned: PlannedCell) -> float:
-        """Return the arithmetic per second of a cell's network."""
-        size = math.sqrt(parameter_count(planned.cell) or 1)
+    def rate(self, parameters: int) -> float:
+        """Return the arithmetic per second of a network of so many parameters."""
+        size = math.sqrt(parameters)
         return self.flops * size / (size + self.narrow)
 
 
