@@ -326,12 +326,12 @@ def calibrated():
 
 def most_threads():
     """Return the threads of the config's largest job."""
-    return max(needs.threads(planned) for planned in PLAN.cells.values())
+    return max((needs.threads(planned) for planned in PLAN.cells.values()), default=1)
 
 
 def most_mb(attempt):
     """Return the memory in MB of the config's largest training."""
-    cells = [(one, max(map(len, one.blocks.values()))) for one in PLAN.cells.values()]
+    cells = [(one, max(map(len, one.blocks.values()), default=1)) for one in PLAN.cells.values()]
     return max(needs.training_mb(planned, count, attempt) for planned, count in cells)
 
 
