@@ -1,4 +1,4 @@
-"""Features of units on examples: their correlations between two networks, their means and spreads."""
+"""Features of units on examples: correlations between two networks, means and spreads."""
 
 from __future__ import annotations
 

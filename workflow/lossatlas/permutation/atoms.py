@@ -1,8 +1,8 @@
 """Which indices of the axes of a network's tensors one permutation must move together.
 
 Every index of every axis is an atom. What an operation adds, multiplies or sums over is tied, and
-what has a place of its own (a pixel, an input, an output) is fixed. Atoms that are tied make a unit;
-units that have as many atoms in the same axes can be exchanged, and make a group.
+what has a place of its own (a pixel, an input, an output) is fixed. Atoms that are tied make a
+unit; units that have as many atoms in the same axes can be exchanged, and make a group.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Atoms:
         for atoms in sorted(members, key=lambda one: int(one[0])):
             if atoms[0] != FIXED and any(self._axes[axis][0] for axis in axis_of[atoms]):
                 alike[tuple(axis_of[atoms].tolist())].append(atoms)
-        groups = []
+        groups: list[Group] = []
         group, unit = np.full((2, self._count), -1)
         for axes, found in alike.items():
             if len(found) < 2:

@@ -14,7 +14,7 @@ from lossatlas.errors import UserError
 from lossatlas.models.functional import Functional, Tensors
 
 # Operations whose outputs are features; the n-th of them in a forward pass is layer n.
-LAYERS = ("convolution", "addmm", "mm", "bmm", "baddbmm", "embedding")
+LAYERS = ("convolution", "linear", "addmm", "mm", "bmm", "baddbmm", "embedding")
 Change = Callable[[int, Tensor], Tensor]
 
 
@@ -26,6 +26,9 @@ def name_of(function: Any) -> str:
 class Mode(TorchDispatchMode):
     """A mode that sees all operations, and does not import `torch._dynamo` (2 to 10 s) for that."""
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False
@@ -34,7 +37,7 @@ class Mode(TorchDispatchMode):
 @contextmanager
 def plain(module: nn.Module) -> Iterator[None]:
     """Compute layers by operations of their own, and not whole blocks as one."""
-    fast, fused = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
+    fast, fused = torch.backends.mha.get_fastpath_enabled(), bool(torch.backends.mkldnn.enabled)
     recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
     torch.backends.mha.set_fastpath_enabled(False)
     torch._C._set_mkldnn_enabled(fused and not recurrent)  # noqa: SLF001 -- `flags` sets more

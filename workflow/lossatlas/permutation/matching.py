@@ -120,7 +120,7 @@ class _Search:
                         left |= near if self._couples(k) else near - {k}
                 sweeps += 1
                 advance("sweeps")
-        return Matching(self.found, self._objective(self.first.keys()), sweeps)
+        return Matching(self.found, self._objective(set(self.first)), sweeps)
 
     def _couples(self, k: int) -> bool:
         """Say whether a tensor has a group on two axes: its gain is then no sum over units."""
@@ -147,7 +147,7 @@ class _Search:
         self.now = permuted(self.now, [self.groups[k]], [step])
         self.found[k] = self.found[k][step]
 
-    def _objective(self, names: Sequence[str] | set[str]) -> float:
+    def _objective(self, names: set[str]) -> float:
         return sum(float((self.first[n] * self.now[n]).sum()) for n in sorted(names))
 
 

@@ -80,9 +80,10 @@ def aligned(
     tell_of_buffers(networks)
     ruler = _Ruler(networks, settings)
     for pair in tracked(pairs, "alignment", "pairs"):
-        ends = [networks.one(networks.seeds.index(seed)) for seed in pair]
-        own = align(networks.functional, *ends, ruler.symmetries, ruler.train.images, settings)
-        _add(record, pair, (ends[0], ends[1]), own, ruler)
+        first, second = (networks.one(networks.seeds.index(seed)) for seed in pair)
+        images = ruler.train.images
+        own = align(networks.functional, first, second, ruler.symmetries, images, settings)
+        _add(record, pair, (first, second), own, ruler)
         found.append(own)
     moves = [np.concatenate(one.matching.permutations) for one in found]
     sizes = np.array([group.size for group in ruler.symmetries.groups])
@@ -126,7 +127,7 @@ def align(
 
 
 class _Ruler:
-    """Evaluates straight lines, as `connectivity` does, corrected at their inner points if asked."""
+    """Evaluates straight lines as `connectivity` does, corrected at inner points if asked."""
 
     def __init__(self, networks: Networks, settings: Alignment) -> None:
         self.functional, self.test = networks.functional, networks.data.test

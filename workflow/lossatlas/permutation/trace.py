@@ -1,7 +1,7 @@
 """The permutations that a network's outputs do not depend on, found by following a forward pass.
 
-Operations are seen where torch dispatches them, below modules and functions: a module needs no graph
-that torch.fx could trace, may branch on shapes and on values of its inputs, and is one of any kind.
+Operations are seen where torch dispatches them, below modules and functions: so a module may be of
+any kind, and may branch on shapes and on values of its inputs, which torch.fx could not trace.
 What was found is tried: permutations are drawn, and the outputs must stay the same.
 """
 
@@ -20,7 +20,8 @@ from lossatlas.errors import UserError, out_of_memory, told
 from lossatlas.models.functional import Functional, Tensors
 from lossatlas.permutation.atoms import Atoms, Group, sources
 from lossatlas.permutation.layers import LAYERS, Mode, plain
-from lossatlas.permutation.operations import Axes, Seen, given_of, rule_of, tensors_in
+from lossatlas.permutation.operations import rule_of
+from lossatlas.permutation.seen import Axes, Seen, given_of, tensors_in
 from lossatlas.training.seeds import generator, seed_default
 
 Network = tuple[Tensors, Tensors]  # parameters and buffers
@@ -124,8 +125,8 @@ def _traced(functional: Functional, network: Network, inputs: Inputs) -> Symmetr
     own, kept = ({n: t.clone() for n, t in held.items()} for held in (params, buffers))
     for name, tensor in {**own, **kept}.items():
         axes = [atoms.fresh(size, name, axis) for axis, size in enumerate(tensor.shape)]
-        whole = tensor.is_floating_point()
-        trace.seen.note(tensor, [*axes] if whole else [None] * tensor.dim(), depends=whole)
+        real = tensor.is_floating_point()
+        trace.seen.note(tensor, [*axes] if real else [None] * tensor.dim(), depends=real)
     try:
         with torch.no_grad(), plain(functional.module), trace:
             out = functional(own, kept, inputs.clone(), train=False)
@@ -257,7 +258,8 @@ class _Trace(Mode):
         else:
             axes = rule(self.seen, given, out)
         for tensor in tensors_in(out) if axes is not None else ():
-            here = axes if axes is not None and len(axes) == tensor.dim() else [None] * tensor.dim()
+            blank: Axes = [None] * tensor.dim()
+            here = axes if axes and len(axes) == len(blank) else blank
             self.seen.note(tensor, here, depends=depends)
         if name in LAYERS:
             held = enumerate(axes or [])
