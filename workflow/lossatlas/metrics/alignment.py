@@ -26,9 +26,17 @@ class Alignment(Metric):
 
     per = "pair"
     outputs = (
-        Output("barrier_before", "percent", "rise of the training error above its ends, on the straight line"),
+        Output(
+            "barrier_before",
+            "percent",
+            "rise of the training error above its ends, on the straight line",
+        ),
         Output("barrier_after", "percent", "the same once the partner's units are permuted"),
-        Output("loss_barrier_before", "nats", "rise of the training loss above its ends, on the straight line"),
+        Output(
+            "loss_barrier_before",
+            "nats",
+            "rise of the training loss above its ends, on the straight line",
+        ),
         Output("loss_barrier_after", "nats", "the same once the partner's units are permuted"),
         Output("distance_before", "", "normalised distance of the weights"),
         Output("distance_after", "", "the same once the partner's units are permuted"),

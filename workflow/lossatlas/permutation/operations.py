@@ -190,9 +190,10 @@ _NORMS = (
 )
 RULES: dict[str, Rule] = {
     **dict.fromkeys(["_to_copy", "copy_", "alias", "detach", "contiguous", "clone"], elementwise),
+    "_prelu_kernel": elementwise,
     **dict.fromkeys(["view", "_unsafe_view", "reshape", "_reshape_alias"], rearranging.reshape),
     **dict.fromkeys(["_softmax", "_log_softmax", "fill_", "zero_"], _same),
-    **dict.fromkeys(["t", "transpose"], rearranging.transpose),
+    **dict.fromkeys(["t", "transpose", "t_", "transpose_"], rearranging.transpose),
     **dict.fromkeys(["select", "unbind"], rearranging.pick),
     **dict.fromkeys(["split", "split_with_sizes", "unsafe_split"], rearranging.split),
     **dict.fromkeys(_REDUCTIONS, _reduce),
@@ -214,6 +215,7 @@ RULES: dict[str, Rule] = {
     "addmm": _product("mat1", "mat2", "self"),
     "baddbmm": _product("batch1", "batch2", "self"),
     "linear": _linear,
+    "glu": rearranging.gate,
     "convolution": _convolution,
     "native_layer_norm": _layer_norm,
     "native_group_norm": _group_norm,

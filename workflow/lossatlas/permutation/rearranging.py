@@ -133,6 +133,15 @@ def split(seen: Seen, given: Given, out: Any) -> None:
         start += size
 
 
+def gate(seen: Seen, given: Given, out: Any) -> Axes:
+    """A gated linear unit: one half of an axis times the sigmoid of the other."""
+    axes, dim = seen(given["self"]), given["dim"]
+    size = out.shape[dim]
+    halves = [seen.part(axes[dim], slice(first, first + size)) for first in (0, size)]
+    axes[dim] = seen.tie(*halves)
+    return axes
+
+
 def cat(seen: Seen, given: Given, out: Any) -> Axes:
     """Axes put one behind another."""
     parts = [t for t in given["tensors"] if t.dim() == out.dim()]  # an old rule skips empty ones
