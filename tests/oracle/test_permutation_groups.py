@@ -63,7 +63,8 @@ def test_groups_of_built_in_networks(name: str) -> None:
     arguments, size, channels, sizes = BUILT_IN[name]
     if name == "translation_transformer":
         draw = torch.Generator().manual_seed(0)
-        tokens = {k: torch.randint(1, 20, (8, n), generator=draw) for k, n in (("source", 7), ("before", 5))}  # fmt: skip
+        lengths = {"source": 7, "before": 5}
+        tokens = {k: torch.randint(1, 20, (8, n), generator=draw) for k, n in lengths.items()}
         tokens["source"][:, 5:] = 0  # padding, which `forward` cuts off by its values
         shapes = {name: tuple(t.shape[1:]) for name, t in tokens.items()}
         torch.manual_seed(0)
@@ -133,8 +134,10 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], list[int]]] =
     "one layer, again and again": (
         lambda: Call(
             lambda x, a, b, c: c(torch.tanh(b(torch.tanh(b(torch.tanh(a(x))))))),
-            a=linear(5, 6), b=linear(6, 6), c=linear(6, 3),
-        ),  # fmt: skip
+            a=linear(5, 6),
+            b=linear(6, 6),
+            c=linear(6, 3),
+        ),
         ROWS,
         [6],
     ),
@@ -151,14 +154,15 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], list[int]]] =
     "two layers of GRU": (
         lambda: Call(recurrent, core=nn.GRU(5, 6, 2, batch_first=True), head=linear(6, 3)),
         TEXTS,
-        [6, 6],
+        [6],  # torch stacks the last states of both layers: their units stay in step
     ),
     "torch's transformer": (
         lambda: Call(
             lambda x, a, b, c: c(b(a(x)).mean(1)),
-            a=linear(5, 8), b=nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
+            a=linear(5, 8),
+            b=nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
             c=linear(8, 3),
-        ),  # fmt: skip
+        ),
         TEXTS,
         [8, 16],
     ),
@@ -172,21 +176,24 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], list[int]]] =
         PICTURES,
         [4],
     ),
-    "a transposed convolution": (lambda: ends(nn.ConvTranspose2d(4, 5, 2), last=5), PICTURES, [4, 5]),
+    "a transposed convolution": (
+        lambda: ends(nn.ConvTranspose2d(4, 5, 2), last=5),
+        PICTURES,
+        [4, 5],
+    ),
     "PReLU": (lambda: ends(nn.PReLU(4)), PICTURES, [4]),
     "a channel shuffle": (lambda: ends(nn.ChannelShuffle(2)), PICTURES, []),
     "two halves": (
-        lambda: Call(
-            lambda x, a, b: b(F.glu(a(x))), a=linear(5, 12), b=linear(6, 3)
-        ),
+        lambda: Call(lambda x, a, b: b(F.glu(a(x))), a=linear(5, 12), b=linear(6, 3)),
         ROWS,
         [6],
     ),
     "halves that are used apart": (
         lambda: Call(
             lambda x, a, b: b(a(x).relu()[:, :4]) + a(x).relu()[:, 4:].mean(1, keepdim=True),
-            a=linear(5, 10), b=linear(4, 3),
-        ),  # fmt: skip
+            a=linear(5, 10),
+            b=linear(4, 3),
+        ),
         ROWS,
         [4, 6],
     ),
@@ -200,16 +207,20 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], list[int]]] =
     "a sum with its mirror image": (
         lambda: Call(
             lambda x, a, b, c: c((b(a(x).relu()) + b(a(x).relu()).flip(1)).relu()),
-            a=linear(5, 4), b=linear(4, 6), c=linear(6, 3),
-        ),  # fmt: skip
+            a=linear(5, 4),
+            b=linear(4, 6),
+            c=linear(6, 3),
+        ),
         ROWS,
         [4],
     ),
     "numbers that leave torch": (
         lambda: Call(
             lambda x, a, b, c: c(torch.from_numpy(b(a(x).relu()).relu().numpy())),
-            a=linear(5, 4), b=linear(4, 6), c=linear(6, 3),
-        ),  # fmt: skip
+            a=linear(5, 4),
+            b=linear(4, 6),
+            c=linear(6, 3),
+        ),
         ROWS,
         [4],
     ),
@@ -228,12 +239,13 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], list[int]]] =
     "branches on values of the inputs": (
         lambda: Call(
             lambda x, a, b: b(a(x).relu() if float(x.sum()) > 1e9 else a(2 * x).relu()),
-            a=linear(5, 4), b=linear(4, 3),
-        ),  # fmt: skip
+            a=linear(5, 4),
+            b=linear(4, 3),
+        ),
         ROWS,
         [4],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", MODULES)

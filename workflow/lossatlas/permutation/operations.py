@@ -180,7 +180,7 @@ _REDUCTIONS = (
     *("mean", "sum", "amax", "amin", "var", "std", "prod", "any", "all", "norm"),
     *("linalg_vector_norm", "logsumexp"),
 )
-_UNIFORM = (
+UNIFORM = (  # operations that make tensors whose numbers are all the same
     *("zeros", "ones", "full", "zeros_like", "ones_like", "full_like"),
     *("new_zeros", "new_ones", "new_full"),
 )
@@ -197,7 +197,6 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(["select", "unbind"], rearranging.pick),
     **dict.fromkeys(["split", "split_with_sizes", "unsafe_split"], rearranging.split),
     **dict.fromkeys(_REDUCTIONS, _reduce),
-    **dict.fromkeys(_UNIFORM, rearranging.uniform),
     **dict.fromkeys(_NORMS, _batch_norm),
     "permute": rearranging.permute,
     "unsqueeze": rearranging.unsqueeze,
@@ -223,3 +222,9 @@ RULES: dict[str, Rule] = {
     "im2col": rearranging.unfold,
     "embedding": _embedding,
 }
+# Rules under which numbers that are all the same stay so.
+KEEP_UNIFORM = (
+    *(elementwise, rearranging.reshape, rearranging.permute, rearranging.transpose),
+    *(rearranging.unsqueeze, rearranging.squeeze, rearranging.expand, rearranging.repeat),
+    *(rearranging.slice_of, rearranging.pick, rearranging.split),
+)

@@ -17,11 +17,6 @@ from lossatlas.permutation.atoms import FIXED
 from lossatlas.permutation.seen import Axes, Given, Seen
 
 
-def uniform(seen: Seen, given: Given, out: Any) -> Axes:
-    """All numbers are the same: any index can be exchanged with any other."""
-    return [seen.atoms.fresh(size) for size in out.shape]
-
-
 def reshape(seen: Seen, given: Given, out: Any) -> Axes:
     """Axes that are joined or divided: a unit then has several indices, or is in several places."""
     tensor = given["self"]

@@ -23,19 +23,24 @@ class Seen:
 
     def __init__(self, atoms: Atoms) -> None:
         self.atoms = atoms
-        self._of: dict[int, tuple[Tensor, Axes, bool]] = {}  # a tensor keeps its number while held
+        # A tensor keeps its number while it is held.
+        self._of: dict[int, tuple[Tensor, Axes | None, bool]] = {}
 
     def __call__(self, tensor: Tensor) -> Axes:
         """Return the axes of a tensor."""
-        known = self._of.get(id(tensor))
-        return [None] * tensor.dim() if known is None else list(known[1])
+        _, axes, _ = self._of.get(id(tensor), (tensor, [None] * tensor.dim(), False))
+        return [self.atoms.fresh(size) for size in tensor.shape] if axes is None else list(axes)
+
+    def uniform(self, tensor: Tensor) -> bool:
+        """Say whether all numbers of a tensor are the same, such as zeros."""
+        return id(tensor) in self._of and self._of[id(tensor)][1] is None
 
     def depends(self, tensor: Tensor) -> bool:
         """Say whether the values of a tensor depend on weights."""
         return id(tensor) in self._of and self._of[id(tensor)][2]
 
-    def note(self, tensor: Tensor, axes: Axes, *, depends: bool) -> None:
-        """Remember what is known of a tensor."""
+    def note(self, tensor: Tensor, axes: Axes | None, *, depends: bool) -> None:
+        """Remember what is known of a tensor; its axes are None if all its numbers are the same."""
         self._of[id(tensor)] = tensor, axes, depends
 
     def fix(self, *axes: Axis) -> None:

@@ -20,7 +20,7 @@ from lossatlas.errors import UserError, out_of_memory, told
 from lossatlas.models.functional import Functional, Tensors
 from lossatlas.permutation.atoms import Atoms, Group, sources
 from lossatlas.permutation.layers import LAYERS, Mode, plain
-from lossatlas.permutation.operations import rule_of
+from lossatlas.permutation.operations import KEEP_UNIFORM, UNIFORM, rule_of
 from lossatlas.permutation.seen import Axes, Seen, given_of, tensors_in
 from lossatlas.training.seeds import generator, seed_default
 
@@ -251,7 +251,12 @@ class _Trace(Mode):
             what = "forward depends on values of features, such as in 'if x.mean() > 0'"
             fix = "leave out the metric 'alignment': such a network has no fixed symmetries"
             raise UserError(what, where=self.where, fix=fix)
+        same = name in UNIFORM or (rule in KEEP_UNIFORM and all(map(self.seen.uniform, used)))
         out = func(*args, **(kwargs or {}))
+        if same and (used or name in UNIFORM):
+            for tensor in tensors_in(out):
+                self.seen.note(tensor, None, depends=depends)
+            return out
         if rule is None:
             self.seen.fix(*(axis for tensor in used for axis in self.seen(tensor)))
             axes: Axes | None = []
