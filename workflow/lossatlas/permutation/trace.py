@@ -139,6 +139,9 @@ def _traced(functional: Functional, network: Network, inputs: Inputs) -> Symmetr
         fix = "leave out the metric 'alignment'"
         raise UserError(what, where=functional.name, fix=fix) from error
     trace.seen.fix(*trace.seen(out))
+    for tensor in {**own, **kept}.values():
+        if id(tensor) not in trace.used:  # of no use to the outputs: nothing tells its units
+            trace.seen.fix(*trace.seen(tensor))
     groups, group_of, unit_of = atoms.units()
     sites = [
         Site(layer, axis, int(group), _index(unit_of[ours], group_of[ours] == group))
@@ -232,13 +235,14 @@ class _Trace(Mode):
     """Follows units through a forward pass.
 
     Attributes:
+        used: Numbers of the tensors that operations took.
         sites: (layer, axis, atoms) of each axis with units that a layer writes.
     """
 
     def __init__(self, atoms: Atoms, where: str) -> None:
         super().__init__()
         self.seen, self.where = Seen(atoms), where
-        self.layers = 0
+        self.layers, self.used = 0, set[int]()
         self.sites: list[tuple[int, int, np.ndarray]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -246,6 +250,7 @@ class _Trace(Mode):
         given = given_of(func, args, kwargs or {})
         name, rule = rule_of(func)
         used = tensors_in(given)
+        self.used.update(map(id, used))
         depends = any(map(self.seen.depends, used))
         if depends and name in _VALUES:
             what = "forward depends on values of features, such as in 'if x.mean() > 0'"
