@@ -124,7 +124,9 @@ def test_documented_commands(project: Project, monkeypatch: pytest.MonkeyPatch) 
         project.snakemake(*sorted(targets), "-n", "--quiet", "all", *options)
 
 
-@pytest.mark.parametrize("name", ["dataset", "figure", "metric", "model", "refine", "task"])
+@pytest.mark.parametrize(
+    "name", ["alignment", "dataset", "figure", "metric", "model", "refine", "task"]
+)
 def test_examples_make_their_tables(name: str, tmp_path: Path) -> None:
     """Also those that draw nothing, and those without the metrics that decide phases."""
     shutil.copytree(PROJECT / "examples" / name, tmp_path / name)
