@@ -22,7 +22,7 @@ def barrier_width(tables, chosen, load, temperature):
     parts = []
     with style.sheet():
         figure = style.page(70, 95)  # height and width in mm
-        axes = figure.add_axes((0.15, 0.16, 0.81, 0.79))
+        axes = figure.add_axes((0.16, 0.16, 0.8, 0.79))
         for number, (words, colour, mark) in LINES.items():
             found = cell_summary(tables.scalars, {number: (number, False)}).sort_values(load)
             look = {"color": colour, "marker": mark, "ms": 3, "capsize": 2, "label": words}
@@ -30,7 +30,8 @@ def barrier_width(tables, chosen, load, temperature):
             parts.append(found)
         axes.set_xscale("log", base=2)
         axes.set_xticks(found[load], [f"{width:g}" for width in found[load]])
-        axes.set_ylim(bottom=0)
+        axes.set_yscale("symlog", linthresh=0.001)  # a barrier may be 0
+        axes.set_ylim(0, 2 * max(found["value"].max() for found in parts))
         axes.set_xlabel("width of the hidden layers")
         axes.set_ylabel("barrier of the training loss (nats)")
         axes.legend()

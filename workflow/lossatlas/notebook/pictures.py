@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SIZE = (85.0, 60.0)  # mm: width and height of a picture of one panel
 _SQUARE = (85.0, 70.0)  # mm: one with a colour bar
-_LINES = {"before": "straight line", "after": "straight line, units matched"}
+_LINES = {"before": "as they are", "after": "units matched"}  # of straight lines
 _COLOURS = (multiples.BLUE, multiples.ORANGE, style.GREY)
 
 
