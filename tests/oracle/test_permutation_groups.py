@@ -95,6 +95,13 @@ def test_a_channel_before_flatten_has_a_block_of_columns() -> None:
     assert index["3.weight", 1].tolist() == torch.arange(108).reshape(3, 36).tolist()
 
 
+def test_images_channels_last() -> None:
+    module, x = built("resnet18", channels=3, width=2), images(8, channels=3)
+    one = found_in(module, x)
+    other = found_in(module, x.contiguous(memory_format=torch.channels_last))
+    assert (one.layers, one.units) == (other.layers, other.units)
+
+
 class Call(nn.Module):
     """A module of parts and a function of these."""
 

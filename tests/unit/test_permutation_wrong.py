@@ -165,6 +165,17 @@ def test_what_is_not_wrong() -> None:
     asked(repair=True, matching="activations")
 
 
+@pytest.mark.parametrize("method", ["weights", "activations"])
+def test_numbers_that_are_not_finite(method: str) -> None:
+    broken = plain(1)
+    with torch.no_grad():
+        broken[0].weight[0, 0] = float("nan")
+    found = lossatlas.align(plain(0), broken, (X, Y), method=method, points=3)
+    assert found["moved_share"].value < 1
+    assert found["loss_barrier_after"].status == "undefined"
+    assert found["distance_after"].status == "undefined"
+
+
 def test_pairs_and_cost() -> None:
     for pairs, expected in (
         ("chain", [(0, 2), (2, 5)]),

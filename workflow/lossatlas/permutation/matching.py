@@ -49,7 +49,12 @@ class Matching:
 
 
 def assignment(gains: np.ndarray) -> np.ndarray:
-    """Return for each row its column (K,), so that the sum of (K, K) numbers is largest."""
+    """Return for each row its column (K,), so that the sum of (K, K) numbers is largest.
+
+    Nothing is moved where one of them is not finite.
+    """
+    if not np.isfinite(gains).all():
+        return np.arange(len(gains))
     return linear_sum_assignment(gains, maximize=True)[1]
 
 
@@ -70,14 +75,11 @@ def match_weights(
         The best matching; the same numbers on any device.
     """
     names = {place.name for group in groups for place in group.places} & first.keys()
-    one, other = ({n: held[n].detach().double().cpu() for n in names} for held in (first, second))
-    rest = sum(
-        float((first[n].detach().double() * second[n].detach().double()).sum())
-        for n in first.keys() - names
-    )
+    a, b = ({n: p.detach().cpu().double() for n, p in held.items()} for held in (first, second))
+    rest = sum(float((a.pop(n) * b.pop(n)).sum()) for n in sorted(first.keys() - names))
     found = []
     for restart in range(restarts):
-        search = _Search(one, other, groups, generator("matching", seed, restart))
+        search = _Search(a, b, groups, generator("matching", seed, restart))
         found.append(search.run(scattered=restart > 0))
     best = max(found, key=lambda one: one.objective)
     return Matching(best.permutations, best.objective + rest, best.sweeps)
@@ -131,7 +133,7 @@ class _Search:
         gains = (self.rows[k] @ _rows(self.now, self.held[k]).T).numpy()
         step = assignment(gains)
         least = _GAIN * float(np.abs(gains).max()) * len(gains)
-        if float(gains[np.arange(len(step)), step].sum() - gains.trace()) <= least:
+        if not float(gains[np.arange(len(step)), step].sum() - gains.trace()) > least:  # nor NaN
             return False
         if not self._couples(k):
             self._move(k, step)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lossatlas.data.tensors import Inputs, Named
 from lossatlas.errors import UserError, out_of_memory, told
-from lossatlas.models.functional import Functional, Tensors
+from lossatlas.models.functional import Functional, Tensors, devices_of
 from lossatlas.permutation.atoms import Atoms, Group, sources
 from lossatlas.permutation.layers import LAYERS, Mode, plain
 from lossatlas.permutation.operations import KEEP_UNIFORM, UNIFORM, rule_of
@@ -127,9 +127,11 @@ def _traced(functional: Functional, network: Network, inputs: Inputs) -> Symmetr
         axes = [atoms.fresh(size, name, axis) for axis, size in enumerate(tensor.shape)]
         real = tensor.is_floating_point()
         trace.seen.note(tensor, [*axes] if real else [None] * tensor.dim(), depends=real)
+    # Images channels last would be tried first (`Functional`), which is another forward pass.
+    x = inputs.clone() if isinstance(inputs, Named) else inputs.contiguous().clone()
     try:
         with torch.no_grad(), plain(functional.module), trace:
-            out = functional(own, kept, inputs.clone(), train=False)
+            out = functional(own, kept, x, train=False)
     except UserError:
         raise
     except Exception as error:  # a user's module may fail in any way
@@ -202,7 +204,8 @@ class _Trial:
         draw = generator("permutation", "trial")
         moves = [torch.randperm(group.size, generator=draw).numpy() for group in groups]
         params, buffers = (permuted(held, groups, moves) for held in self.network)
-        with torch.no_grad(), plain(self.functional.module), torch.random.fork_rng():
+        held = devices_of(self.inputs)
+        with torch.no_grad(), plain(self.functional.module), torch.random.fork_rng(held):
             seed_default(self.inputs.device, "permutation", "noise")
             return self.functional(params, buffers, self.inputs.clone(), train=False).double()
 
