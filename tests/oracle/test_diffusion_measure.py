@@ -138,6 +138,20 @@ def test_local_exponents_have_errors() -> None:
     assert made["contour", 0].stderr is None
 
 
+def test_fitted_lines_have_the_slope_of_the_exponent_and_run_through_the_curve() -> None:
+    record = measure({0: recorded_of(brownian(drift=0.4))}, SETTINGS)
+    made, found = curves(record), values(record)
+    for name in ("", "still_", "surrogate_"):
+        line, curve = made[f"{name}msd_fit", 0], made[f"{name}msd", 0]
+        slope = np.diff(np.log(line.y)) / np.diff(np.log(line.x))
+        assert slope == pytest.approx(found[f"{name}exponent_first"].value, rel=1e-9)
+        inside = (curve.x >= line.x[0]) & (curve.x <= line.x[1])
+        along = np.log(line.y[0]) + slope * np.log(curve.x[inside] / line.x[0])
+        assert np.mean(np.log(curve.y[inside]) - along) == pytest.approx(0, abs=1e-9)
+        low, high = SETTINGS.fit
+        assert low <= line.x[0] < line.x[1] <= high
+
+
 def test_msd_equals_its_definition() -> None:
     points = brownian()
     curve = curves(measure({0: recorded_of(points)}, SETTINGS))["msd", 300]

@@ -14,7 +14,7 @@ from lossatlas.similarity import cka, measure_cka
 from lossatlas.similarity.features import features, recording
 from lossatlas.training.networks import evaluator
 
-FEW = Cka(samples=24, batch_size=8, layers=["softmax", "output"])
+FEW = Cka(samples=24, batch_size=8, layers=["softmax", "output"], layer_images=0)
 
 
 def hooks(module: nn.Module) -> int:

@@ -59,6 +59,34 @@ def series(widths: tuple[int, ...], batches: tuple[int, ...]) -> pd.DataFrame:
     return frame(rows, ["series", *collect.SEEDS, "path", *collect.POINT, "status"])
 
 
+def layered(widths: tuple[int, ...], batches: tuple[int, ...]) -> pd.DataFrame:
+    """CKA of three layers: 1 - |i - j| / 4, less a tenth for the second of two pairs."""
+    names = ("layer", "other_layer", "cka")
+    rows = [
+        ("e", f"net-w{w}-b{b}", w, b, "cka_layers", *pair, layer, other, cka, *4 * (None,), "ok")
+        for w in widths
+        for b in batches
+        for less, pair in ((0, (0, 1)), (0.1, (0, 2)))
+        for place, layer in enumerate(("stem", "block", "head"))
+        for other in range(3)
+        for cka in (1 - abs(place - other) / 4 - less,)
+    ]
+    return frame(rows, ["series", *collect.SEEDS, *names, *collect.POINT, "status"])
+
+
+def walks(widths: tuple[int, ...], batches: tuple[int, ...]) -> pd.DataFrame:
+    """MSD of two replicas, and the fitted line of each."""
+    rows = [
+        ("e", f"net-w{w}-b{b}", w, b, name, seed, None, 0, x, 3.0 * x**1.5, 0.1 * x, 3.0, "ok")
+        for w in widths
+        for b in batches
+        for seed in range(2)
+        for name, at in (("msd", range(1, 40)), ("msd_fit", (10, 30)))
+        for x in map(float, at)
+    ]
+    return frame(rows, ["series", *collect.SEEDS, "window", *collect.POINT, "status"])
+
+
 def frame(rows: list[tuple], columns: list[str]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["experiment", "cell", *AXES, *columns])
     return table.astype(dict.fromkeys(collect.SEEDS, "Int64"))
@@ -76,7 +104,9 @@ def asked(folder: Path, name: str = "e", **thresholds: object) -> contents.Asked
     return contents.Asked(
         name=name,
         scalars=[save(folder, f"{name}-scalars", scalars(*grid))],
-        series=[save(folder, f"{name}-series", series(*grid))],
+        series=[
+            save(folder, f"{name}-{one.__name__}", one(*grid)) for one in (series, layered, walks)
+        ],
         thresholds=Thresholds(**(thresholds or {"rule": "published"})),
         command="snakemake",
     )

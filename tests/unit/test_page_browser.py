@@ -264,6 +264,30 @@ def test_what_is_saved_is_what_is_shown(page):
         assert Path(saved.value.path()).read_bytes().startswith(begins)
 
 
+def test_layers_and_fitted_lines_of_a_cell(browser, file):
+    """The matrix averages the pairs; the dashed line of an exponent lies on its curve."""
+    curves = "&cells=%5B%22net-w8-b2%22%5D&curves=%5B%22msd%22%2C%22cka_layers%22%5D"
+    page = Page(browser, file, 1280, f"#view=map&exp=e{curves}")
+    page.tab.wait_for_selector("#detail [data-series=msd] svg .mark-line path")
+    told = [
+        tile.get_attribute("aria-label")
+        for tile in page.tab.locator("#detail .mark-rect path").all()
+    ]
+    told = [text for text in told if text and text.startswith("layer")]
+    assert len(told) == 9
+    far = "layer of another replica: head; layer of one replica: stem; cka: 0.45"
+    assert far in told  # (0.5 + 0.4) / 2
+    assert page.tab.locator("#detail .chips button:text-is('msd_fit')").count() == 0
+    dashes = page.tab.locator("#detail [data-series=msd] .mark-line path")
+    kinds = {one.get_attribute("stroke-dasharray") for one in dashes.all()}
+    assert (dashes.count(), len(kinds)) == (4, 2)
+    for kind, begins in (("SVG", b"<svg"), ("CSV", b"cell,series,")):
+        with page.tab.expect_download() as saved:
+            page.tab.locator(f"#detail .tools button:text-is('{kind}')").first.click()
+        assert Path(saved.value.path()).read_bytes().startswith(begins)
+    page.close()
+
+
 @pytest.mark.parametrize("case", ["evil", "diverged", "one cell", "no cells", "wide"])
 def test_strange_experiments(browser, tmp_path, case):
     evil = "</script><img src=x onerror=alert(2)>\"'\U0001f600"

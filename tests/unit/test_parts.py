@@ -22,6 +22,7 @@ SEEDS = [0, 1, 2, 3]
 SETTINGS = {
     "performance": {},
     "hessian": {"samples": 40, "density_steps": 5, "iterations": 12, "probes": 9},
+    "gauss_newton": {"samples": 40, "density_steps": 5, "iterations": 12, "probes": 9},
     "connectivity": {"epochs": 1, "points": 3},
     "cka": {"samples": 40, "batch_size": 20},
     "distance": {},
@@ -147,7 +148,7 @@ def test_damaged_parts_are_measured_again(measured: Measured) -> None:
     assert measured.count == 2
 
 
-@pytest.mark.parametrize("measured", ["hessian", "hessian_path"], indirect=True)
+@pytest.mark.parametrize("measured", ["hessian", "gauss_newton", "hessian_path"], indirect=True)
 def test_settings_that_only_cost_memory_or_time(measured: Measured) -> None:
     """They change results by rounding alone, so that parts and records stay valid."""
     usual = store.read(measured(SEEDS, "none"))

@@ -62,6 +62,9 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {  # of kinds, what there is to be r
         {"samples": 32, "iterations": 4, "probes": 3, "density_probes": 1, "density_steps": 4},
         {"samples": 32, "mode": "paper", "iterations": 2, "probes": 3, "parameters": "conv"},
     ],
+    "gauss_newton": [
+        {"samples": 32, "iterations": 4, "probes": 3, "density_probes": 1, "density_steps": 4}
+    ],
     "connectivity": [
         {**FAST, "points": 3},
         {"mode": "paper", **FAST},

@@ -16,6 +16,7 @@ For any module of your own, at its present weights:
 from __future__ import annotations
 
 from lossatlas.curvature.density import Density, density
+from lossatlas.curvature.gauss_newton import GaussNewtonOperator
 from lossatlas.curvature.lanczos import Eigenvalues, Lanczos, power_iteration, top_eigenvalues
 from lossatlas.curvature.operator import HessianOperator, LinearOperator, hessian_of
 from lossatlas.curvature.trace import Trace, hutchinson_paper, trace
@@ -23,6 +24,7 @@ from lossatlas.curvature.trace import Trace, hutchinson_paper, trace
 __all__ = [
     "Density",
     "Eigenvalues",
+    "GaussNewtonOperator",
     "HessianOperator",
     "Lanczos",
     "LinearOperator",

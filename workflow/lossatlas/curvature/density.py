@@ -42,17 +42,18 @@ class Density:
         return (self.weights * self.nodes**order).sum(dim=1).mean().item()
 
 
-def ritz_series(found: Density, seed: int, **index: int) -> list[Series]:
+def ritz_series(found: Density, seed: int, matrix: str = "hessian", **index: int) -> list[Series]:
     """Return the weights of a replica's quadratures against their nodes: a series per probe.
 
     Args:
         found: The quadratures.
         seed: The replica.
+        matrix: Begins the name of the series.
         index: What tells its series from others of the replica, besides `probe`.
     """
     return [
         Series(
-            "hessian_ritz",
+            f"{matrix}_ritz",
             nodes.numpy(),
             weights.numpy(),
             "eigenvalue",

@@ -1,4 +1,4 @@
-"""The metric 'hessian': eigenvalues, trace and spectral density of each replica of a cell."""
+"""Eigenvalues, trace and spectral density of each replica: of the Hessian, or of Gauss-Newton."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from lossatlas.curvature.density import Density, density, ritz_series
+from lossatlas.curvature.gauss_newton import GaussNewtonOperator
 from lossatlas.curvature.lanczos import (
     Eigenvalues,
     Lanczos,
@@ -30,8 +31,12 @@ from lossatlas.training.seeds import generator
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lossatlas.metrics.hessian import Hessian
+    from lossatlas.metrics.hessian import Spectrum
     from lossatlas.training.state import State
+
+
+_NAMES = {"hessian": "Hessian", "gauss_newton": "Gauss-Newton"}
+_KINDS = {"hessian": HessianOperator, "gauss_newton": GaussNewtonOperator}
 
 
 @dataclass(frozen=True)
@@ -56,16 +61,18 @@ class _Replica:
 
 def measure(
     networks: Networks,
-    settings: Hessian,
+    settings: Spectrum,
     state: State | None = None,
     seeds: Sequence[int] | None = None,
 ) -> Record:
-    """Measure the Hessian of the mean cross entropy on training images, replica by replica.
+    """Measure a matrix of the mean loss on training images, replica by replica.
 
     In `fixed` mode all replicas see the same images, the eigenvalues come from Lanczos and the
     trace from `trace.trace`, which goes on from that basis. In `paper` mode each replica has its
     own images, as in the authors' code, with power iteration and `hutchinson_paper`. The density
     is the same in both. BatchNorm is in evaluation mode, and weight decay is not part of the loss.
+
+    The matrix is the Hessian, or that of Gauss-Newton, whose numbers are named accordingly.
 
     Scalars, per replica: `hessian_eigenvalue` (the largest in modulus, with its sign),
     `hessian_eigenvalue_2` and so on, and `hessian_trace` with its standard error. Series: a
@@ -86,15 +93,17 @@ def measure(
     places = [networks.seeds.index(seed) for seed in (networks.seeds if seeds is None else seeds)]
     replicas = []
     for index in places:
-        with counted("Hessian", settings.products, "products"):
+        with counted(_NAMES[settings.matrix], settings.products, "products"):
             replicas.append(_one(networks, index, settings, progress))
-    scalars = [row for replica in replicas for row in _scalars(replica, settings.eigenvalues)]
-    series = [row for one in replicas for row in _spectrum(one)]
+    scalars = [row for replica in replicas for row in _scalars(replica, settings)]
+    series = [row for one in replicas for row in _spectrum(one, settings.matrix)]
     arrays = _arrays(replicas, settings) if replicas else {}
-    return Record("hessian", scalars, series, arrays, mode=settings.mode)
+    return Record(
+        settings.kind, scalars, series, arrays, mode="paper" if settings.as_paper else "fixed"
+    )
 
 
-def _one(networks: Networks, index: int, settings: Hessian, progress: Progress) -> _Replica:
+def _one(networks: Networks, index: int, settings: Spectrum, progress: Progress) -> _Replica:
     seed = networks.seeds[index]
     picked = images_of(len(networks.data.train), seed, settings)
     split = networks.data.train.take(picked.to(networks.device))
@@ -104,10 +113,11 @@ def _one(networks: Networks, index: int, settings: Hessian, progress: Progress) 
         split,
         parameters=settings.parameters,
         chunk=settings.chunk,
-        differences=settings.differences,
+        differences=settings.by_differences,
+        kind=_KINDS[settings.matrix],
     )
     draws = partial(generator, "hessian", settings.seed, seed)
-    way = _paper if settings.mode == "paper" else _fixed
+    way = _paper if settings.as_paper else _fixed
     found = progress.piece(
         f"{seed}/extremes", _Extremes, partial(way, operator, settings, draws, progress)
     )
@@ -121,7 +131,7 @@ def _one(networks: Networks, index: int, settings: Hessian, progress: Progress) 
 
 def _paper(
     operator: HessianOperator,
-    settings: Hessian,
+    settings: Spectrum,
     draws: partial[torch.Generator],
     progress: Progress,
 ) -> _Extremes:
@@ -145,7 +155,7 @@ def _paper(
 
 def _fixed(
     operator: HessianOperator,
-    settings: Hessian,
+    settings: Spectrum,
     draws: partial[torch.Generator],
     progress: Progress,
 ) -> _Extremes:
@@ -161,13 +171,13 @@ def _fixed(
     return _Extremes(top, total)
 
 
-def images_of(count: int, replica: int, settings: Hessian) -> torch.Tensor:
+def images_of(count: int, replica: int, settings: Spectrum) -> torch.Tensor:
     """Return which of `count` training images the loss is taken on: indices, ascending.
 
     All of them where there are fewer than `settings.samples`.
     """
     words: list[object] = ["hessian", settings.seed, "images"]
-    if settings.mode == "paper":
+    if settings.as_paper:
         words.append(replica)
     return torch.randperm(count, generator=generator(*words))[: settings.samples].sort().values
 
@@ -187,28 +197,30 @@ def _scalar(
     return Scalar(name, value, seed, stderr=stderr, df=df, status=status, unit="nats")
 
 
-def _scalars(replica: _Replica, count: int) -> list[Scalar]:
+def _scalars(replica: _Replica, settings: Spectrum) -> list[Scalar]:
     rows = []
     top = replica.top
-    for place in range(count):
-        name = "hessian_eigenvalue" + (f"_{place + 1}" if place else "")
+    for place in range(settings.eigenvalues):
+        name = f"{settings.matrix}_eigenvalue" + (f"_{place + 1}" if place else "")
         exists = place < len(top.values)  # else: more eigenvalues asked for than parameters
         value = top.values[place].item() if exists else math.nan
         converged = exists and bool(top.converged[place])
         rows.append(_scalar(name, value, replica.seed, converged=converged))
     total = replica.trace
     seed, done = replica.seed, total.converged
-    row = _scalar("hessian_trace", total.value, seed, total.stderr, total.df, converged=done)
+    row = _scalar(
+        f"{settings.matrix}_trace", total.value, seed, total.stderr, total.df, converged=done
+    )
     return [*rows, row]
 
 
-def _spectrum(replica: _Replica) -> list[Series]:
+def _spectrum(replica: _Replica, matrix: str) -> list[Series]:
     if replica.density is None:
         return []
     x, y = replica.density.x.numpy(), replica.density.y.numpy()
     status = "ok" if np.isfinite(y).all() else "undefined"
     curve = Series(
-        "hessian_density",
+        f"{matrix}_density",
         x,
         y,
         "eigenvalue",
@@ -217,10 +229,10 @@ def _spectrum(replica: _Replica) -> list[Series]:
         y_unit="1 / nats",
         status=status,
     )
-    return [curve, *ritz_series(replica.density, replica.seed)]
+    return [curve, *ritz_series(replica.density, replica.seed, matrix)]
 
 
-def _arrays(replicas: list[_Replica], settings: Hessian) -> dict[str, Array]:
+def _arrays(replicas: list[_Replica], settings: Spectrum) -> dict[str, Array]:
     """Return what the numbers came from; rows of different lengths are filled up with NaN."""
     wide, one = ("replica", "eigenvalue"), ("replica",)
     count = settings.eigenvalues

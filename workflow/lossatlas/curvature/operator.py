@@ -10,15 +10,16 @@ CPUs. Several vectors per pass (batched gradients) were tried and gained nothing
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lossatlas.curvature.differentiable import explained, refuse_once_differentiable
 from lossatlas.curvature.written_out import WrittenOut
 from lossatlas.data.tensors import Inputs, Split, check_examples
 from lossatlas.errors import UserError, nearest
@@ -30,7 +31,6 @@ from lossatlas.models.functional import (
     unflatten,
 )
 from lossatlas.models.layout import fast
-from lossatlas.models.outputs import runs_again
 from lossatlas.progress import advance
 from lossatlas.tasks import Task
 from lossatlas.training.networks import Networks
@@ -107,7 +107,7 @@ class HessianOperator:
         first = self._leaves[self.names[0]]
         self.dtype, self.device = first.dtype, first.device
         self.differences, self.products = differences, 0
-        self._kept: list[Tensor | None] = [None for _ in self._passes]
+        self._kept: list[Any] = [None for _ in self._passes]
         self._more = True  # whether there is room for a further graph
         self._check_still()
         if len(self._passes) > 1 and not isinstance(loss, Task):
@@ -125,7 +125,7 @@ class HessianOperator:
         self.products += 1
         advance("products")
         vector = vector.to(self.device, self.dtype)
-        with torch.enable_grad(), _explained():
+        with torch.enable_grad(), explained():
             return self._differ(vector) if self.differences else self._differentiate(vector)
 
     @torch.no_grad()
@@ -172,18 +172,14 @@ class HessianOperator:
 
     def _differentiate(self, vector: Tensor) -> Tensor:
         total = torch.zeros_like(vector)
-        leaves = list(self._leaves.values())
         for number, ((x, y), share) in enumerate(zip(self._passes, self._shares, strict=True)):
             known = self._kept[number]
-            gradient = self._graph(x, y) if known is None else known
-            if not gradient.requires_grad:  # piecewise linear in the parameters: no curvature
+            graph = self._graph(x, y) if known is None else known
+            if graph is None:
                 continue
             keep = known is not None or self._fits(number)
-            parts = torch.autograd.grad(
-                torch.dot(gradient, vector), leaves, retain_graph=keep, materialize_grads=True
-            )
-            total.add_(_flat(list(parts)), alpha=share)
-            self._kept[number] = gradient if keep else None
+            total.add_(self._through(graph, vector, keep=keep), alpha=share)
+            self._kept[number] = graph if keep else None
         return total
 
     def _fits(self, number: int) -> bool:
@@ -203,22 +199,44 @@ class HessianOperator:
         self._more = free + reserved - used > 3 * used / graphs
         return self._more
 
-    def _graph(self, x: Inputs, y: Tensor) -> Tensor:
-        """Return the gradient (P,) of the mean loss over one pass, with its graph."""
+    def _graph(self, x: Inputs, y: Tensor) -> Any:
+        """Return what products of one pass are taken from: its gradient (P,), with the graph.
+
+        None where it is piecewise linear in the parameters: no curvature.
+        """
         value = self._value(self._leaves, x, y)
+        self._check_depends(value)
+        refuse_once_differentiable(value)
+        gradient = _flat(_grad(value, list(self._leaves.values()), create_graph=True))
+        return gradient if gradient.requires_grad else None
+
+    def _through(self, graph: Any, vector: Tensor, *, keep: bool) -> Tensor:
+        """Return the product (P,) of one pass, and keep its graph for the next or not."""
+        parts = torch.autograd.grad(
+            torch.dot(graph, vector),
+            list(self._leaves.values()),
+            retain_graph=keep,
+            materialize_grads=True,
+        )
+        return _flat(list(parts))
+
+    def _check_depends(self, value: Tensor) -> None:
         if not (value.requires_grad or self._some):
             what, fix = "the loss does not depend on the parameters", "leave out .detach()"
             raise UserError(what, where="Hessian", fix=fix)
-        _refuse_once_differentiable(value)
-        return _flat(_grad(value, list(self._leaves.values()), create_graph=True))
 
-    def _value(self, leaves: Tensors, x: Inputs, y: Tensor) -> Tensor:
+    def _outputs(self, leaves: Tensors, x: Inputs) -> Tensor:
         weights = {**self._fixed, **leaves}
         with ExitStack() as stack:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # fused attention: only first order
             stack.enter_context(WrittenOut())
-            outputs = self._functional(weights, self._buffers, x, train=False)
-        value = self._loss(outputs, y)
+            return self._functional(weights, self._buffers, x, train=False)
+
+    def _value(self, leaves: Tensors, x: Inputs, y: Tensor) -> Tensor:
+        return self._checked(self._loss(self._outputs(leaves, x), y))
+
+    @staticmethod
+    def _checked(value: Tensor) -> Tensor:
         if value.dim():
             raise ValueError(f"the loss must be one number, got shape {tuple(value.shape)}")
         return value
@@ -246,6 +264,7 @@ def hessian_at(
     parameters: str = "",
     chunk: int = 512,
     differences: bool = False,
+    kind: type[HessianOperator] = HessianOperator,
 ) -> HessianOperator:
     """Return the Hessian of a replica's mean loss, that of the task, on some examples.
 
@@ -256,11 +275,12 @@ def hessian_at(
         parameters: As `HessianOperator`, as are `chunk` and `differences`.
         chunk: Examples per pass.
         differences: Central differences instead of second derivatives.
+        kind: Another matrix of that loss, as `GaussNewtonOperator`.
 
     Raises:
         UserError: As `HessianOperator`.
     """
-    return HessianOperator(
+    return kind(
         networks.functional,
         *networks.one(index),
         split.images,
@@ -282,6 +302,7 @@ def hessian_of(
     chunk: int = 512,
     dtype: torch.dtype | None = None,
     differences: bool = False,
+    kind: type[HessianOperator] = HessianOperator,
 ) -> HessianOperator:
     """Return the Hessian operator of any module at its present weights; the module is not changed.
 
@@ -294,6 +315,7 @@ def hessian_of(
         chunk: Images per pass.
         dtype: Compute in this dtype; default: that of the weights.
         differences: Central differences instead of second derivatives.
+        kind: Another matrix of that loss, as `GaussNewtonOperator`.
 
     Raises:
         UserError: As `HessianOperator`; or if there are not as many labels as images.
@@ -304,7 +326,7 @@ def hessian_of(
         params, buffers = _cast(params, dtype), _cast(buffers, dtype)
         if not isinstance(images, Tensor) or images.is_floating_point():
             images = images.to(dtype)
-    return HessianOperator(
+    return kind(
         Functional(module),
         params,
         buffers,
@@ -358,43 +380,3 @@ def _flat(parts: list[Tensor]) -> Tensor:
 
 def _cast(tensors: Tensors, dtype: torch.dtype) -> Tensors:
     return {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
-
-
-_ADVICE = "use operations that can be differentiated twice, or 'differences: true'"
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn the errors of a missing second derivative, or of too little memory, into advice."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        fix = "lower `chunk`"
-        raise UserError("out of memory", where="Hessian-vector product", fix=fix) from None
-    except RuntimeError as error:
-        if (again := runs_again(error)) is not None:
-            raise again from None
-        found = re.search(r"derivative for (\S+) is not implemented", str(error))
-        if found is None:
-            raise
-        what = f"the operation {found[1]} has no second derivative"
-        raise UserError(what, where="Hessian-vector product", fix=_ADVICE) from None
-
-
-def _refuse_once_differentiable(value: Tensor) -> None:
-    """Refuse functions marked `once_differentiable`: autograd may take them for constants.
-
-    Raises:
-        UserError: If the graph of `value` holds one.
-    """
-    seen, todo = set(), [value.grad_fn]
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        function = getattr(type(node), "_forward_cls", None)
-        if function is not None and hasattr(function.backward, "__wrapped__"):
-            what = f"the function {function.__name__} can be differentiated only once"
-            raise UserError(what, where="Hessian-vector product", fix=_ADVICE)
-        todo.extend(parent for parent, _ in node.next_functions)

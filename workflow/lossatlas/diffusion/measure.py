@@ -191,6 +191,7 @@ def displacement(sheet: Sheet, path: Path, first: int, start: Array | None = Non
     for name, curve in (("", raw), ("still_", still), ("surrogate_", shuffled)):
         sheet.with_error(f"{name}msd", first, curve)
         sheet.number(f"{name}exponent", first, window.slope(curve, settings.fit))
+        window.fitted(sheet, f"{name}msd", curve, first)
     window.two_slopes(sheet, raw, first)
     every = time_averaged_msd(distances) if settings.mode == "paper" else raw
     x, beta, stderr = window.local(every, settings.mode)

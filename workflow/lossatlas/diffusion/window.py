@@ -53,6 +53,15 @@ def slope(curve: Curve, fit: Sequence[float]) -> Number:
     return Number(found.value, found.stderr, state, found.df)
 
 
+def fitted(sheet: Sheet, name: str, curve: Curve, first: int) -> None:
+    """Write the line of the exponent of a curve of a window, from end to end of its fit."""
+    fit = sheet.settings.fit
+    line = fit_exponent(curve, fit[0], fit[1])
+    if line.status == "ok":
+        ends = np.array([line.low, line.high])
+        sheet.curve(f"{name}_fit", ends, line.prefactor * ends**line.value, window=first)
+
+
 def slope_of_reliable(curve: Curve) -> Number:
     """Return the exponent over the upper decade of the reliable part of a curve."""
     x = curve.x[curve.reliable & (curve.y > 0)]

@@ -37,6 +37,11 @@ class Cka(Metric):
         min_length=1,
         description="'softmax' (of classes), 'output' or names of modules",
     )
+    layer_images: int = Field(
+        256,
+        ge=0,
+        description="blended images on which all layers are compared; fewer than 4: none are",
+    )
     seed: int = Field(0, ge=0, description="seed of the images and of the blend")
 
     def measure_units(self, given: Given, units: Sequence[Unit], state: State | None) -> Record:
@@ -46,5 +51,6 @@ class Cka(Metric):
         return measure(given.networks, self, [(first, last) for first, last in units])
 
     def passes(self, planned: PlannedCell) -> Passes:
-        """Each replica sees each image once."""
-        return [(len(planned.seeds) * self.samples / self.batch_size, 2, self.batch_size)]
+        """Each replica sees each image once, and some again, for the matrix of all layers."""
+        images = self.samples + min(self.samples, self.layer_images)
+        return [(len(planned.seeds) * images / self.batch_size, 2, self.batch_size)]

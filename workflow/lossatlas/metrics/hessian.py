@@ -17,43 +17,29 @@ if TYPE_CHECKING:
     from lossatlas.training.state import State
 
 
-class Hessian(Metric):
-    """Top eigenvalues, trace and spectral density of the Hessian of the mean cross entropy."""
+class Spectrum(Metric):
+    """Top eigenvalues, trace and spectral density of a symmetric matrix of the mean loss.
 
-    PAPER: ClassVar[dict[str, Any]] = {"samples": 200, "iterations": 100, "probes": 100}
+    Attributes:
+        matrix: Begins the names of its numbers and curves.
+    """
 
-    outputs = (
-        Output(
-            "hessian_eigenvalue",
-            "nats",
-            "largest in modulus; the others are `hessian_eigenvalue_2` and so on",
-        ),
-        Output("hessian_trace", "nats", "sum of all eigenvalues, estimated"),
-    )
+    matrix: ClassVar[str] = ""
     resumes = True
     costs_only = ("chunk",)
 
-    mode: Mode = Field("fixed", description="'paper': power iteration and Hutchinson's trace")
-    samples: int = Field(512, ge=1, description="training images in the loss; 200 in mode 'paper'")
+    samples: int = Field(512, ge=1, description="training images in the loss")
     eigenvalues: int = Field(1, ge=1, description="how many of the largest in modulus")
     iterations: int = Field(
         60,
         ge=2,
-        description="most Lanczos products, and as many to look for copies of several values; in"
-        " mode 'paper' 100, of power iteration",
+        description="most Lanczos products, and as many to look for copies of several values",
     )
     tolerance: float = Field(1e-3, gt=0, description="relative residual at which a value converged")
-    probes: int = Field(
-        40, ge=3, description="products spent on the trace; in mode 'paper' 100 at most"
-    )
+    probes: int = Field(40, ge=3, description="products spent on the trace")
     density_probes: int = Field(2, ge=0, description="starting vectors of the spectral density")
     density_steps: int = Field(30, ge=2, description="Lanczos steps of each")
     parameters: str = Field("", description="regular expression that picks parameters; '' is all")
-    differences: bool = Field(
-        False,
-        description="central differences of gradients, where an operation has no second derivative:"
-        " about half of the digits",
-    )
     chunk: int = Field(
         512, ge=1, description="images per pass; the loss is accumulated over passes"
     )
@@ -75,6 +61,16 @@ class Hessian(Metric):
         return measure(given.networks, self, state, [seed for (seed,) in units])
 
     @property
+    def as_paper(self) -> bool:
+        """Whether the authors' estimators are asked for."""
+        return False
+
+    @property
+    def by_differences(self) -> bool:
+        """Whether products are central differences of gradients."""
+        return False
+
+    @property
     def products(self) -> int:
         """Hessian-vector products of one replica, at most."""
         products = self.iterations + self.probes + self.density_probes * self.density_steps
@@ -92,3 +88,46 @@ class Hessian(Metric):
             basis += self.iterations + 2 * self.eigenvalues
         images = max(IMAGES, 3 * min(self.chunk, self.samples) // 2)
         return replace(held, vectors=held.vectors + basis, images=images)
+
+
+class Hessian(Spectrum):
+    """Top eigenvalues, trace and spectral density of the Hessian of the mean cross entropy."""
+
+    PAPER: ClassVar[dict[str, Any]] = {"samples": 200, "iterations": 100, "probes": 100}
+
+    matrix = "hessian"
+    outputs = (
+        Output(
+            "hessian_eigenvalue",
+            "nats",
+            "largest in modulus; the others are `hessian_eigenvalue_2` and so on",
+        ),
+        Output("hessian_trace", "nats", "sum of all eigenvalues, estimated"),
+    )
+
+    mode: Mode = Field("fixed", description="'paper': power iteration and Hutchinson's trace")
+    samples: int = Field(512, ge=1, description="training images in the loss; 200 in mode 'paper'")
+    iterations: int = Field(
+        60,
+        ge=2,
+        description="most Lanczos products, and as many to look for copies of several values; in"
+        " mode 'paper' 100, of power iteration",
+    )
+    probes: int = Field(
+        40, ge=3, description="products spent on the trace; in mode 'paper' 100 at most"
+    )
+    differences: bool = Field(
+        False,
+        description="central differences of gradients, where an operation has no second derivative:"
+        " about half of the digits",
+    )
+
+    @property
+    def as_paper(self) -> bool:
+        """Whether the authors' estimators are asked for."""
+        return self.mode == "paper"
+
+    @property
+    def by_differences(self) -> bool:
+        """Whether products are central differences of gradients."""
+        return self.differences

@@ -49,7 +49,8 @@ def msd(
     Returns:
         Numbers `exponent` (1: random walk, 2: straight line), `still_exponent` (without drift),
         `surrogate_exponent` (of reordered steps), `early_exponent`, `late_exponent`, `crossover`,
-        `msd_long`, `velocity_correlation`; curves `msd`, `still_msd`, `surrogate_msd` over the lag.
+        `msd_long`, `velocity_correlation`; curves `msd`, `still_msd`, `surrogate_msd` over the lag,
+        and the fitted lines of their exponents, `msd_fit` and so on.
 
     Raises:
         UserError: If the weights are no such points, are not finite, or are too few.

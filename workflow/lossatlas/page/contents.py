@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from lossatlas import paths, store
-from lossatlas.page import lines, spectra
+from lossatlas.page import lines, matrices, spectra
 from lossatlas.spec.figures import PUBLISHED, Thresholds
 from lossatlas.tables import collect
 from lossatlas.tables.phases import INPUTS, PHASES, PROBABILITIES, flat_limit, phases
@@ -145,7 +145,9 @@ def _unit(name: str, units: Mapping[str, tuple[str, str]]) -> list[str]:
 def _curves(paths_: Sequence[str], order: Mapping[str, int]) -> dict[str, list[Json]]:
     found: dict[str, list[Json]] = {}
     for path in paths_:
-        for cell, items in lines.of_series(spectra.with_shares(collect.read(path))).items():
+        table = collect.read(path)
+        curves, layers = lines.of_series(spectra.with_shares(table)), matrices.of_layers(table)
+        for cell, items in [*curves.items(), *layers.items()]:
             if cell in order:
                 found.setdefault(cell, []).extend(items)
     return found
@@ -158,9 +160,8 @@ def _over(metrics: Sequence[str], cells: Sequence[str]) -> dict[str, list[str]]:
         files = (Path(paths.metric(cell, metric)) for cell in cells)
         if file := next((one for one in files if one.is_file()), None):
             found |= {one.name: lines.axes_of(one) for one in store.read(file).series}
-    if spectra.RITZ in found:
-        found[spectra.SHARE] = spectra.AXES
-    return found
+    shares = filter(None, map(spectra.shares_of, found))
+    return found | dict.fromkeys(shares, spectra.AXES)
 
 
 def _phases(summary: pd.DataFrame, thresholds: Thresholds, order: Mapping[str, int]) -> Json:

@@ -14,6 +14,7 @@ from lossatlas.errors import UserError
 from lossatlas.progress import tracked
 from lossatlas.similarity.alignment import Centred, centre, estimates
 from lossatlas.similarity.features import features
+from lossatlas.similarity.layers import matrices
 from lossatlas.similarity.rows import scalar
 from lossatlas.store import Array, Record
 from lossatlas.training.networks import Networks
@@ -28,7 +29,7 @@ def measure(
 ) -> Record:
     """Compare the features of every two replicas on the same blended training images.
 
-    Each network sees each image once. The authors' code draws new images for each of the 25
+    The authors' code draws new images for each of the 25
     ordered pairs, runs both networks for each, and keeps self-pairs; it reads 6 batches of 128
     (768 images) where the paper says 640. Mode 'paper' has as many, unless `samples` is set, and
     the authors' estimator, the biased one; the images stay shared in both modes.
@@ -42,6 +43,8 @@ def measure(
         A record with, per pair, `cka_biased` and `cka_unbiased` of the first layer, and `cka`,
         which equals the one that the mode picks; `cka_biased.<layer>` and `cka_unbiased.<layer>`
         of the others. NaN and `undefined` where features do not vary, as of a collapsed network.
+        Table `cka_layers`: all layers of one with all layers of the other, on the first
+        `layer_images` of the images; not of sequences, whose hidden features hold padding.
         Arrays: `images` (places of the images in the training set) and `blend` (lambdas). With
         fewer than two networks there are no pairs.
 
@@ -81,6 +84,9 @@ def measure(
                 scalar(name, matrix[i][j], replica=one, partner=other)
                 for (one, other), (i, j) in zip(pairs, indices, strict=True)
             ]
+    if not train.task.sequence and min(settings.layer_images, len(places)) >= 4:
+        few = images[: settings.layer_images]
+        record.tables = matrices(networks, few, pairs, unbiased=settings.mode != "paper")
     return record
 
 

@@ -1,7 +1,9 @@
 "use strict";
 // What is known of the chosen cells: numbers, curves, specification, command.
 
-const PREFERRED = ["train_loss of training", "share_above", "train_loss", "msd", "plane", "volume", "eigenvalue"];
+const PREFERRED = ["train_loss of training", "share_above", "train_loss", "msd", "plane", "cka_layers", "volume", "eigenvalue"];
+const FIT = "_fit"; // ends the name of the fitted lines of a series
+const MOST_GRIDS = 4; // planes and matrices of one series
 const SCALES = ["auto", "linear", "log", "symlog"];
 
 function curvesOf(experiment, cell) {
@@ -39,7 +41,7 @@ function numbersOf(experiment, cells) {
 
 function curvesPart(experiment, cells) {
   const all = cells.flatMap((cell) => curvesOf(experiment, cell.id).map((item) => ({ ...item, cell })));
-  const names = [...new Set(all.map((item) => item.series))];
+  const names = [...new Set(all.map((item) => item.series))].filter((name) => !name.endsWith(FIT));
   if (!names.length) return element("p", { class: "note" }, "No curves were recorded of these cells.");
   const first = PREFERRED.filter((name) => names.includes(name)).slice(0, 3);
   let chosen = names.filter((name) => state.curves.includes(name));
@@ -52,22 +54,29 @@ function curvesPart(experiment, cells) {
 
   const fill = latest(async () => {
     const made = element("div");
+    const add = async (spec, description, file, rows, attributes = {}) => {
+      const place = made.appendChild(element("div", { class: "chart", ...attributes }));
+      const view = await draw(place, spec, description);
+      made.append(tools(file.replaceAll(/[^\w.=-]+/g, "-"), rows, () => view, false));
+    };
     const width = Math.max(160, Math.min(480, (charts.clientWidth || 420) - 80));
     for (const name of chosen) {
       const some = all.filter((item) => item.series === name);
-      const planes = some.filter((item) => item.z), lines = some.filter((item) => item.x);
-      for (const item of planes.slice(0, 4)) {
-        const place = made.appendChild(element("div", { class: "chart" }));
-        await draw(place, planeSpec(item, { title: [name, label(item.cell), item.name].filter(Boolean).join(", "), width: width - 60 }), `${name}: ${item.name}`);
+      const file = [experiment.name, name, ...cells.map(({ id }) => id)].join("-").slice(0, 120);
+      const grids = some.filter((item) => item.z), lines = some.filter((item) => item.x);
+      for (const item of grids.slice(0, MOST_GRIDS)) {
+        const title = [name, label(item.cell), item.name].filter(Boolean).join(", ");
+        const spec = item.layers ? matrixSpec(item, { title, width: width - 60 }) : planeSpec(item, { title, width: width - 60 });
+        await add(spec, `${name}: ${item.name}`, `${file}-${item.name}`, () => gridRows(item));
       }
-      if (planes.length > 4) made.append(element("p", { class: "note" }, `4 of ${planes.length} planes`));
+      if (grids.length > MOST_GRIDS) made.append(element("p", { class: "note" }, `${MOST_GRIDS} of ${grids.length} are shown`));
       if (!lines.length) continue;
       const total = cells.reduce((sum, cell) => sum + (lines.find((item) => item.cell === cell)?.of ?? 0), 0);
-      const items = lines.map((item) => ({ ...item, who: cells.length === 1 ? item.name : label(item.cell) }));
-      const place = made.appendChild(element("div", { class: "chart", "data-series": name }));
-      await draw(place, curveSpec(items, { title: name + (total > lines.length ? ` (${lines.length} of ${total} curves)` : ""), axes: lines[0].over ?? experiment.over[name] ?? ["", ""],
+      const fits = all.filter((item) => item.series === name + FIT).map((item) => ({ ...item, fit: true }));
+      const items = [...lines, ...fits].map((item) => ({ ...item, who: cells.length === 1 ? item.name : label(item.cell) }));
+      await add(curveSpec(items, { title: name + (total > lines.length ? ` (${lines.length} of ${total} curves)` : ""), axes: lines[0].over ?? experiment.over[name] ?? ["", ""],
         xScale: scales.x, yScale: scales.y, width }),
-        `${name} of ${cells.map(({ id }) => id).join(", ")}`);
+        `${name} of ${cells.map(({ id }) => id).join(", ")}`, file, () => curveRows([...lines, ...fits]), { "data-series": name });
     }
     charts.replaceChildren(made);
   });
@@ -82,11 +91,18 @@ function curvesPart(experiment, cells) {
     } }, name);
     chips.append(chip);
   }
-  const rows = () => all.filter((item) => chosen.includes(item.series) && item.x).flatMap((item) => item.x.map((x, at) =>
-    ({ cell: item.cell.id, series: item.series, curve: item.name, x, y: item.y[at], low: item.low?.[at], high: item.high?.[at] })));
   queueMicrotask(fill);
   return element("div", {}, element("h3", {}, "Curves"), chips, element("div", { class: "controls" }, scale("x"), scale("y")),
-    charts, tools(`${experiment.name}-curves`, rows, null));
+    charts);
+}
+
+const curveRows = (items) => items.flatMap((item) => item.x.map((x, at) =>
+  ({ cell: item.cell.id, series: item.series, curve: item.name, x, y: item.y[at], low: item.low?.[at], high: item.high?.[at] })));
+
+function gridRows(item) {
+  const names = item.layers ? { u: item.layers, v: item.layers, of: ["layer_of_one", "layer_of_another"] } : { u: item.u, v: item.v, of: ["v", "u"] };
+  return item.z.flatMap((row, i) => row.map((z, j) => ({ cell: item.cell.id, series: item.series, of: item.name,
+    [names.of[0]]: names.v[i], [names.of[1]]: names.u[j], [item.value]: z, ...(item.stderr ? { stderr: item.stderr[i][j] } : {}) })));
 }
 
 function specOf(cell) {

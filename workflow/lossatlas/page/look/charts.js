@@ -92,6 +92,8 @@ const kindOf = (name) => /path (\w+)/.exec(name ?? "")?.[1] ?? "";
 // Curves: items of { x, y, low, high, name, who }.
 function curveSpec(items, { xScale, yScale, title, axes, width }) {
   const floor = yScale === "auto" ? 1e-8 * Math.max(...items.flatMap(({ y }) => y).filter(finite)) : 0;
+  const fitted = items.some(({ fit }) => fit); // power laws: lines on logarithmic axes
+  if (fitted && yScale === "auto" && xScale === "auto") yScale = xScale = "log";
   if (yScale === "auto") yScale = wide(items.flatMap(({ y }) => y)) ? "log" : "linear";
   if (xScale === "auto") xScale = yScale === "log" && wide(items.flatMap(({ x }) => x)) ? "log" : "linear";
   const values = [], positive = { x: xScale === "log", y: yScale === "log" };
@@ -100,12 +102,12 @@ function curveSpec(items, { xScale, yScale, title, axes, width }) {
     if (!finite(x) || !finite(y) || (positive.x && x <= 0) || (positive.y && (y <= 0 || y < floor))) return;
     const [low, high] = item.low ? [item.low[index], item.high[index]] : [null, null];
     const bare = !finite(low) || !finite(high) || (positive.y && low <= 0);
-    values.push({ x, y, low: bare ? y : low, high: bare ? y : high, line, who: item.who, name: item.name, kind: kindOf(item.name) });
+    values.push({ x, y, low: bare ? y : low, high: bare ? y : high, line, who: item.who, name: item.name, kind: item.fit ? "fitted" : kindOf(item.name) || (fitted ? "measured" : "") });
   }));
   const names = sorted(values.map((row) => row.who));
-  const kinds = sorted(values.map((row) => row.kind));
+  const kinds = fitted ? ["measured", "fitted"] : sorted(values.map((row) => row.kind));
   const axis = (field, type, text) => ({ field, type: "quantitative", title: text,
-    scale: { type, zero: false, ...(type === "symlog" ? { constant: 1e-3 } : {}) },
+    scale: { type, ...(type === "log" ? {} : { zero: false }), ...(type === "symlog" ? { constant: 1e-3 } : {}) },
     axis: { tickCount: 5, format: ".3~g" } });
   const encoding = {
     x: axis("x", xScale, axes[0]), detail: { field: "line" },
@@ -142,6 +144,27 @@ function planeSpec(item, { title, width }) {
       y: { field: "v", type: "quantitative", title: "v", scale: { zero: false, nice: false } }, y2: { field: "v2" },
       color: { field: "z", type: "quantitative", title: item.value, scale: { scheme: "viridis", type: log ? "log" : "linear" } },
       tooltip: { field: "z", title: item.value, format: ".4~g" },
+    },
+  };
+}
+
+// Layers of two replicas: { layers, z, stderr, value }.
+function matrixSpec(item, { title, width }) {
+  const values = [];
+  item.z.forEach((row, i) => row.forEach((z, j) => {
+    if (finite(z)) values.push({ a: item.layers[i], b: item.layers[j], z, tip: `${item.layers[i]} and ${item.layers[j]}: ${withError(z, item.stderr[i][j] ?? NaN)}` });
+  }));
+  const least = Math.min(0, ...values.map(({ z }) => z)), side = Math.max(150, Math.min(width, 300));
+  const axis = (field, text) => ({ field, type: "ordinal", title: text, scale: { domain: item.layers },
+    sort: item.layers, axis: { labelAngle: field === "a" ? 0 : -60, labelLimit: 90, labelOverlap: true } });
+  return {
+    data: { values }, width: side, height: side, title: { text: title, anchor: "start", fontSize: 12, color: look().axis.titleColor },
+    mark: { type: "rect", tooltip: true },
+    encoding: {
+      y: { ...axis("a", "layer of one replica"), sort: [...item.layers].reverse(), scale: { domain: [...item.layers].reverse() } },
+      x: axis("b", "layer of another replica"),
+      color: { field: "z", type: "quantitative", title: item.value, scale: { scheme: "viridis", domain: [least, 1] } },
+      tooltip: { field: "tip", title: item.value },
     },
   };
 }

@@ -92,7 +92,7 @@ function csv(rows) {
 }
 
 // Buttons that save what a view shows: its numbers, its picture, its address.
-function tools(name, rows, view) {
+function tools(name, rows, view, address = true) {
   const bar = element("div", { class: "tools" });
   const button = (title, act) => bar.append(element("button", { onclick: act }, title));
   button("CSV", () => save(`${name}.csv`, "text/csv", csv(rows())));
@@ -100,7 +100,7 @@ function tools(name, rows, view) {
     button("SVG", async () => save(`${name}.svg`, "image/svg+xml", await (await onPaper(view())).toSVG()));
     button("PNG", async () => save(`${name}.png`, "image/png", await (await onPaper(view())).toImageURL("png", 3)));
   }
-  button("Link", async (event) => {
+  if (address) button("Link", async (event) => {
     try { await navigator.clipboard.writeText(location.href); event.target.textContent = "copied"; }
     catch { prompt("The address of this view", location.href); }
   });
