@@ -113,6 +113,18 @@ class Call(nn.Module):
         return self.function(x, **self.parts)
 
 
+class Indexed(nn.Module):
+    """Features that are looked up by a buffer of whole numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = linear(5, 4), linear(4, 6), linear(6, 3)
+        self.register_buffer("order", torch.tensor([3, 1, 2, 0, 5, 4]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.b(self.a(x).relu())[:, self.order].relu())
+
+
 def linear(*sizes: int) -> nn.Linear:
     return nn.Linear(*sizes)
 
@@ -189,6 +201,21 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], list[int]]] =
         [4, 5],
     ),
     "PReLU": (lambda: ends(nn.PReLU(4)), PICTURES, [4]),
+    "activations in place": (
+        lambda: nn.Sequential(
+            linear(5, 6),
+            nn.Hardswish(inplace=True),
+            linear(6, 7),
+            nn.Mish(inplace=True),
+            nn.RMSNorm(7),
+            linear(7, 8),
+            nn.LogSigmoid(),
+            linear(8, 3),
+        ),
+        ROWS,
+        [6, 7, 8],
+    ),
+    "a table of indices": (Indexed, ROWS, [4]),
     "a channel shuffle": (lambda: ends(nn.ChannelShuffle(2)), PICTURES, []),
     "two halves": (
         lambda: Call(lambda x, a, b: b(F.glu(a(x))), a=linear(5, 12), b=linear(6, 3)),
@@ -266,3 +293,14 @@ def test_groups_of_modules(kind: str) -> None:
             find(Functional(module), state_of(module), x)
         return
     assert sorted(group.size for group in found_in(module, x).groups) == sorted(sizes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "units"), [("mobilenet_v3_small", 4872), ("shufflenet_v2_x0_5", 1912)]
+)
+def test_networks_of_torchvision(name: str, units: int) -> None:
+    """Depthwise convolutions, squeeze and excitation, channel shuffles, `chunk` and `cat`."""
+    models = pytest.importorskip("torchvision.models")
+    module = stirred(getattr(models, name)(num_classes=5))
+    assert found_in(module, torch.randn(8, 3, 32, 32)).units == units

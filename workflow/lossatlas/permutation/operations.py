@@ -176,6 +176,10 @@ def _embedding(seen: Seen, given: Given, out: Any) -> Axes:
     return [*[None] * (out.dim() - 1), columns]
 
 
+_POINTWISE = (  # that torch does not mark as such
+    *("_prelu_kernel", "hardswish", "hardswish_", "gelu_", "mish_", "threshold_", "masked_fill_"),
+    "log_sigmoid_forward",
+)
 _REDUCTIONS = (
     *("mean", "sum", "amax", "amin", "var", "std", "prod", "any", "all", "norm"),
     *("linalg_vector_norm", "logsumexp"),
@@ -190,7 +194,7 @@ _NORMS = (
 )
 RULES: dict[str, Rule] = {
     **dict.fromkeys(["_to_copy", "copy_", "alias", "detach", "contiguous", "clone"], elementwise),
-    "_prelu_kernel": elementwise,
+    **dict.fromkeys(_POINTWISE, elementwise),
     **dict.fromkeys(["view", "_unsafe_view", "reshape", "_reshape_alias"], rearranging.reshape),
     **dict.fromkeys(["_softmax", "_log_softmax", "fill_", "zero_"], _same),
     **dict.fromkeys(["t", "transpose", "t_", "transpose_"], rearranging.transpose),
@@ -217,6 +221,7 @@ RULES: dict[str, Rule] = {
     "glu": rearranging.gate,
     "convolution": _convolution,
     "native_layer_norm": _layer_norm,
+    "_fused_rms_norm": _layer_norm,
     "native_group_norm": _group_norm,
     "constant_pad_nd": rearranging.pad,
     "im2col": rearranging.unfold,

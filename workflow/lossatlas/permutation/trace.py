@@ -124,9 +124,9 @@ def _traced(functional: Functional, network: Network, inputs: Inputs) -> Symmetr
     params, buffers = network
     own, kept = ({n: t.clone() for n, t in held.items()} for held in (params, buffers))
     for name, tensor in {**own, **kept}.items():
-        axes = [atoms.fresh(size, name, axis) for axis, size in enumerate(tensor.shape)]
-        real = tensor.is_floating_point()
-        trace.seen.note(tensor, [*axes] if real else [None] * tensor.dim(), depends=real)
+        if tensor.is_floating_point():  # others are counters or indices
+            axes = [atoms.fresh(size, name, axis) for axis, size in enumerate(tensor.shape)]
+            trace.seen.note(tensor, [*axes], depends=True)
     # Images channels last would be tried first (`Functional`), which is another forward pass.
     x = inputs.clone() if isinstance(inputs, Named) else inputs.contiguous().clone()
     try:
@@ -135,11 +135,7 @@ def _traced(functional: Functional, network: Network, inputs: Inputs) -> Symmetr
     except UserError:
         raise
     except Exception as error:  # a user's module may fail in any way
-        if out_of_memory(error):
-            raise
-        what = f"its forward pass cannot be followed: {told(error)}"
-        fix = "leave out the metric 'alignment'"
-        raise UserError(what, where=functional.name, fix=fix) from error
+        raise _unfollowed(error, functional.name) from error
     trace.seen.fix(*trace.seen(out))
     for tensor in {**own, **kept}.values():
         if id(tensor) not in trace.used:  # of no use to the outputs: nothing tells its units
@@ -153,6 +149,14 @@ def _traced(functional: Functional, network: Network, inputs: Inputs) -> Symmetr
     ]
     whole = [s for s in sites if len(s.index) == groups[s.group].size]
     return Symmetries(tuple(groups), tuple(whole), trace.layers)
+
+
+def _unfollowed(error: Exception, where: str) -> UserError:
+    """Say that a forward pass fails; that memory ran out stays what it is."""
+    if out_of_memory(error):
+        raise error
+    what = f"its forward pass cannot be followed: {told(error)}"
+    return UserError(what, where=where, fix="leave out the metric 'alignment'")
 
 
 def _index(units: np.ndarray, ours: np.ndarray) -> np.ndarray:
@@ -191,7 +195,10 @@ class _Trial:
             single = [{n: _cast(t, torch.float32) for n, t in p.items()} for p in (params, buffers)]
             self.network, self.close = (single[0], single[1]), _SINGLE
             self.inputs = _cast_inputs(inputs, torch.float32)
-            self.before = self._outputs([])
+            try:
+                self.before = self._outputs([])
+            except Exception as error:  # of theirs, on other weights
+                raise _unfollowed(error, functional.name) from error
 
     def same(self, chosen: Sequence[int]) -> bool:
         """Say whether the units of these groups can be moved."""
