@@ -1,7 +1,9 @@
 """Every built-in figure with the smallest tables that it is drawn from."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import figure_tables as ft
@@ -24,6 +26,7 @@ CELLS = ft.product([1, 2, 4, 8], [16, 64, 256])
 NAMED = ft.product([1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128], [16, 64, 256, 1024])
 TAXONOMY = ("width", "batch_size")
 DIFFUSION = ("depth", "learning_rate")
+SEEDS = 2
 RNG = np.random.default_rng(0)
 
 
@@ -242,6 +245,19 @@ def refinement() -> Case:
     return Case(Tables(whole(), series[[*order, "x", "y", "stderr", "df", "status"]]))
 
 
+def of_rates(rates: list[float], widths: tuple[int, ...] = (4, 8)) -> Tables:
+    """Eigenvalues that rise from 0 to 2 / rate + replica."""
+    rows = []
+    for width, rate, seed, epoch in product(widths, rates, range(SEEDS), range(0, 60, 10)):
+        place = ("e", f"net-w{width}-lr{rate}", width, rate, "eigenvalue", seed, None, 1, epoch)
+        value = (2 / rate + seed) * math.tanh((epoch + 1) / 20)
+        rows.append((*place, value, math.nan, math.nan, "ok"))
+    names = ["experiment", "cell", "width", "learning_rate", "series", "replica", "partner"]
+    series = pd.DataFrame(rows, columns=[*names, "rank", "x", "y", "stderr", "df", "status"])
+    none = pd.DataFrame(columns=[*names[:4], *collect.SCALAR])
+    return Tables(none, series.astype({"replica": "Int64", "rank": "Int64"}))
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "taxonomy_phase_diagram": grid,
     "taxonomy_phases": grid,
@@ -253,6 +269,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "taxonomy_decay_gain": gain,
     "taxonomy_refinement": refinement,
     "taxonomy_ablations": lambda: Case(Tables(whole(), ft.no_series()), *TAXONOMY),
+    "edge_of_stability": lambda: Case(of_rates([0.1, 0.2, 0.4]), "width", "learning_rate"),
     "simplex_planes": lambda: Case(of_parts(planes())),
     "simplex_complex_3d": complex_,
     "simplex_volume": volume,

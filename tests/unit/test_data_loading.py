@@ -182,6 +182,7 @@ def test_an_npz_of_floats(tmp_path):
 
 OWN = """
 import numpy as np, torch
+from lossatlas import Task
 from lossatlas.data.tensors import Split, TensorData
 rng = np.random.default_rng(0)
 arrays = {
@@ -193,6 +194,9 @@ tensors = TensorData("mine", split, split, 2)
 def make(): return tensors
 def fail(): raise RuntimeError("no luck")
 nothing = 3
+class Squares(Task):
+    def per_example(self, outputs, targets):
+        return (outputs - torch.eye(outputs.shape[1])[targets]).square().sum(1)
 def bad(images=split.images, labels=split.labels):
     return TensorData("bad", split, Split(images, labels), 2)
 def bad_shape(): return bad(images=torch.zeros(4, 1, 3, 2))
@@ -218,6 +222,22 @@ def test_a_users_object(own):
     for name in ("tensors", "make"):
         data = open_data(f"{own}:{name}")
         assert (data.name, data.classes, data.train.labels.tolist()) == ("mine", 2, [0, 1, 1, 0])
+
+
+@pytest.mark.parametrize("transforms", ["fixed", "paper"])
+def test_images_have_the_task_that_is_asked_for(toy, own, transforms):
+    """Training, test and held-out images: a built-in data set with a loss of one's own, too."""
+    part = DataPart(task=f"{own}:Squares", fraction=0.5, transforms=transforms)
+    found = load(toy, part)
+    splits = [split for split in (found.train, found.test, found.held_out) if split is not None]
+    assert len(splits) == (3 if transforms == "fixed" else 2)
+    assert {split.task.name for split in splits} == {f"{own}:Squares"}
+    assert {split.task.name for split in (load(toy).train, load(toy).test)} == {"classification"}
+
+
+def test_a_task_beside_that_of_a_users_object_is_refused(own):
+    with pytest.raises(UserError, match=":make: a TensorData has its own task, 'classification'"):
+        open_data(f"{own}:make", task=f"{own}:Squares")
 
 
 @pytest.mark.parametrize(

@@ -66,13 +66,15 @@ def load(
         rest = np.setdiff1d(np.arange(len(images)), kept)
         if len(rest):
             left = torch.from_numpy(arrays["train_labels"][rest]).to(device)
-            held_out = Split(_normalise(_unit(images[rest], scale, device), mean, std), left)
+            clean = _normalise(_unit(images[rest], scale, device), mean, std)
+            held_out = Split(clean, left, task=task)
     return TensorData(
         name,
-        Split(_normalise(train, mean, std), torch.from_numpy(labels).to(device)),
+        Split(_normalise(train, mean, std), torch.from_numpy(labels).to(device), task=task),
         Split(
             _normalise(_unit(test_images, scale, device), mean, std),
             torch.from_numpy(test_labels).to(device),
+            task=task,
         ),
         classes,
         held_out,
@@ -182,7 +184,9 @@ def _from_object(text: str, part: DataPart, device: torch.device | str) -> Tenso
     if not isinstance(found, TensorData):
         what = f"gives a {type(found).__name__}"
         raise UserError(what, where=text, fix="give a TensorData or a mapping of four arrays")
-
+    if part.task not in (CLASSIFICATION.name, found.train.task.name):
+        what = f"a TensorData has its own task, '{found.train.task.name}'"
+        raise UserError(what, where=text, fix="give that to its splits, and leave out '--task'")
     if part.mean:
         fix = "leave out '--pixels', and give them as the network takes them"
         raise UserError("a TensorData is taken as it is", where=text, fix=fix)

@@ -59,7 +59,7 @@ function curvesPart(experiment, cells) {
       const view = await draw(place, spec, description);
       made.append(tools(file.replaceAll(/[^\w.=-]+/g, "-"), rows, () => view, false));
     };
-    const width = Math.max(160, Math.min(480, (charts.clientWidth || 420) - 80));
+    const width = Math.max(160, Math.min(480, (charts.clientWidth || 420) - 110));
     for (const name of chosen) {
       const some = all.filter((item) => item.series === name);
       const file = [experiment.name, name, ...cells.map(({ id }) => id)].join("-").slice(0, 120);
