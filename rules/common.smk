@@ -174,7 +174,7 @@ def training_code(wildcards):
 # Kind -> its rule, where it has one of its own name or shares one; all others have rule `metric`.
 RULE_OF = {
     **{kind: kind for kind in ("performance", "hessian", "hessian_path", "connectivity")},
-    **{kind: kind for kind in ("cka", "distance", "landscape")},
+    **{kind: kind for kind in ("cka", "distance", "alignment", "landscape")},
     **dict.fromkeys(SIMPLEX_KINDS, "simplexes"),
     "diffusion": "diffusion_metric",
 }

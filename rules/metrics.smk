@@ -59,6 +59,11 @@ use rule metric as distance with:
         "../envs/analysis.yaml"
 
 
+use rule metric as alignment with:
+    wildcard_constraints:
+        metric=metrics_of("alignment"),
+
+
 use rule metric as simplexes with:
     wildcard_constraints:
         metric=metrics_of("simplexes"),

@@ -10,7 +10,7 @@ import torch
 
 from lossatlas.models.mlp import MLP
 
-PACKAGES = ("connectivity", "curvature", "diffusion", "similarity", "simplex")
+PACKAGES = ("connectivity", "curvature", "diffusion", "permutation", "similarity", "simplex")
 
 
 def given() -> dict[str, object]:

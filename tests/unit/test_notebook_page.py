@@ -16,7 +16,10 @@ from lossatlas.paths import PROJECT
 TEXT = (PROJECT / "docs" / "notebook.md").read_text(encoding="utf-8")
 FIRST, *BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 TITLES = re.findall(r"^## (.*)$", TEXT, re.MULTILINE)[: len(BLOCKS)]
-FUNCTIONS = {"connect", "grow_simplex", "hessian", "msd", "plane", "read_checkpoint", "similarity"}
+FUNCTIONS = {
+    *("align", "connect", "grow_simplex", "hessian", "msd", "plane", "read_checkpoint"),
+    "similarity",
+}
 
 
 @pytest.fixture(scope="module")

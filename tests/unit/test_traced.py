@@ -72,6 +72,10 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {  # of kinds, what there is to be r
     ],
     "cka": [{"samples": 32, "batch_size": 16}, {"mode": "paper", "samples": 32, "batch_size": 16}],
     "distance": [{}],
+    "alignment": [
+        {"points": 3},
+        {"points": 3, "matching": "activations", "samples": 32, "repair": True},
+    ],
     "simplex": [
         {**FAST, "connectors": 2, "points": 3, "places": 3, "raster": 3, "images": 16},
         {**FAST, "mode": "paper", "complex": "single", "points": 3, "raster": 2, "images": 16},
@@ -95,7 +99,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {  # of kinds, what there is to be r
 }
 OF_THE_RICH = (
     *("diffusion", "landscape", "hessian_path"),
-    *("simplex", "simplex_volume"),
+    *("simplex", "simplex_volume", "alignment"),
 )
 
 

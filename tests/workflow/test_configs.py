@@ -125,7 +125,8 @@ def test_documented_commands(project: Project, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    "name", ["dataset", "figure", "metric", "model", "refine", "stability", "task"]
+    "name",
+    ["alignment", "dataset", "figure", "metric", "model", "refine", "stability", "task"],
 )
 def test_examples_make_their_tables(name: str, tmp_path: Path) -> None:
     """Also those that draw nothing, and those without the metrics that decide phases."""

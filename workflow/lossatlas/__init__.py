@@ -6,7 +6,7 @@ What plug-ins are written with is here: `import lossatlas as la`, then `la.Metri
 `la.Style` and `la.Drawn`. `la.Network` and `la.TensorData` are the types of what metrics get.
 `lossatlas.load(cell, seed)` returns a replica of a cell of the workflow as a torch module, with its
 data and its loss. For notebooks, on modules and data of one's own: `lossatlas.hessian`, `connect`,
-`similarity`, `grow_simplex`, `plane`, `msd` and `read_checkpoint` (docs/notebook.md).
+`align`, `similarity`, `grow_simplex`, `plane`, `msd` and `read_checkpoint` (docs/notebook.md).
 """
 
 import os
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lossatlas.metrics.base import Output as Output
     from lossatlas.metrics.base import Value as Value
     from lossatlas.metrics.network import Network as Network
+    from lossatlas.notebook.alignment import align as align
     from lossatlas.notebook.measures import connect as connect
     from lossatlas.notebook.measures import grow_simplex as grow_simplex
     from lossatlas.notebook.measures import hessian as hessian
@@ -52,6 +53,7 @@ _HOMES = {
     "Task": "tasks",
     "TensorData": "data.tensors",
     "Value": "metrics.base",
+    "align": "notebook.alignment",
     "connect": "notebook.measures",
     "grow_simplex": "notebook.measures",
     "hessian": "notebook.measures",

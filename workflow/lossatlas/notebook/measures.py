@@ -119,7 +119,7 @@ def connect(
         curves = measure.fit(networks, metric, pairs)
         record = measure.evaluate(networks, metric, pairs, curves)
     record = measuring.checked(metric, record, networks.data.task)
-    record = about(record if given.tested else _without_test(record), metric.model_dump())
+    record = about(record if given.tested else without_test(record), metric.model_dump())
 
     def module(t: float) -> nn.Module:
         train = shuffled(networks.data.train, "connectivity", seed)
@@ -219,7 +219,7 @@ def grow_simplex(
         plan, grown = measure.train(networks, asked, metric)
         record = measure.evaluate(networks, plan, grown, metric, planes)
     record = measuring.checked(metric, record, networks.data.task)
-    record = about(record if given.tested else _without_test(record), metric.model_dump())
+    record = about(record if given.tested else without_test(record), metric.model_dump())
     return _simplexes(record, modules[0], networks, plan, grown)
 
 
@@ -313,7 +313,7 @@ def _simplexes(
     return Simplexes(record, "planes", **about)
 
 
-def _without_test(record: Record) -> Record:
+def without_test(record: Record) -> Record:
     """Leave out what was measured on test examples, of which there were none."""
     record.scalars = [row for row in record.scalars if not row.name.startswith("test_")]
     record.series = [one for one in record.series if not one.name.startswith("test_")]

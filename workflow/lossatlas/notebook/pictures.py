@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _SIZE = (85.0, 60.0)  # mm: width and height of a picture of one panel
 _SQUARE = (85.0, 70.0)  # mm: one with a colour bar
+_LINES = {"before": "as they are", "after": "units matched"}  # of straight lines
 _COLOURS = (multiples.BLUE, multiples.ORANGE, style.GREY)
 
 
@@ -87,8 +88,9 @@ def paths(result: Result, axes: Axes | None) -> Axes:
     measured = "train_error" if "train_error" in known else "train_loss"
     with _panel(axes) as panel:
         for path, some in rows[rows["series"] == measured].groupby("path", sort=False):
-            look = multiples.path_look(str(path))
-            panel.plot(some["x"], some["y"], label=multiples.path_words(str(path)), **look)
+            words = _LINES.get(str(path)) or multiples.path_words(str(path))
+            look = multiples.path_look(multiples.STRAIGHT if path == "before" else str(path))
+            panel.plot(some["x"], some["y"], label=words, **look)
         panel.set_xlabel("place t on the path")
         unit = next((one.y_unit for one in result.record.series if one.name == measured), "")
         words = measured.replace("train_", "training ")

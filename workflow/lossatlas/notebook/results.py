@@ -15,6 +15,7 @@ from lossatlas.errors import UserValueError, nearest
 from lossatlas.tables import collect
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from torch import Tensor, nn
@@ -138,6 +139,22 @@ class Connection(Result):
             fix = "a smaller learning_rate"
             raise UserValueError("training the curve diverged", where="connect", fix=fix)
         return self._module(t)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Aligned(Result):
+    """Two models, the second with its units brought to those of the first.
+
+    Attributes:
+        model: A copy of the second model, in evaluation mode: the same function, other weights.
+        permutations: Of each set of units that can be exchanged: the second model's unit (units,)
+            that comes to each place.
+        places: Of each set, the tensors and axes that it moves.
+    """
+
+    model: nn.Module = field(kw_only=True)
+    permutations: tuple[np.ndarray, ...] = field(kw_only=True)
+    places: tuple[tuple[tuple[str, int], ...], ...] = field(kw_only=True)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
