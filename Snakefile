@@ -21,6 +21,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/asking.smk"
 include: "rules/refining.smk"
 include: "rules/archives.smk"
 include: "rules/reruns.smk"
