@@ -148,7 +148,7 @@ def test_a_job_without_its_extra(monkeypatch: pytest.MonkeyPatch, empty: Path) -
         import lossatlas.data.download  # noqa: F401
     except ModuleNotFoundError as error:
         with pytest.raises(SystemExit):
-            entry._fault(error)
+            entry._fault(error, log="")
     assert told == [f"pooch is not installed ({WORKFLOW})"]
 
 
