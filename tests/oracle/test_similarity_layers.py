@@ -7,10 +7,12 @@ import torch
 from similarity_cells import cell, data, modules
 from torch import Tensor, nn
 
-from lossatlas import models
+from lossatlas import models, store
 from lossatlas.data.tensors import Split, TensorData
 from lossatlas.metrics.cka import Cka
+from lossatlas.page.matrices import of_layers
 from lossatlas.similarity import cka, layers, measure_cka
+from lossatlas.tables import collect
 
 SETTINGS = Cka(samples=24, batch_size=8, layer_images=16)
 NAMES = ["conv", "norm", "head"]
@@ -83,6 +85,24 @@ def test_layers_of_networks_of_the_papers(network):
     print(network, found)
     assert 2 < len(found) <= layers.MOST
     assert layers.layers_of(cell([module], TensorData("noise", split, split, 10)), images) == found
+
+
+def test_layers_that_are_named_by_numbers(tmp_path):
+    """Those of a `Sequential`: a table of text must not read them as numbers."""
+
+    def build() -> nn.Module:
+        inner = nn.Sequential(nn.Linear(6, 5), nn.Tanh())
+        return nn.Sequential(nn.Flatten(), nn.Linear(16, 6), inner, nn.Linear(5, 3))
+
+    record = measure_cka.measure(cell([build(), build()], data()), SETTINGS)
+    names = ["[1]", "[2.0]", "[3]"]
+    assert [table.index["layer"] for table in record.tables] == names
+    store.write(tmp_path / "one.h5", record)
+    read = store.read(tmp_path / "one.h5")
+    table = collect.series_frame("e", {"c": {"width": 1}}, {"c": read.tables})
+    collect.write(tmp_path / "one.csv", table)
+    found = of_layers(collect.read(tmp_path / "one.csv"))
+    assert found["c"][0]["layers"] == names
 
 
 def test_a_network_without_modules_has_no_matrix():

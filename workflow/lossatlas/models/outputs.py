@@ -100,9 +100,11 @@ def _check_apart(
         if alone.shape != together[:1].shape:
             return
         losses = task.per_example(together, two.labels), task.per_example(alone, one.labels)
-    if not all(isinstance(each, Tensor) and bool(each.isfinite().all()) for each in losses):
+    if any(not isinstance(each, Tensor) or each.dim() != 1 for each in losses):
+        return  # what is no loss per example is told of next
+    if not all(bool(each.isfinite().all()) for each in losses):
         return
-    among, by_itself = losses[0].flatten()[0], losses[1].flatten()[0]
+    among, by_itself = losses[0][0], losses[1][0]
     if float((by_itself - among).abs()) > _APART * float(losses[0].abs().max()):
         what = "the loss on an example depends on the other examples of its batch"
         fix = "in evaluation mode let each example be computed by itself"

@@ -87,6 +87,15 @@ def _inside(module: nn.Module, names: Sequence[str], ran: dict[str, bool]) -> li
     return [inner for name in names for inner in _run(module, name, ran) or [name]]
 
 
+def _label(name: str) -> str:
+    """Return how a table names a module: "[1]" for the "1" of a `Sequential`, which is a number."""
+    try:
+        float(name)
+    except ValueError:
+        return name
+    return f"[{name}]"
+
+
 def matrices(
     networks: Networks, inputs: Inputs, pairs: Sequence[tuple[int, int]], *, unbiased: bool
 ) -> list[Table]:
@@ -128,7 +137,7 @@ def matrices(
             {"other_layer": span, "cka": matrix[at[places[one]] + i, at[places[other]] + span]},
             replica=one,
             partner=other,
-            index={"layer": name},
+            index={"layer": _label(name)},
         )
         for one, other in pairs
         for i, name in enumerate(names)
