@@ -84,7 +84,7 @@ def test_training_through_the_profile(finished: Project, tmp_path: Path, pbs: Pa
     first, second = [job for job in jobs_in(pbs) if "train_replicas" in job["script"]]
     assert (first["code"], second["code"]) == (271, 0)
     assert first["lists"] == {"select": "1:ncpus=1:mem=2000mb:ngpus=1", "walltime": "00:30:00"}
-    assert second["lists"] == {"select": "1:ncpus=1:mem=4000mb:ngpus=1", "walltime": "01:00:00"}
+    assert second["lists"] == {"select": "1:ncpus=1:mem=2000mb:ngpus=1", "walltime": "01:00:00"}
     assert [job["state"] for job in jobs_in(pbs)] == ["F", "F", "F"]
 
     metrics = [f"results/cells/{cell}/metrics/{kind}.h5" for kind in ("performance", "cka")]
