@@ -1,4 +1,4 @@
-"""The Gauss-Newton matrix against J^T B J written out, Fisher matrices and curvlinops."""
+"""The Gauss-Newton matrix against J^T B J written out, Fisher matrices and Hessians."""
 
 from __future__ import annotations
 
@@ -100,18 +100,6 @@ def test_is_the_hessian_where_the_network_is_linear_or_fits_exactly():
 
 def squares(outputs: Tensor, targets: Tensor) -> Tensor:
     return ((outputs - targets) ** 2).sum(1).mean()
-
-
-def test_agrees_with_curvlinops():
-    curvlinops = pytest.importorskip("curvlinops")
-    network = small_resnet(2)
-    images, labels = images_and_labels(6)
-    peer = curvlinops.GGNLinearOperator(
-        network, nn.CrossEntropyLoss(), list(network.parameters()), [(images, labels)]
-    )
-    operator = gauss_newton(network, images, labels)
-    vector = torch.randn(operator.size, generator=random(), dtype=torch.float64)
-    torch.testing.assert_close(operator(vector), peer @ vector)
 
 
 def test_the_metric():

@@ -19,7 +19,7 @@ from curvature_cases import (
 )
 from torch import nn
 
-from lossatlas.curvature import hessian_of
+from lossatlas.curvature import GaussNewtonOperator, HessianOperator, hessian_of
 from lossatlas.errors import UserError
 
 torch.set_num_threads(1)
@@ -96,14 +96,18 @@ def test_agrees_with_central_differences(make):
     assert not operator(torch.zeros_like(vector)).any()
 
 
-def test_agrees_with_curvlinops():
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(HessianOperator, "HessianLinearOperator"), (GaussNewtonOperator, "GGNLinearOperator")],
+)
+def test_agrees_with_curvlinops(kind, name):
     curvlinops = pytest.importorskip("curvlinops")
     network = small_resnet(2)
     images, labels = images_and_labels(6)
-    peer = curvlinops.HessianLinearOperator(
+    peer = getattr(curvlinops, name)(
         network, nn.CrossEntropyLoss(), list(network.parameters()), [(images, labels)]
     )
-    operator = hessian_of(network, images, labels)
+    operator = hessian_of(network, images, labels, kind=kind)
     vector = torch.randn(operator.size, generator=random(), dtype=torch.float64)
     torch.testing.assert_close(operator(vector), peer @ vector)
 

@@ -39,9 +39,9 @@ def refuse_once_differentiable(value: Tensor) -> None:
     Raises:
         UserError: If the graph of `value` holds one.
     """
-    seen, todo = set(), [value.grad_fn]
-    while todo:
-        node = todo.pop()
+    seen, waiting = set(), [value.grad_fn]
+    while waiting:
+        node = waiting.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
@@ -49,4 +49,4 @@ def refuse_once_differentiable(value: Tensor) -> None:
         if function is not None and hasattr(function.backward, "__wrapped__"):
             what = f"the function {function.__name__} can be differentiated only once"
             raise UserError(what, where="Hessian-vector product", fix=_ADVICE)
-        todo.extend(parent for parent, _ in node.next_functions)
+        waiting.extend(parent for parent, _ in node.next_functions)
